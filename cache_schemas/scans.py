@@ -1,0 +1,67 @@
+"""The scan store: the points of every scan of one dataset."""
+
+from cache_schemas.schema import ArraySpec, StoreSchema
+
+SCANS = StoreSchema(
+    store="scans",
+    version=1,
+    identity=("dataset", "reader", "reader_version", "dataset_version", "frame"),
+    arrays=(
+        ArraySpec(
+            name="scan_offsets",
+            dtype="uint64",
+            dims=("scan_bound",),
+            chunk_rows=4096,
+            units="row",
+            about="Points of scan s are the rows scan_offsets[s] to scan_offsets[s + 1] of xyz and intensity.",
+        ),
+        ArraySpec(
+            name="xyz",
+            dtype="float32",
+            dims=("point", "axis"),
+            chunk_rows=32768,
+            units="m",
+            about="Position in the frame that the attribute `frame` names, in file order.",
+        ),
+        ArraySpec(
+            name="intensity",
+            dtype="float32",
+            dims=("point",),
+            chunk_rows=32768,
+            units="as recorded",
+            about="Return intensity as the dataset records it, not normalised.",
+        ),
+    ),
+    attributes={
+        "frame": "the coordinate frame of xyz",
+        "scans": "the scans' names in the dataset, in order",
+    },
+)
+
+LABELS = StoreSchema(
+    store="labels",
+    version=1,
+    identity=("label_map", "label_map_version"),
+    arrays=(
+        ArraySpec(
+            name="scan_offsets",
+            dtype="uint64",
+            dims=("scan_bound",),
+            chunk_rows=4096,
+            units="row",
+            about="Labels of scan s are the rows scan_offsets[s] to scan_offsets[s + 1].",
+        ),
+        ArraySpec(
+            name="label",
+            dtype="uint8",
+            dims=("point",),
+            chunk_rows=32768,
+            units="class",
+            about="Class of each point, row by row with the scan store; 255 is ignored.",
+        ),
+    ),
+    attributes={
+        "classes": "the classes' names, in order of their numbers",
+        "scans": "the scans' names in the dataset, in order",
+    },
+)

@@ -1,0 +1,89 @@
+"""What a store declares about itself: its arrays, their types, dimensions, units and chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+SHARD_BYTES = 256 * 2**20
+"""A shard file grows to about this size; a partition then has few files, and one shard fits in memory."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a store. The first dimension is the one that is chunked; the others are whole in every chunk.
+
+    Attributes:
+        dtype: numpy name, little endian on disk.
+        dims: a name per dimension; the first one counts rows.
+        chunk_rows: rows in one inner chunk, the unit that is read and checksummed.
+        units: of the values, as UDUNITS spells them, or a word where there are none.
+        about: one sentence for the reader of `xarray.open_zarr`.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[str, ...]
+    chunk_rows: int
+    units: str
+    about: str
+
+    def chunk_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (max(1, min(self.chunk_rows, shape[0])), *shape[1:])
+
+    def shard_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Whole chunks, as many as the array has or as fit `SHARD_BYTES`."""
+        import numpy as np
+
+        chunk = self.chunk_shape(shape)
+        chunk_bytes = prod(chunk) * np.dtype(self.dtype).itemsize
+        chunks_needed = max(1, -(-shape[0] // chunk[0]))
+        return (chunk[0] * min(chunks_needed, max(1, SHARD_BYTES // chunk_bytes)), *chunk[1:])
+
+
+@dataclass(frozen=True)
+class StoreSchema:
+    """A store's declaration: what every partition of it holds.
+
+    Attributes:
+        store: `scans`, `labels`, `views` or `features`.
+        version: raised by hand when the arrays change shape or meaning; part of every id.
+        arrays: in the order in which they are written and documented.
+        identity: the names of the fields that make the store's id, beside the version.
+        attributes: the group attributes every partition carries, each with a sentence about it.
+    """
+
+    store: str
+    version: int
+    arrays: tuple[ArraySpec, ...]
+    identity: tuple[str, ...]
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tag(self) -> str:
+        return f"{self.store}/{self.version}"
+
+    def array(self, name: str) -> ArraySpec:
+        return next(spec for spec in self.arrays if spec.name == name)
+
+    def check(self, shapes: dict[str, tuple[int, ...]], attributes: dict[str, Any]) -> None:
+        """Refuse a partition that this schema does not declare as it is.
+
+        Raises:
+            ValueError: naming the array, dimension or attribute, what was declared and what was given.
+        """
+        declared = [spec.name for spec in self.arrays]
+        if sorted(shapes) != sorted(declared):
+            raise ValueError(f"{self.tag} declares the arrays {declared}, got {sorted(shapes)}")
+        missing = sorted(set(self.attributes) - set(attributes))
+        if missing:
+            raise ValueError(f"{self.tag} needs the attributes {missing}")
+        sizes: dict[str, tuple[str, int]] = {}
+        for spec in self.arrays:
+            for dim, size in zip(spec.dims, shapes[spec.name], strict=True):
+                other, known = sizes.setdefault(dim, (spec.name, size))
+                if known != size:
+                    raise ValueError(
+                        f"{self.tag}: dimension {dim} is {size} in {spec.name} and {known} in {other}"
+                    )

@@ -1,0 +1,118 @@
+"""The view store: which points each camera sees, the pixel each falls on, representatives and neighbours."""
+
+from cache_schemas.schema import ArraySpec, StoreSchema
+
+VIEWS = StoreSchema(
+    store="views",
+    version=1,
+    identity=(
+        "scan_id",
+        "mask",
+        "voxel",
+        "neighbours",
+        "spares",
+        "variants",
+        "seed",
+        "algorithm",
+    ),
+    arrays=(
+        ArraySpec(
+            name="view_scan",
+            dtype="uint32",
+            dims=("view",),
+            chunk_rows=4096,
+            units="scan",
+            about="The scan of each view, counted within the partition.",
+        ),
+        ArraySpec(
+            name="view_camera",
+            dtype="uint8",
+            dims=("view",),
+            chunk_rows=4096,
+            units="camera",
+            about="The camera of each view: its place in the attribute `cameras`.",
+        ),
+        ArraySpec(
+            name="image_size",
+            dtype="uint32",
+            dims=("view", "side"),
+            chunk_rows=4096,
+            units="pixel",
+            about="Height and width of the original image.",
+        ),
+        ArraySpec(
+            name="seen_offsets",
+            dtype="uint64",
+            dims=("view_bound",),
+            chunk_rows=4096,
+            units="row",
+            about="View v sees the rows seen_offsets[v] to seen_offsets[v + 1] of point, pixel and depth.",
+        ),
+        ArraySpec(
+            name="point",
+            dtype="uint32",
+            dims=("seen",),
+            chunk_rows=4096,
+            units="row",
+            about="A seen point: its row within its scan, ascending.",
+        ),
+        ArraySpec(
+            name="pixel",
+            dtype="float32",
+            dims=("seen", "image_axis"),
+            chunk_rows=4096,
+            units="pixel",
+            about=(
+                "Continuous position in the original image: column u, row v; (0, 0) is the first corner of the "
+                "first pixel as the published code counts it, and floor gives the pixel that it picks."
+            ),
+        ),
+        ArraySpec(
+            name="depth",
+            dtype="float32",
+            dims=("seen",),
+            chunk_rows=4096,
+            units="m",
+            about="Distance along the camera's optical axis.",
+        ),
+        ArraySpec(
+            name="kept_offsets",
+            dtype="uint64",
+            dims=("variant_view_bound",),
+            chunk_rows=4096,
+            units="row",
+            about=(
+                "In variant k, view v keeps the rows kept_offsets[k * views + v] to the next of kept and "
+                "neighbours: one seen point per occupied voxel."
+            ),
+        ),
+        ArraySpec(
+            name="kept",
+            dtype="uint32",
+            dims=("representative",),
+            chunk_rows=4096,
+            units="row",
+            about="A voxel's representative: its place among the seen points of its view. In voxel order.",
+        ),
+        ArraySpec(
+            name="neighbours",
+            dtype="uint32",
+            dims=("representative", "neighbour"),
+            chunk_rows=4096,
+            units="row",
+            about=(
+                "The nearest other representatives of the same view and variant, nearest first, counted within "
+                "them; the last `spares` columns replace those that a crop removes."
+            ),
+        ),
+    ),
+    attributes={
+        "cameras": "the cameras' names, in order of their numbers",
+        "images": "the image of each view, relative to the dataset's root, in the order of the views",
+        "scans": "the scans' names in the dataset, in order",
+        "unusable": "views that see too few points to be drawn in training",
+        "voxel": "side of a voxel in metres",
+        "variants": "how many independent draws of the representatives there are",
+        "spares": "how many columns of neighbours are spares",
+    },
+)

@@ -1,0 +1,1 @@
+"""What the stages are made of: datasets, geometry, teachers, students, streaming, training, figures."""

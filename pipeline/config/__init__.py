@@ -1,0 +1,1 @@
+"""The config file's model, loading and schema."""

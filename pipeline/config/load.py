@@ -1,0 +1,146 @@
+"""From a YAML file to a checked `Config`; every complaint names the key and what to write instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Config
+from pipeline.teachers.names import patch_size
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_config(path: str | Path) -> Config:
+    """Read, expand and validate a config file.
+
+    Raises:
+        BadInput: if the file is missing, is no YAML, repeats a key, names an unset ${VARIABLE}, or does not fit the
+            model; with the key's path and what to write instead.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise BadInput(
+            f"config {path} cannot be read: {error.strerror}. Give another one with --config."
+        ) from error
+    try:
+        raw = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise BadInput(f"config {path} is no valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise BadInput(f"config {path} holds no mapping; see docs/config.md for its keys.")
+    raw = _expand(raw, "", path)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(_explain(error, path)) from error
+    _check_images(config, path)
+    return config
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without the silent loss of a key that is written twice."""
+
+
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise yaml.YAMLError(
+                f"line {line}: the key {key!r} is already there in line {seen[key]}; two blocks (datasets, teachers, "
+                f"students) cannot share one name"
+            )
+        seen[key] = line
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _expand(value: Any, where: str, path: Path) -> Any:
+    """Replace ${VARIABLES} in every string."""
+    if isinstance(value, dict):
+        return {
+            key: _expand(item, f"{where}.{key}" if where else str(key), path) for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_expand(item, f"{where}[{number}]", path) for number, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise BadInput(
+                f"config {path}: {where} is {value!r}, but the variable {name} is not set.\n"
+                f"Set it first: export {name}=/path/to/it"
+            )
+        return os.environ[name]
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    """Pydantic's complaints in the words of the config's author."""
+    lines = [f"config {path}: {error.error_count()} value(s) cannot be used:"]
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "the whole file"
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(item["loc"][:-1])
+            near = get_close_matches(str(item["loc"][-1]), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are: {', '.join(known)}"
+            lines.append(f"  {where}: there is no such key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"  {where}: is needed and not there")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(item["input"], (dict, BaseModel)) else f" (got {item['input']!r})"
+            lines.append(f"  {where}: {message}{shown}")
+    return "\n".join(lines)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the block at a location of the model."""
+    block: Any = Config
+    for part in location:
+        if isinstance(block, type) and issubclass(block, BaseModel) and part in block.model_fields:
+            annotation = block.model_fields[str(part)].annotation
+            block = _block_of(annotation)
+    return sorted(block.model_fields) if isinstance(block, type) and issubclass(block, BaseModel) else []
+
+
+def _block_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _block_of(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _check_images(config: Config, path: Path) -> None:
+    """An image side must hold whole patches (a ViT would refuse it only after it was loaded)."""
+    for name, teacher in config.teachers.items():
+        patch = patch_size(teacher.model)
+        if patch is None:
+            continue
+        for side, pixels in zip(("height", "width"), teacher.image_size, strict=True):
+            if pixels % patch:
+                below, above = pixels // patch * patch, -(-pixels // patch) * patch
+                options = f"{below} or {above}" if below else f"{above}"
+                raise BadInput(
+                    f"config {path}: teachers.{name}.image_size: the {side} {pixels} is no multiple of the patch of "
+                    f"{teacher.model}, {patch}; write {options}"
+                )

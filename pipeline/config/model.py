@@ -1,0 +1,229 @@
+"""The one typed model of a config file: every key, its type, its default and what it means.
+
+Fields marked with `choice()` cannot change results and enter no id; all others do.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Pair = tuple[PositiveInt, PositiveInt]
+Range = tuple[float, float]
+
+
+def choice(default: Any, description: str) -> Any:
+    """A field of convenience: it cannot change results and is left out of every id."""
+    return Field(default=default, description=description, json_schema_extra={"identity": False})
+
+
+class Block(BaseModel):
+    """Shared behaviour: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every field that can change results, defaults filled in, as plain JSON values."""
+        values: dict[str, Any] = {}
+        for name, info in type(self).model_fields.items():
+            extra = info.json_schema_extra
+            if isinstance(extra, dict) and extra.get("identity") is False:
+                continue
+            value = getattr(self, name)
+            values[name] = value.resolved() if isinstance(value, Block) else _plain(value)
+        return values
+
+
+class Dataset(Block):
+    """One dataset: where it lies and which part of it is used."""
+
+    reader: Literal["nuscenes"] = Field(description="How the dataset is read.")
+    root: str = choice(..., "The dataset's folder. ${VARIABLES} are expanded; moving it recomputes nothing.")
+    version: str = Field(
+        description="The dataset's own version, for nuScenes v1.0-mini, v1.0-trainval or v1.0-test."
+    )
+    partitions: list[str] | None = Field(
+        None,
+        description="Use only these partitions (for nuScenes: scenes). Default: all that the tree holds.",
+    )
+    leave_out: list[str] = Field(
+        [], description="Partitions that are not to be used, for instance broken ones."
+    )
+    mask: Literal["published", "strict"] = Field(
+        "published",
+        description=(
+            "Which points a camera sees. published: the rule and the arithmetic of the dataset's published code. "
+            "strict: one rule for all datasets, depth over 1 m and over one pixel from each border, in float64."
+        ),
+    )
+
+
+class Teacher(Block):
+    """One teacher: a frozen image network and the layer that is read."""
+
+    model: str = Field(description="A ViT by its timm name, for instance vit_small_patch14_dinov2.lvd142m.")
+    weights: str = Field(
+        "hub",
+        description="hub (timm downloads them), untrained (drawn from `seed`), or the path of a file.",
+    )
+    seed: int = Field(0, description="Draws the weights where they are untrained.")
+    layer: Literal["last"] = Field(
+        "last", description="last: the output of the last block before the final norm, without prefix rows."
+    )
+    image_size: Pair = Field(
+        (224, 448), description="Height and width in pixels to which images are resized."
+    )
+    antialias: bool = Field(
+        False, description="Antialias the bilinear resize. ScaLR's environment did not, ScaLR+'s did."
+    )
+    position_embedding: Literal["timm"] = Field(
+        "timm", description="How position embeddings are resampled to the image size."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Arithmetic of the forward pass; never chosen by the device found."
+    )
+    storage: Literal["float16", "float32"] = Field("float16", description="Type of the stored values.")
+    images_per_batch: PositiveInt = choice(8, "Images in one forward pass; a matter of memory and speed.")
+
+
+class Points(Block):
+    """How a scan becomes the points of a sample."""
+
+    voxel: PositiveFloat = Field(0.1, description="Side of a voxel in metres; one point of each is kept.")
+    neighbours: PositiveInt = Field(16, description="Nearest neighbours that the embedding sees.")
+    spares: int = Field(
+        8, ge=0, description="Further neighbours stored to replace those that a crop removes."
+    )
+    variants: PositiveInt = Field(2, description="Independent draws of the point kept in each voxel.")
+    seed: int = Field(0, description="Draws the point kept in each voxel.")
+    max_points: PositiveInt = Field(
+        20_000, description="At most so many points in a sample: those nearest to one of them."
+    )
+    field_of_view: tuple[Range, Range, Range] = Field(
+        ((-64.0, 64.0), (-64.0, 64.0), (-8.0, 8.0)), description="Range of x, y and z in metres."
+    )
+    cell: PositiveFloat = Field(0.5, description="Side of a plane's cells in metres.")
+
+    @model_validator(mode="after")
+    def _cells_divide_the_field(self) -> Points:
+        for axis, (low, high) in zip("xyz", self.field_of_view, strict=True):
+            cells = (high - low) / self.cell
+            if high <= low or abs(cells - round(cells)) > 1e-6:
+                raise ValueError(
+                    f"field_of_view of {axis} is {low} to {high} m, which is no whole number of cells of "
+                    f"{self.cell} m; choose a cell that divides it"
+                )
+        return self
+
+
+class Network(Block):
+    """The student's architecture."""
+
+    kind: Literal["waffleiron"] = Field("waffleiron", description="Which student.")
+    width: PositiveInt = Field(768, description="Channels of a point's feature.")
+    depth: PositiveInt = Field(48, description="Blocks, each a spatial and a channel mix.")
+    norm: Literal["batch", "layer"] = Field("layer", description="Normalisation in the blocks.")
+    activation: Literal["relu", "gelu"] = Field("relu", description="Activation in the blocks.")
+    stochastic_depth: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Chance that a block's branch is dropped."
+    )
+    head: Literal["linear"] = Field("linear", description="From the student's features to the teacher's.")
+
+
+class Augment(Block):
+    """Augmentation of a sample's points (published: all three; ScaLR supplement B.2 and its released code)."""
+
+    rotate: bool = Field(True, description="Rotate about z by an angle drawn from -180 to 180 degrees.")
+    flip: bool = Field(True, description="With chance 2/3 flip one axis, x or y.")
+    scale: float = Field(
+        0.1, ge=0.0, lt=1.0, description="Scale x, y and z by one factor drawn from 1 - scale to 1 + scale."
+    )
+
+
+class Optimiser(Block):
+    """AdamW with linear warm-up and cosine decay."""
+
+    epochs: PositiveInt = Field(25, description="Passes over all scans, one camera of each.")
+    batch: PositiveInt = Field(8, description="Samples in a step.")
+    lr: PositiveFloat = Field(2e-3, description="Learning rate at the end of the warm-up.")
+    min_lr: float = Field(1e-5, ge=0.0, description="Learning rate at the end.")
+    warmup: int = Field(3500, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.03, ge=0.0, description="Released code: 0.03; supplement B.2: 3e-4.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Arithmetic of the student's forward pass."
+    )
+
+
+class Student(Block):
+    """One student: what it learns from, what it is and how it is pretrained."""
+
+    description: str = choice("", "For people.")
+    datasets: list[Name] = Field(min_length=1, description="The datasets it is pretrained on, by name.")
+    splits: list[Literal["train", "val", "test"]] = Field(
+        ["train"], min_length=1, description="Their splits."
+    )
+    teacher: Name = Field(description="The teacher it is distilled from, by name.")
+    sampling: Literal["published", "subpixel"] = Field(
+        "published",
+        description="Where the patch grid is read: at the pixel that the published code picks, or between pixels.",
+    )
+    seed: int = Field(0, description="Draws weights, order, cameras and augmentation.")
+    points: Points = Field(Points(), description="How scans become points.")
+    network: Network = Field(Network(), description="The architecture.")
+    augment: Augment = Field(Augment(), description="Augmentation.")
+    pretrain: Optimiser = Field(Optimiser(), description="The optimiser.")
+
+
+class Config(Block):
+    """One experiment."""
+
+    description: str = choice("", "For people: what it is, the command, what to expect.")
+    workdir: str = choice("work", "Where indices, lots, runs and reports go. ${VARIABLES} are expanded.")
+    cache: str | None = choice(None, "Where the stores go; may be shared. Default: <workdir>/cache.")
+    lot_partitions: PositiveInt = choice(16, "About how many partitions one job takes.")
+    workers: int = Field(
+        2, ge=0, description="Processes that prepare samples.", json_schema_extra={"identity": False}
+    )
+    checkpoint_minutes: PositiveFloat = choice(10.0, "Time between two checkpoints of a training.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, description="The datasets, by name.")
+    teachers: dict[Name, Teacher] = Field(min_length=1, description="The teachers, by name.")
+    students: dict[Name, Student] = Field(min_length=1, description="The students, by name.")
+
+    @field_validator("datasets", "teachers", "students", mode="before")
+    @classmethod
+    def _a_mapping(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError("give a mapping from names to blocks, not a list")
+        return value
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Config:
+        for name, student in self.students.items():
+            for dataset in student.datasets:
+                if dataset not in self.datasets:
+                    raise ValueError(
+                        f"students.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
+                    )
+            if len(set(student.datasets)) < len(student.datasets):
+                raise ValueError(f"students.{name}.datasets names a dataset twice: {student.datasets}")
+            if student.teacher not in self.teachers:
+                raise ValueError(
+                    f"students.{name}.teacher is {student.teacher!r}; the teachers here are {sorted(self.teachers)}"
+                )
+        return self
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,237 @@
+"""nuScenes keyframes: lidar, six cameras and their calibration, lidarseg labels where they are there.
+
+The devkit is loaded in `partitions` alone (it takes minutes and gigabytes on the full set); everything that a worker
+calls reads one file with numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.errors import BadInput
+from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
+from pipeline.datasets.reader import AbsentPartition, MaskRule, Traits
+from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LIDAR = "LIDAR_TOP"
+POINT_BYTES = 20
+"""x, y, z, intensity, ring as float32."""
+
+TRAITS = Traits(
+    reader="nuscenes",
+    reader_version=1,
+    frame="lidar: x right, y forward, z up",
+    cameras=("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT"),
+    classes=CLASSES,
+    label_map_version=1,
+    intensity=(18.742355, 22.04632),
+    # ScaLR's released code, datasets/nuscenes_for_scalr.py: the devkit's chain, which keeps points in float32, and a
+    # border on two sides only (the devkit's own rule, our `strict`, has it on all four).
+    published_mask=MaskRule(min_depth=1.0, first=0, last=1, arithmetic="float32"),
+)
+
+
+class NuScenesReader:
+    """Reader of v1.0-mini, v1.0-trainval and v1.0-test, whole or partial trees."""
+
+    traits = TRAITS
+
+    def check(self, root: Path, version: str) -> None:
+        if not root.is_dir():
+            raise BadInput(f"{root} does not exist or is no folder; it should hold nuScenes.")
+        if not (root / version).is_dir():
+            found = sorted(p.name for p in root.glob("v1.0-*") if p.is_dir())
+            there = (
+                f"it holds {', '.join(found)}: write `version: {found[0]}`"
+                if found
+                else "it holds no v1.0-* folder"
+            )
+            raise BadInput(f"{root} does not hold nuScenes {version}; {there}.")
+
+    def cue(self, root: Path, version: str) -> list[Path]:
+        tables = sorted((root / version).glob("*.json"))
+        folders = [root / "samples" / sensor for sensor in (LIDAR, *self.traits.cameras)]
+        return [*tables, *folders, root / "lidarseg" / version]
+
+    def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
+        nusc = _load_devkit(root, version)
+        splits = _official_splits()
+        labels = {row["sample_data_token"]: row["filename"] for row in getattr(nusc, "lidarseg", [])}
+        for scene in sorted(nusc.scene, key=lambda row: row["name"]):
+            split = splits.get(scene["name"])
+            if split is None:
+                raise BadInput(
+                    f"{root}/{version} has the scene {scene['name']} ({scene['token']}), which is in none of the "
+                    f"official splits; the tables are not those of nuScenes."
+                )
+            yield _partition(root, nusc, scene, split, labels, self.traits.cameras)
+
+    def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        path = root / scan.path
+        size = _size(path)
+        if size is None or size == 0 or size % POINT_BYTES:
+            raise BadInput(f"scan {scan.name}: {_lidar_problem(path, size)}")
+        points = np.fromfile(path, dtype="<f4").reshape(-1, 5)
+        bad = int((~np.isfinite(points[:, :4]).all(axis=1)).sum())
+        if bad:
+            raise BadInput(
+                f"scan {scan.name}: {path} holds {bad} of {len(points)} points with NaN or infinite values; "
+                f"download the file again or leave its scene out."
+            )
+        return np.ascontiguousarray(points[:, :3]), np.ascontiguousarray(points[:, 3])
+
+    def read_labels(self, root: Path, scan: ScanRecord) -> np.ndarray:
+        import numpy as np
+
+        if scan.label_path is None:
+            raise BadInput(f"scan {scan.name} has no lidarseg labels.")
+        raw = np.fromfile(root / scan.label_path, dtype=np.uint8)
+        unknown = raw >= len(CLASS_OF_RAW)
+        if unknown.any():
+            raise BadInput(
+                f"scan {scan.name}: {root / scan.label_path} holds {int(unknown.sum())} labels of classes that "
+                f"nuScenes-lidarseg does not have, the first {int(raw[unknown][0])}; download the file again."
+            )
+        return np.array(CLASS_OF_RAW, dtype=np.uint8)[raw]
+
+
+READER = NuScenesReader()
+
+
+def _load_devkit(root: Path, version: str) -> Any:
+    """The devkit's database; its bare assertions become errors that say what to do."""
+    from nuscenes.nuscenes import NuScenes
+
+    try:
+        return NuScenes(version=version, dataroot=str(root), verbose=False)
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"a table in {root / version} is no valid JSON ({error}); extract the archive again."
+        ) from error
+    except (AssertionError, FileNotFoundError, KeyError) as error:
+        raise BadInput(
+            f"nuscenes-devkit cannot load {version} from {root}: {type(error).__name__}: {error}.\n"
+            f"Extract the archives of this version whole (metadata, maps, and lidarseg if you have it)."
+        ) from error
+
+
+def _official_splits() -> dict[str, str]:
+    from nuscenes.utils.splits import create_splits_scenes
+
+    official = create_splits_scenes()
+    return {scene: split for split in ("train", "val", "test") for scene in official[split]}
+
+
+def _partition(
+    root: Path, nusc: Any, scene: dict[str, Any], split: str, labels: dict[str, str], cameras: tuple[str, ...]
+) -> PartitionRecord | AbsentPartition:
+    scans: list[ScanRecord] = []
+    missing: list[str] = []
+    present = 0
+    lidar_problems: list[str] = []
+    token = scene["first_sample_token"]
+    while token:
+        sample = nusc.get("sample", token)
+        lidar = nusc.get("sample_data", sample["data"][LIDAR])
+        rows = [nusc.get("sample_data", sample["data"][camera]) for camera in cameras]
+        sizes = [_size(root / row["filename"]) for row in (lidar, *rows)]
+        for row, size in zip((lidar, *rows), sizes, strict=True):
+            if size is None:
+                missing.append(row["filename"])
+            else:
+                present += 1
+        if sizes[0] is not None and (sizes[0] == 0 or sizes[0] % POINT_BYTES):
+            lidar_problems.append(f"scan {token}: {_lidar_problem(root / lidar['filename'], sizes[0])}")
+        label = labels.get(lidar["token"])
+        label_bytes = _size(root / label) if label else None
+        to_global = (_pose(nusc, "calibrated_sensor", lidar), _pose(nusc, "ego_pose", lidar))
+        scans.append(
+            ScanRecord(
+                name=token,
+                result_name=lidar["token"],
+                path=lidar["filename"],
+                bytes=sizes[0] or 0,
+                label_path=label if label_bytes is not None else None,
+                label_bytes=label_bytes,
+                images=tuple(
+                    _image(nusc, camera, row, size or 0, to_global)
+                    for camera, row, size in zip(cameras, rows, sizes[1:], strict=True)
+                ),
+            )
+        )
+        token = sample["next"]
+    if not present:
+        return AbsentPartition(scene["name"], split, len(scans))
+    return PartitionRecord(
+        name=scene["name"], split=split, scans=tuple(scans), problem=_problem(scans, missing, lidar_problems)
+    )
+
+
+def _problem(scans: list[ScanRecord], missing: list[str], lidar_problems: list[str]) -> str | None:
+    """Why a scene cannot be used, or None."""
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        return f"{len(missing)} of its files are missing: {', '.join(missing[:3])}{more}"
+    if lidar_problems:
+        more = f" (and {len(lidar_problems) - 1} more)" if len(lidar_problems) > 1 else ""
+        return lidar_problems[0] + more
+    labelled = [scan for scan in scans if scan.label_path]
+    if labelled and len(labelled) < len(scans):
+        first = next(scan for scan in scans if not scan.label_path)
+        return f"{len(scans) - len(labelled)} of its {len(scans)} scans lack lidarseg labels, the first {first.name}"
+    wrong = [s for s in labelled if s.label_bytes != s.bytes // POINT_BYTES]
+    if wrong:
+        return (
+            f"{len(wrong)} label files do not have one byte per point, the first {wrong[0].label_path}: "
+            f"{wrong[0].label_bytes} labels for {wrong[0].bytes // POINT_BYTES} points"
+        )
+    return None
+
+
+def _lidar_problem(path: Path, size: int | None) -> str:
+    if size is None:
+        return f"{path} is missing"
+    return f"{path} has {size} bytes, which is no positive multiple of {POINT_BYTES} (one point); it was cut or replaced"
+
+
+def _image(
+    nusc: Any, camera: str, row: dict[str, Any], size: int, to_global: tuple[RigidStep, RigidStep]
+) -> ImageRecord:
+    """lidar → ego at the lidar's time → global → ego at the camera's time → camera."""
+    calibration = nusc.get("calibrated_sensor", row["calibrated_sensor_token"])
+    return ImageRecord(
+        camera=camera,
+        path=row["filename"],
+        bytes=size,
+        height=row["height"],
+        width=row["width"],
+        intrinsics=tuple(float(v) for line in calibration["camera_intrinsic"] for v in line),
+        steps=(
+            *to_global,
+            _pose(nusc, "ego_pose", row, inverse=True),
+            _pose(nusc, "calibrated_sensor", row, inverse=True),
+        ),
+    )
+
+
+def _pose(nusc: Any, table: str, row: dict[str, Any], inverse: bool = False) -> RigidStep:
+    record = nusc.get(table, row[f"{table}_token"])
+    return RigidStep(
+        tuple(float(v) for v in record["rotation"]), tuple(float(v) for v in record["translation"]), inverse
+    )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None

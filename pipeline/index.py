@@ -1,0 +1,177 @@
+"""The index: what a dataset holds, found out once and kept as JSON beside a cue that says when to look again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from cache_schemas.publish import write_json
+from pipeline.config.model import Dataset
+from pipeline.datasets.reader import AbsentPartition, reader_named
+from pipeline.datasets.records import PartitionRecord, from_json, to_json
+
+KIND = "griddle index"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PartitionEntry:
+    """A partition as the summary lists it; `load_partition` reads the rest.
+
+    Attributes:
+        members: each store's member digest, or None where the partition has nothing for it.
+        points: of all its scans, as the sizes of the files tell.
+    """
+
+    name: str
+    split: str
+    scans: int
+    images: int
+    lidar_bytes: int
+    members: dict[str, str | None]
+    file: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Index:
+    """One dataset's index, as read from its folder."""
+
+    folder: Path
+    body: dict[str, Any]
+
+    @property
+    def partitions(self) -> list[PartitionEntry]:
+        return [PartitionEntry(**entry) for entry in self.body["partitions"]]
+
+    @property
+    def absent(self) -> list[dict[str, Any]]:
+        """Partitions that the tables name but none of whose files are there."""
+        return self.body["absent"]
+
+    def load_partition(self, entry: PartitionEntry) -> PartitionRecord:
+        """The whole record of a partition: scans, images, calibration."""
+        return from_json(json.loads((self.folder / entry.file).read_bytes()))
+
+
+def index_folder(workdir: Path, name: str) -> Path:
+    return workdir / "index" / name
+
+
+def read_index(workdir: Path, name: str) -> Index | None:
+    """The index that is there, fresh or not, or None."""
+    path = index_folder(workdir, name) / "index.json"
+    try:
+        body = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise BadInput(f"{path} is no valid JSON ({error}). Run `griddle index --force`.") from error
+    if body.get("griddle") != KIND or body.get("format") != FORMAT:
+        return None
+    return Index(path.parent, body)
+
+
+def is_fresh(index: Index | None, dataset: Dataset) -> bool:
+    """Whether the cue (names, sizes and times of tables, times of folders) is the one that was indexed."""
+    return index is not None and index.body["cue"] == make_cue(dataset)
+
+
+def make_cue(dataset: Dataset) -> dict[str, Any]:
+    """When this changes it is time to look again. It is never identity.
+
+    Raises:
+        BadInput: if the root does not hold this version of the dataset.
+    """
+    reader = reader_named(dataset.reader)
+    root = Path(dataset.root)
+    reader.check(root, dataset.version)
+    seen: list[list[Any]] = []
+    for path in reader.cue(root, dataset.version):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            seen.append([str(path.relative_to(root)), None])
+            continue
+        # The size of a folder says nothing: it does not change when a file is added.
+        size = None if path.is_dir() else stat.st_size
+        seen.append([str(path.relative_to(root)), stat.st_mtime_ns, size])
+    return {
+        "root": str(root.resolve()),
+        "reader": [reader.traits.reader, reader.traits.reader_version],
+        "version": dataset.version,
+        "seen": seen,
+    }
+
+
+def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = False) -> tuple[Index, bool]:
+    """The index of a dataset, made anew where its cue has changed; and whether it was.
+
+    Raises:
+        BadInput: if the root does not hold this version of the dataset, or none of its files.
+    """
+    folder = index_folder(workdir, name)
+    with _locked(folder):
+        cue = make_cue(dataset)
+        known = read_index(workdir, name)
+        if known is not None and known.body["cue"] == cue and not force:
+            return known, False
+        entries: list[dict[str, Any]] = []
+        absent: list[dict[str, Any]] = []
+        for partition in reader_named(dataset.reader).partitions(Path(dataset.root), dataset.version):
+            if isinstance(partition, AbsentPartition):
+                absent.append({"name": partition.name, "split": partition.split, "scans": partition.scans})
+            else:
+                entries.append(_write_partition(folder, partition))
+        if not entries:
+            raise BadInput(
+                f"dataset {name}: {dataset.root} has the tables of {dataset.version} with {len(absent)} "
+                f"partition(s), but none of their files is there. Download or extract the recordings, too."
+            )
+        write_json(
+            folder / "index.json",
+            {
+                "griddle": KIND,
+                "format": FORMAT,
+                "dataset": name,
+                "cue": cue,
+                "partitions": entries,
+                "absent": absent,
+            },
+        )
+    index = read_index(workdir, name)
+    assert index is not None
+    return index, True
+
+
+def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]:
+    record = to_json(partition)
+    file = f"{partition.name}.{digest(record)}.json"
+    if not (folder / file).exists():
+        write_json(folder / file, record)
+    return {
+        "name": partition.name,
+        "split": partition.split,
+        "scans": len(partition.scans),
+        "images": len(partition.images),
+        "lidar_bytes": sum(scan.bytes for scan in partition.scans),
+        "members": partition.member_digests(),
+        "file": file,
+        "problem": partition.problem,
+    }
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One indexer at a time; the lock goes with its process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,131 @@
+"""Doing a lot: its partitions one after the other, those that are valid skipped, the lot manifest written last."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from cache_schemas.manifest import Manifest, is_valid, made, open_partition
+from cache_schemas.publish import write_json
+from pipeline.datasets.records import PartitionRecord
+from pipeline.log import log
+from pipeline.plan import Lot, Plan
+
+KIND = "griddle lot"
+
+Compute = Callable[[PartitionRecord, str, Path], Manifest]
+"""(partition, member digest, store folder) -> the published manifest."""
+
+
+def do_lot(plan: Plan, lot: Lot, compute: Compute) -> Path:
+    """Compute what is missing of a lot and write its manifest.
+
+    A partition with bad input does not keep the others from being published.
+
+    Raises:
+        BadInput: when the lot is done, for the partitions that could not be.
+    """
+    store = lot.store
+    folder = plan.cache / store.folder
+    index = plan.indices[store.dataset]
+    valid = [is_valid(folder, entry.name, member) for entry, member in lot.members]
+    to_do = len(valid) - sum(valid)
+    log(
+        f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
+    )
+    problems: list[tuple[str, str]] = []
+    started, done, written = time.monotonic(), 0, 0
+    for (entry, member), there in zip(lot.members, valid, strict=True):
+        if there:
+            continue
+        begun = time.monotonic()
+        try:
+            manifest = compute(index.load_partition(entry), member, folder)
+        except BadInput as error:
+            problems.append((entry.name, str(error)))
+            log(f"  {entry.name}: cannot be computed: {error}")
+            continue
+        done, written = done + 1, written + manifest.bytes
+        seconds = time.monotonic() - begun
+        left = (time.monotonic() - started) / done * (to_do - done - len(problems))
+        log(
+            f"  {entry.name}: {_counts(manifest)}, {manifest.bytes / 1e6:.1f} MB in {seconds:.1f} s "
+            f"({manifest.bytes / 1e6 / max(seconds, 1e-9):.1f} MB/s)"
+            + (f", {left / 60:.0f} min left" if left > 60 else "")
+        )
+        for item in manifest.left_out:
+            log(f"    left out: {item['what']}: {item['why']}")
+    if problems:
+        raise BadInput(
+            f"{len(problems)} of {len(valid)} partition(s) of {store.dataset} cannot be computed:\n"
+            + "\n".join(f"  {name}: {problem}" for name, problem in problems)
+            + f"\nMend their files and run again, or write datasets.{store.dataset}.leave_out: "
+            + f"[{', '.join(name for name, _ in problems)}]"
+        )
+    return _write_lot(plan, lot, folder)
+
+
+def drop_stale_lots(plan: Plan) -> list[Path]:
+    """Remove each lot manifest of this plan whose partitions are gone, so that they are computed again."""
+    listed: dict[Path, set[str]] = {}
+    dropped: list[Path] = []
+    for stage in ("scans", "labels", "views", "features"):
+        for lot in plan.lots(stage):
+            path = plan.lot_path(lot)
+            try:
+                body = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                body = {"partitions": None}
+            folder = plan.cache / lot.store.folder
+            if folder not in listed:
+                listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+            if not _all_there(body, listed[folder]):
+                path.unlink()
+                dropped.append(path)
+    return dropped
+
+
+def _all_there(body: dict[str, Any], names: set[str]) -> bool:
+    if body.get("partitions") is None:
+        return False
+    return all(
+        f"{p['name']}.{p['member_digest']}.json" in names
+        and f"{p['name']}.{p['content_digest']}.zarr" in names
+        for p in body["partitions"]
+    )
+
+
+def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:
+    manifests = [open_partition(folder, entry.name, member) for entry, member in lot.members]
+    body = {
+        "griddle": KIND,
+        "stage": lot.store.stage,
+        "dataset": lot.store.dataset,
+        "split": lot.split,
+        "store": lot.store.folder,
+        "partitions": [
+            {
+                "name": m.partition,
+                "member_digest": m.member_digest,
+                "content_digest": m.content_digest,
+                "counts": m.counts,
+                "left_out": m.left_out,
+            }
+            for m in manifests
+        ],
+    }
+    path = plan.lot_path(lot)
+    write_json(path, {**body, "digest": digest(body), "made": made()})
+    return path
+
+
+def _counts(manifest: Manifest) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in manifest.counts.items())

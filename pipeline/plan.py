@@ -1,0 +1,315 @@
+"""From a config to all that is to be made: stores, partitions, lots and runs, with their ids and paths.
+
+Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline import identity
+from pipeline.config.model import Config, Dataset, Points, Student, Teacher
+from pipeline.datasets.reader import Traits, reader_named
+from pipeline.index import Index, PartitionEntry, read_index
+
+STAGES = ("scans", "labels", "views", "features")
+"""The stages that fill the cache, in the order of the data's way."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One store of one dataset, for one choice of what determines its bytes.
+
+    Attributes:
+        folder: relative to the cache.
+        identity: what determines the bytes; its digest is in the folder's name.
+        source: the store or block that the stage needs beside the dataset: points of a student, or a teacher.
+    """
+
+    stage: str
+    dataset: str
+    folder: str
+    identity: dict[str, Any]
+    source: Points | Teacher | None
+    scans_folder: str
+
+
+@dataclass(frozen=True)
+class Lot:
+    """The partitions of one store that one job takes."""
+
+    store: Store
+    split: str
+    entries: tuple[PartitionEntry, ...]
+
+    @property
+    def members(self) -> list[tuple[PartitionEntry, str]]:
+        """Each partition with its member digest for this stage."""
+        members = [(entry, entry.members[self.store.stage]) for entry in self.entries]
+        return [(entry, member) for entry, member in members if member is not None]
+
+    @cached_property
+    def digest(self) -> str:
+        return digest([self.store.stage, self.store.folder, [[e.name, m] for e, m in self.members]])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run reads of one partition: the folders and member digests of its three stores."""
+
+    dataset: str
+    split: str
+    partition: str
+    scans: tuple[str, str]
+    views: tuple[str, str]
+    features: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student's pretraining."""
+
+    name: str
+    student: Student
+    identity: dict[str, Any]
+    readings: tuple[Reading, ...]
+    lots: tuple[Lot, ...]
+
+    @cached_property
+    def id(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir."""
+        return f"runs/{self.name}-{self.id}"
+
+
+class Plan:
+    """All that a config asks for. `only` names the one student that is wanted.
+
+    Raises:
+        BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
+            partition that the index found broken.
+    """
+
+    def __init__(self, config: Config, workdir: Path | None = None, only: str | None = None) -> None:
+        self.config = config
+        self.workdir = workdir or Path(config.workdir)
+        self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
+        self.students = _selected(config.students, only)
+        self._check_weights()
+        names = wanted_datasets(config, only)
+        self.traits: dict[str, Traits] = {
+            name: reader_named(config.datasets[name].reader).traits for name in names
+        }
+        self.indices = {name: self._index(name) for name in names}
+        self.runs = {name: self._run(name, student) for name, student in self.students.items()}
+        wanted = [lot for run in self.runs.values() for lot in run.lots]
+        self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
+        for lot in wanted:
+            self._lots[lot.store.stage][lot.digest] = lot
+
+    def lots(self, stage: str) -> list[Lot]:
+        return list(self._lots[stage].values())
+
+    def lot(self, stage: str, lot_digest: str) -> Lot:
+        try:
+            return self._lots[stage][lot_digest]
+        except KeyError:
+            raise BadInput(
+                f"the plan has no lot {lot_digest} of {stage}: the config or the dataset changed since it was "
+                f"planned. Run the same snakemake command again, or `griddle plan --lots` for today's lots."
+            ) from None
+
+    def lot_path(self, lot: Lot) -> Path:
+        """The lot manifest: what Snakemake sees of the cache."""
+        return self.workdir / "lots" / lot.store.stage / f"{lot.digest}.json"
+
+    def lot_paths(self, *stages: str) -> list[str]:
+        return [str(self.lot_path(lot)) for stage in stages for lot in self.lots(stage)]
+
+    def before(self, stage: str, lot_digest: str) -> list[str]:
+        """The lot manifests that must be there before this lot: views and labels read the scan store."""
+        lot = self.lot(stage, lot_digest)
+        if stage not in ("views", "labels"):
+            return []
+        names = {entry.name for entry, _ in lot.members}
+        return [
+            str(self.lot_path(scans))
+            for scans in self.lots("scans")
+            if scans.store.folder == lot.store.scans_folder
+            and names & {entry.name for entry in scans.entries}
+        ]
+
+    def run(self, run_folder_name: str) -> Run:
+        """The run whose folder is named `<student>-<id>`."""
+        for run in self.runs.values():
+            if Path(run.folder).name == run_folder_name:
+                return run
+        raise BadInput(
+            f"the plan has no run {run_folder_name}: the config or the dataset changed since it was planned. "
+            f"Run the same snakemake command again."
+        )
+
+    def run_path(self, run: Run) -> Path:
+        return self.workdir / run.folder
+
+    def run_markers(self) -> list[str]:
+        return [str(self.run_path(run) / "done.json") for run in self.runs.values()]
+
+    def before_run(self, run_folder_name: str) -> list[str]:
+        """The lots that a run reads; none once it is done, so that a replaced lot never reruns a finished training."""
+        run = self.run(run_folder_name)
+        if (self.run_path(run) / "done.json").exists():
+            return []
+        return [str(self.lot_path(lot)) for lot in run.lots]
+
+    def _index(self, name: str) -> Index:
+        index = read_index(self.workdir, name)
+        if index is None:
+            raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
+        return index
+
+    def _check_weights(self) -> None:
+        for student in self.students.values():
+            teacher = self.config.teachers[student.teacher]
+            if teacher.weights not in ("hub", "untrained") and not Path(teacher.weights).is_file():
+                raise BadInput(
+                    f"teachers.{student.teacher}.weights: the file {teacher.weights} does not exist; give the path of "
+                    f"a weights file, `hub` to download them, or `untrained`"
+                )
+
+    def _entries(self, student_name: str, dataset_name: str, split: str) -> list[PartitionEntry]:
+        """The partitions that the config selects, in index order."""
+        dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
+        found = {entry.name: entry for entry in index.partitions}
+        _check_names(dataset_name, dataset, found, {entry["name"] for entry in index.absent})
+        chosen = [
+            entry
+            for entry in found.values()
+            if entry.name not in dataset.leave_out
+            and (dataset.partitions is None or entry.name in dataset.partitions)
+        ]
+        broken = [entry for entry in chosen if entry.problem]
+        if broken:
+            raise BadInput(
+                f"dataset {dataset_name}: {len(broken)} of {len(chosen)} partition(s) cannot be used:\n"
+                + "\n".join(f"  {entry.name}: {entry.problem}" for entry in broken[:10])
+                + ("\n  ..." if len(broken) > 10 else "")
+                + f"\nPut their files back and run again, or write datasets.{dataset_name}.leave_out: "
+                + f"[{', '.join(entry.name for entry in broken)}]"
+            )
+        of_split = [entry for entry in chosen if entry.split == split]
+        if not of_split:
+            splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
+            raise BadInput(
+                f"students.{student_name}.splits: dataset {dataset_name} ({dataset.version}) has no partition in "
+                f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
+                f"test, and {len(index.absent)} without any file"
+            )
+        return of_split
+
+    def _stores(self, dataset_name: str, points: Points, teacher: Teacher) -> dict[str, Store]:
+        dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
+        scan = identity.scan_identity(dataset_name, dataset, traits)
+        scan_id = identity.scan_id(dataset_name, scan)
+        view = identity.view_identity(scan_id, dataset, points, traits)
+        teaching = identity.teacher_identity(teacher)
+        scans = f"scans/{scan_id}"
+
+        def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
+            return Store(stage, dataset_name, folder, what, source, scans)
+
+        return {
+            "scans": store("scans", scans, scan, None),
+            "views": store("views", f"views/{identity.view_id(dataset_name, view)}", view, points),
+            "features": store(
+                "features", f"features/{identity.teacher_id(teaching)}/{dataset_name}", teaching, teacher
+            ),
+        }
+
+    def _run(self, name: str, student: Student) -> Run:
+        teacher = self.config.teachers[student.teacher]
+        lots: list[Lot] = []
+        readings: list[Reading] = []
+        for dataset in student.datasets:
+            stores = self._stores(dataset, student.points, teacher)
+            for split in student.splits:
+                entries = self._entries(name, dataset, split)
+                for store in stores.values():
+                    lots += _cut(store, split, entries, self.config.lot_partitions)
+                readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+        if not readings:
+            raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
+        reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
+        what = identity.run_identity(
+            student,
+            identity.teacher_id(identity.teacher_identity(teacher)),
+            {dataset: self.traits[dataset].intensity for dataset in student.datasets},
+            reads,
+        )
+        return Run(name, student, what, tuple(readings), tuple(lots))
+
+
+def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
+    """The datasets that the selected students name, in their order; others are not even looked at."""
+    students = _selected(config.students, only).values()
+    return list(dict.fromkeys(name for student in students for name in student.datasets))
+
+
+def _reading(dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store]) -> Reading:
+    def of(stage: str) -> tuple[str, str]:
+        member = entry.members[stage]
+        assert member is not None  # a partition with images has all three
+        return stores[stage].folder, member
+
+    return Reading(dataset, split, entry.name, of("scans"), of("views"), of("features"))
+
+
+def _cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> list[Lot]:
+    """Lots end where a partition's own name says so: one more partition changes one lot and no other."""
+    lots: list[Lot] = []
+    waiting: list[PartitionEntry] = []
+    for entry in entries:
+        if entry.members[store.stage] is not None:
+            waiting.append(entry)
+        ends = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
+        if ends and waiting:
+            lots.append(Lot(store, split, tuple(waiting)))
+            waiting = []
+    if waiting:
+        lots.append(Lot(store, split, tuple(waiting)))
+    return lots
+
+
+def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:
+    if only is None:
+        return students
+    if only not in students:
+        raise BadInput(f"only={only}: there is no such student; the config has {', '.join(students)}")
+    return {only: students[only]}
+
+
+def _check_names(name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: set[str]) -> None:
+    for key in ("partitions", "leave_out"):
+        for wanted in getattr(dataset, key) or []:
+            if wanted in absent and key == "partitions":
+                raise BadInput(
+                    f"datasets.{name}.{key}: {wanted} is in the tables, but none of its files is in {dataset.root}"
+                )
+            if wanted not in found and wanted not in absent:
+                near = get_close_matches(wanted, found, n=1)
+                hint = (
+                    f"did you mean {near[0]}?"
+                    if near
+                    else f"it has {len(found)}, the first {next(iter(found))}"
+                )
+                raise BadInput(f"datasets.{name}.{key}: {dataset.root} has no partition {wanted!r}; {hint}")

@@ -1,0 +1,72 @@
+"""The scans stage: the points, and where there are any the labels, of a partition's scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cache_schemas.errors import BadInput
+from cache_schemas.manifest import Manifest
+from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.writing import PartitionWriter
+from pipeline.datasets.reader import Reader
+from pipeline.datasets.records import PartitionRecord
+from pipeline.plan import Store
+
+
+def write_scans(
+    reader: Reader, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
+) -> Manifest:
+    """Read every lidar file of a partition and publish its scans.
+
+    Raises:
+        BadInput: for a file that is missing, cut, or holds values that are not finite.
+    """
+    read = [reader.read_points(root, scan) for scan in partition.scans]
+    offsets = np.cumsum([0, *(len(xyz) for xyz, _ in read)]).astype(np.uint64)
+    with PartitionWriter(
+        folder,
+        SCANS,
+        partition=partition.name,
+        member_digest=member,
+        identity=store.identity,
+        attributes={"frame": reader.traits.frame, "scans": [scan.name for scan in partition.scans]},
+    ) as writer:
+        writer.put("scan_offsets", offsets)
+        writer.put("xyz", np.concatenate([xyz for xyz, _ in read]))
+        writer.put("intensity", np.concatenate([intensity for _, intensity in read]))
+        return writer.publish(counts={"scans": len(read), "points": int(offsets[-1])}, left_out=[])
+
+
+def write_labels(
+    reader: Reader, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
+) -> Manifest:
+    """Read every label file of a partition and publish its classes.
+
+    Raises:
+        BadInput: for a file that is missing, has another length than its scan, or holds unknown classes.
+    """
+    read = []
+    for scan in partition.scans:
+        labels = reader.read_labels(root, scan)
+        points = len(reader.read_points(root, scan)[0])
+        if len(labels) != points:
+            raise BadInput(
+                f"scan {scan.name}: {root / str(scan.label_path)} has {len(labels)} labels for {points} points"
+            )
+        read.append(labels)
+    offsets = np.cumsum([0, *map(len, read)]).astype(np.uint64)
+    label = np.concatenate(read)
+    with PartitionWriter(
+        folder,
+        LABELS,
+        partition=partition.name,
+        member_digest=member,
+        identity=store.identity,
+        attributes={"classes": list(reader.traits.classes), "scans": [scan.name for scan in partition.scans]},
+    ) as writer:
+        writer.put("scan_offsets", offsets)
+        writer.put("label", label)
+        counts = {"scans": len(read), "points": len(label), "labelled_points": int((label != 255).sum())}
+        return writer.publish(counts=counts, left_out=[])

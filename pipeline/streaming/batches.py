@@ -1,0 +1,112 @@
+"""Batches for pretraining, made in worker processes: one item of the dataset is one whole step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.config.model import Student
+from pipeline.random import generator
+from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
+from pipeline.streaming.sample import Sample, make_sample
+from pipeline.streaming.source import ViewSource
+from pipeline.students.packed import PackedClouds, pack
+
+
+@dataclass(frozen=True)
+class PretrainBatch:
+    """One step's input.
+
+    Attributes:
+        clouds: P points of B views.
+        coordinates: (P, 2) float32 (column, row) in each view's patch grid.
+        grids: (B, rows, cols, channels), the teacher's patch grids in their storage type.
+        draws: what was drawn, for errors and the log.
+    """
+
+    clouds: PackedClouds
+    coordinates: Tensor
+    grids: Tensor
+    draws: tuple[Draw, ...]
+
+    def to(self, device: torch.device) -> PretrainBatch:
+        return PretrainBatch(
+            self.clouds.to(device),
+            self.coordinates.to(device, non_blocking=True),
+            self.grids.to(device, non_blocking=True),
+            self.draws,
+        )
+
+    def pin_memory(self) -> PretrainBatch:
+        return PretrainBatch(
+            self.clouds.pin_memory(), self.coordinates.pin_memory(), self.grids.pin_memory(), self.draws
+        )
+
+
+class PretrainSteps(Dataset[PretrainBatch]):
+    """Item `step` is the batch of that training step, a pure function of the student's seed and the cache."""
+
+    def __init__(
+        self,
+        source: ViewSource,
+        scans: Sequence[ScanPlace],
+        student: Student,
+        image_size: tuple[int, int],
+        intensity: dict[str, tuple[float, float]],
+    ) -> None:
+        self._source = source
+        self._scans = scans
+        self._student = student
+        self._image_size = image_size
+        self._intensity = intensity
+
+    def __getitem__(self, step: int) -> PretrainBatch:
+        student = self._student
+        draws = batch_of_step(
+            self._scans,
+            seed=student.seed,
+            step=step,
+            batch=student.pretrain.batch,
+            variants=student.points.variants,
+        )
+        samples = [self.sample(draw) for draw in draws]
+        return PretrainBatch(
+            clouds=pack([sample.cloud for sample in samples]),
+            coordinates=torch.from_numpy(
+                np.concatenate([sample.coordinates for sample in samples]).astype(np.float32)
+            ),
+            grids=torch.from_numpy(np.stack([sample.grid for sample in samples])),
+            draws=tuple(draws),
+        )
+
+    def sample(self, draw: Draw) -> Sample:
+        student = self._student
+        return make_sample(
+            self._source.read(draw.scan.reading, draw.view, draw.variant),
+            points=student.points,
+            augmentation=student.augment,
+            intensity=self._intensity[draw.scan.dataset],
+            image_size=self._image_size,
+            sampling=student.sampling,
+            rng=generator(student.seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
+        )
+
+
+def stream(steps: PretrainSteps, first: int, last: int, workers: int, pin: bool) -> Iterator[PretrainBatch]:
+    """The batches of steps `first` to `last`, prepared ahead by `workers` processes, in order."""
+    options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        pin_memory=pin,
+        **options,
+    )
+    return iter(loader)

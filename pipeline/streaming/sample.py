@@ -1,0 +1,109 @@
+"""One training sample: a view's points limited, augmented and cropped, with neighbours, cells and grid coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config.model import Augment, Points
+from pipeline.geometry.neighbours import nearest_others
+from pipeline.streaming.augment import augment
+from pipeline.streaming.source import ViewPoints
+from pipeline.students.grid import Grid
+from pipeline.students.packed import Cloud
+from pipeline.teachers.sampling import Sampling, grid_coordinates
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one view gives to a batch.
+
+    Attributes:
+        cloud: the student's input, n points.
+        coordinates: (n, 2) float64 (column, row) in the patch grid.
+        grid: (rows, cols, channels), the teacher's patch grid.
+    """
+
+    cloud: Cloud
+    coordinates: np.ndarray
+    grid: np.ndarray
+
+
+def make_sample(
+    view: ViewPoints,
+    *,
+    points: Points,
+    augmentation: Augment,
+    intensity: tuple[float, float],
+    image_size: tuple[int, int],
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> Sample:
+    """In the published order (datasets/im_pc_dataset.py): limit, augment, crop, then features and cells.
+
+    Features are of the augmented points: intensity normalised by its mean and deviation, x, y, z and range in metres.
+    """
+    plane_grid = plane_grid_of(points)
+    rows = nearest_to_one(view.xyz, points.max_points, rng)
+    xyz = augment(view.xyz[rows], augmentation, rng)
+    inside = plane_grid.inside(xyz)
+    rows, xyz = rows[inside], xyz[inside]
+    mean, deviation = (np.float32(value) for value in intensity)
+    features = np.column_stack(
+        [(view.intensity[rows] - mean) / deviation, xyz, np.linalg.norm(xyz, axis=1)]
+    ).astype(np.float32)
+    grid_rows, grid_cols = view.grid.shape[:2]
+    return Sample(
+        cloud=Cloud(
+            features=features,
+            neighbours=neighbours_of(xyz, rows, view, points.neighbours),
+            cells=plane_grid.cells(xyz),
+        ),
+        coordinates=grid_coordinates(
+            view.pixel[rows],
+            original=view.original,
+            image=image_size,
+            rows=grid_rows,
+            cols=grid_cols,
+            mode=sampling,
+        ),
+        grid=view.grid,
+    )
+
+
+def plane_grid_of(points: Points) -> Grid:
+    """The student's planes over the configured field of view."""
+    (x, y, z), cell = points.field_of_view, points.cell
+    return Grid.with_cells((x[0], y[0], z[0]), (x[1], y[1], z[1]), cell)
+
+
+def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows, ascending, of the `most` points nearest to a point drawn at random; all rows where they are no more."""
+    if len(xyz) <= most:
+        return np.arange(len(xyz))
+    centre = xyz[int(rng.integers(len(xyz)))]
+    distance = np.square(xyz - centre).sum(axis=1)
+    return np.sort(np.argsort(distance, kind="stable")[:most])
+
+
+def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
+    """The `count` nearest others (n, count) uint32 among the points that are left.
+
+    Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
+    crop removed are replaced by the stored spares; only rows that run out of spares are searched again.
+    """
+    stored = view.neighbours[rows]
+    if len(rows) == len(view.xyz):
+        return stored[:, :count]
+    place = np.full(len(view.xyz), -1, np.int64)
+    place[rows] = np.arange(len(rows))
+    found = place[stored]
+    # Short clouds repeat a point as its own neighbour: that is padding, and not to be taken for a neighbour.
+    left = (found >= 0) & (stored != rows[:, None])
+    first = np.argsort(~left, axis=1, kind="stable")[:, :count]
+    nearest = np.take_along_axis(found, first, axis=1)
+    short = np.flatnonzero(left.sum(axis=1) < count)
+    if len(short):
+        nearest[short] = nearest_others(xyz, count, short)
+    return nearest.astype(np.uint32)

@@ -1,0 +1,133 @@
+"""Reading what a sample is made of from the three stores. Opens stores lazily, in the process that reads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.features import features_schema
+from cache_schemas.manifest import mending
+from cache_schemas.reading import PartitionReader
+from cache_schemas.scans import SCANS
+from cache_schemas.views import VIEWS
+from pipeline.plan import Reading
+from pipeline.streaming.order import ScanPlace
+
+OPEN_PARTITIONS = 64
+"""Partitions that one process keeps open: their checksums and shard indices, a few kilobytes each."""
+
+
+@dataclass(frozen=True)
+class ViewPoints:
+    """One view in one variant, as stored.
+
+    Attributes:
+        xyz: (n, 3) float32, metres, in the dataset's frame.
+        intensity: (n,) float32, as recorded.
+        pixel: (n, 2) float32, continuous (u, v) in the original image.
+        neighbours: (n, K + spares) uint32, rows of these n.
+        original: (W0, H0) of the original image.
+        grid: (rows, cols, channels), the teacher's patch grid in its storage type.
+    """
+
+    xyz: np.ndarray
+    intensity: np.ndarray
+    pixel: np.ndarray
+    neighbours: np.ndarray
+    original: tuple[int, int]
+    grid: np.ndarray
+
+
+class _Opened:
+    """The three stores of one partition and the small arrays that every read needs."""
+
+    def __init__(self, cache: Path, reading: Reading, storage: str) -> None:
+        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
+        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
+        self.features = PartitionReader(
+            cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
+        )
+        self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
+        self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
+        self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
+        self.view_scan = self.views.read("view_scan").astype(np.int64)
+        self.image_size = self.views.read("image_size")
+        views, features, scans = (s.attributes for s in (self.views, self.features, self.scans))
+        if views["images"] != features["images"] or views["scans"] != scans["scans"]:
+            raise DamagedCache(
+                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} and "
+                f"{self.features.manifest.path} list other images, or other scans than "
+                f"{self.scans.manifest.path}.\n{mending(self.views.manifest.path)}"
+            )
+        self.scan_names: list[str] = views["scans"]
+        self.unusable: set[int] = set(views["unusable"])
+
+
+class ViewSource:
+    """Random access to the views of a run."""
+
+    def __init__(self, cache: Path, readings: Sequence[Reading], storage: str) -> None:
+        self._cache = cache
+        self._readings = readings
+        self._storage = storage
+        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+
+    def scans(self) -> tuple[list[ScanPlace], list[str]]:
+        """All scans that can be drawn, in the order of the plan, and those of which no view sees enough.
+
+        Raises:
+            BadInput: if no scan can be drawn.
+        """
+        places: list[ScanPlace] = []
+        unusable: list[str] = []
+        for number, reading in enumerate(self._readings):
+            opened = self._open(number)
+            for scan, name in enumerate(opened.scan_names):
+                views = tuple(int(v) for v in np.flatnonzero(opened.view_scan == scan))
+                usable = tuple(view for view in views if view not in opened.unusable)
+                if usable:
+                    places.append(ScanPlace(number, reading.dataset, name, usable))
+                else:
+                    unusable.append(f"{reading.dataset} {reading.partition} {name}")
+        if not places:
+            raise BadInput(
+                f"none of {len(unusable)} scan(s) has a camera that sees enough points to learn from"
+            )
+        return places, unusable
+
+    def read(self, reading: int, view: int, variant: int) -> ViewPoints:
+        """What is stored of one view.
+
+        Raises:
+            DamagedCache: naming the file, if a checksum does not fit.
+        """
+        opened = self._open(reading)
+        scan = opened.view_scan[view]
+        first, last = opened.seen_bounds[view : view + 2]
+        kept_view = variant * len(opened.view_scan) + view
+        kept_first, kept_last = opened.kept_bounds[kept_view : kept_view + 2]
+        kept = opened.views.read("kept", kept_first, kept_last).astype(np.int64)
+        rows = opened.views.read("point", first, last)[kept].astype(np.int64)
+        height, width = (int(side) for side in opened.image_size[view])
+        begin, end = opened.scan_bounds[scan : scan + 2]
+        return ViewPoints(
+            xyz=opened.scans.read("xyz", begin, end)[rows],
+            intensity=opened.scans.read("intensity", begin, end)[rows],
+            pixel=opened.views.read("pixel", first, last)[kept],
+            neighbours=opened.views.read("neighbours", kept_first, kept_last),
+            original=(width, height),
+            grid=opened.features.read("features", view, view + 1)[0],
+        )
+
+    def _open(self, number: int) -> _Opened:
+        if number not in self._opened:
+            self._opened[number] = _Opened(self._cache, self._readings[number], self._storage)
+            if len(self._opened) > OPEN_PARTITIONS:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(number)
+        return self._opened[number]

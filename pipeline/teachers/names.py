@@ -1,0 +1,33 @@
+"""What a ViT's timm name says of it: needed before the DAG, where importing timm would take seconds.
+
+The loaded model is checked against it, so a name that misleads is an error and not a wrong cache.
+"""
+
+import re
+
+_PATCH = re.compile(r"_patch(\d+)(?:_|\.|$)")
+_CHANNELS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280, "giant": 1536}
+
+
+def patch_size(model: str) -> int | None:
+    """Side of a patch in pixels, or None where the name does not say.
+
+    >>> patch_size("vit_small_patch14_dinov2.lvd142m")
+    14
+    """
+    match = _PATCH.search(model)
+    return int(match.group(1)) if match else None
+
+
+def channels(model: str) -> int | None:
+    """Channels of a block's output, or None where the name does not say: for estimates of size alone.
+
+    >>> channels("vit_large_patch14_dinov2.lvd142m")
+    1024
+    """
+    return next((count for size, count in _CHANNELS.items() if f"_{size}_" in model), None)
+
+
+def short_name(model: str) -> str:
+    """The model's name as a part of a path: without the tag, with nothing that a shell would mind."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", model.split(".")[0].split("/")[-1])

@@ -1,0 +1,80 @@
+"""Checkpoints: enough to go on from a step as if nothing had happened. Tensors and plain values, no code."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cache_schemas.errors import GriddleError
+from cache_schemas.publish import fsync_folder
+from pipeline.log import log
+
+_NAME = re.compile(r"step-(\d{9})\.pt")
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training's state after `step` steps.
+
+    Order, cameras, augmentation and masks are pure functions of the step: there is no random state to keep.
+    """
+
+    run_id: str
+    step: int
+    model: dict[str, Any]
+    optimiser: dict[str, Any]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write beside, fsync, rename; then drop all but the newest two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{checkpoint.step:09d}.pt"
+    beside = folder / f".writing-{path.name}-{os.getpid()}"
+    with open(beside, "wb") as file:
+        torch.save(vars(checkpoint), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    fsync_folder(folder)
+    for old in _all(folder)[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
+    """The newest checkpoint that can be read, or None. One that cannot be read is named and passed over.
+
+    Raises:
+        GriddleError: if it belongs to another run.
+    """
+    for path in reversed(_all(folder)):
+        try:
+            checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        except Exception as error:  # torch raises what it meets: zip, pickle, key and value errors
+            log(f"{path} cannot be read ({type(error).__name__}: {error}); going on from the one before it")
+            continue
+        if checkpoint.run_id != run_id:
+            raise GriddleError(
+                f"{path} belongs to run {checkpoint.run_id}, not to {run_id}; it was copied here. Delete "
+                f"{folder} to start this run afresh."
+            )
+        return checkpoint
+    return None
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint's path, unread."""
+    return next(reversed(_all(folder)), None)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints, the oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))

@@ -1,0 +1,121 @@
+"""The lease of a run folder: one trainer at a time; a second one waits, or takes over from a dead one and says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cache_schemas.publish import write_json
+from pipeline.log import log
+
+HEARTBEAT_SECONDS = 10.0
+DEAD_SECONDS = 60.0
+"""A holder on another host is taken for dead when its heartbeat has not moved for so long, by our own clock."""
+
+
+class Lease:
+    """Held while the `with` block runs. A thread renews the heartbeat."""
+
+    def __init__(
+        self, folder: Path, heartbeat: float = HEARTBEAT_SECONDS, dead: float = DEAD_SECONDS
+    ) -> None:
+        self._path = folder / "lease.json"
+        self._heartbeat = heartbeat
+        self._dead = dead
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Lease:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._acquire()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._holder().get("nonce") == self._nonce:
+            self._path.unlink(missing_ok=True)
+
+    def _acquire(self) -> None:
+        waited_for: Any = None
+        moved = time.monotonic()
+        beat: Any = None
+        while not self._create():
+            holder = self._holder()
+            if holder.get("beat") != beat:
+                beat, moved = holder.get("beat"), time.monotonic()
+            if _is_dead(holder) or time.monotonic() - moved > self._dead:
+                log(f"taking over {self._path.parent.name} from {_name(holder)}, which is dead")
+                self._take(holder)
+                continue
+            if holder.get("nonce") != waited_for:
+                waited_for = holder.get("nonce")
+                log(f"{self._path.parent.name} is being trained by {_name(holder)}; waiting for it")
+            time.sleep(min(1.0, self._heartbeat))
+
+    def _create(self) -> bool:
+        self._nonce = os.urandom(8).hex()
+        beside = self._path.with_name(f".lease-{self._nonce}")
+        write_json(beside, self._body())
+        try:
+            os.link(beside, self._path)
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink()
+        return True
+
+    def _take(self, holder: dict[str, Any]) -> None:
+        """Move the dead lease away; of two takers only one finds it."""
+        try:
+            os.rename(self._path, self._path.with_name(f".lease-dead-{self._nonce}"))
+            self._path.with_name(f".lease-dead-{self._nonce}").unlink()
+        except FileNotFoundError:
+            pass
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._heartbeat):
+            if self._holder().get("nonce") == self._nonce:
+                write_json(self._path, self._body())
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "nonce": self._nonce,
+            "beat": time.time(),
+        }
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Certain only of processes on this host."""
+    if holder.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _name(holder: dict[str, Any]) -> str:
+    job = f", job {holder['job']}" if holder.get("job") else ""
+    return f"process {holder.get('pid')} on {holder.get('host')}{job}"

@@ -1,0 +1,146 @@
+"""Pretraining: a student learns to give each point its teacher's feature (ScaLR, section 3.2, equation 1).
+
+Streams the three stores; loads no teacher, opens no image, knows no dataset devkit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cache_schemas.errors import GriddleError
+from pipeline.config.model import Student
+from pipeline.log import log
+from pipeline.losses.distillation import distillation_loss
+from pipeline.plan import Plan, Run
+from pipeline.streaming.batches import PretrainBatch, PretrainSteps, stream
+from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.source import ViewSource
+from pipeline.students.distilled import Distilled, build
+from pipeline.students.stochastic_depth import masks
+from pipeline.teachers.sampling import sample_grids
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.recorder import Recorder
+from pipeline.training.run_folder import finish
+from pipeline.training.schedule import learning_rate
+
+
+def loss_of(model: Distilled, batch: PretrainBatch, step: int, student: Student) -> Tensor:
+    """Equation 1 over all points of a batch that lies on the model's device."""
+    rate = student.network.stochastic_depth
+    drop = None
+    if rate and model.training:
+        keys = [_scan_key(draw.scan.dataset, draw.scan.name) for draw in batch.draws]
+        drop = masks(student.seed, step, keys, student.network.depth, rate).to(batch.coordinates.device)
+    target = sample_grids(batch.grids, batch.coordinates, batch.clouds.cloud_of_row())  # (P, C)
+    return distillation_loss(model(batch.clouds, drop), target)
+
+
+def pretrain(plan: Plan, run: Run, device: torch.device) -> Path:
+    """Train a run to its end, from its newest checkpoint if there is one; returns the folder.
+
+    Raises:
+        BadInput: if there is nothing to learn from.
+        GriddleError: if the loss is not finite, with the scans of the batch and the last good checkpoint.
+        DamagedCache: naming the file, if the cache does not hold what was written.
+    """
+    folder = plan.run_path(run)
+    student = run.student
+    teacher = plan.config.teachers[student.teacher]
+    source = ViewSource(plan.cache, run.readings, teacher.storage)
+    scans, unusable = source.scans()
+    for name in unusable:
+        log(f"  left out: {name}: no camera sees enough points")
+    training = student.pretrain
+    per_epoch = steps_per_epoch(len(scans), training.batch)
+    total = per_epoch * training.epochs
+    steps = PretrainSteps(
+        source,
+        scans,
+        student,
+        teacher.image_size,
+        {name: plan.traits[name].intensity for name in student.datasets},
+    )
+    channels = source.read(scans[0].reading, scans[0].views[0], 0).grid.shape[2]
+    model = build(student, channels).to(device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
+    first = _resume(folder, run.id, model, optimiser)
+    log(
+        f"pretrain {run.name}: {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}"
+        + (f", going on from step {first}" if first else "")
+    )
+    # Batches are prepared by fresh worker processes: this one has opened stores only to list the scans.
+    batches = stream(steps, first, total, plan.config.workers, pin=device.type == "cuda")
+    recorder = Recorder(folder, first, total, per_epoch)
+    last_save = time.monotonic()
+    try:
+        for step in range(first, total):
+            waited = time.monotonic()
+            batch = next(batches).to(device)
+            waited = time.monotonic() - waited
+            rate = _set_learning_rate(optimiser, student, step, total)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
+                loss = loss_of(model, batch, step, student)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            value = loss.item()
+            if not np.isfinite(value):
+                raise GriddleError(_not_finite(value, step, batch, folder))
+            optimiser.step()
+            recorder.step(step + 1, value, rate, batch, waited)
+            if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
+                _save(folder, run.id, step + 1, model, optimiser)
+                last_save = time.monotonic()
+    finally:
+        recorder.close()
+    _save(folder, run.id, total, model, optimiser)
+    finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours)
+    return folder
+
+
+def _set_learning_rate(optimiser: torch.optim.Optimizer, student: Student, step: int, total: int) -> float:
+    training = student.pretrain
+    rate = learning_rate(
+        step,
+        peak=training.lr,
+        minimum=training.min_lr,
+        warmup_steps=min(training.warmup, total - 1),
+        total_steps=total,
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _resume(folder: Path, run_id: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    state = checkpoints.load_newest(folder / "resume", run_id)
+    if state is None:
+        return 0
+    model.load_state_dict(state.model)
+    optimiser.load_state_dict(state.optimiser)
+    return state.step
+
+
+def _save(folder: Path, run_id: str, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    checkpoints.save(folder / "resume", Checkpoint(run_id, step, model.state_dict(), optimiser.state_dict()))
+
+
+def _not_finite(value: float, step: int, batch: PretrainBatch, folder: Path) -> str:
+    scans = "\n".join(f"  {draw.scan.dataset} {draw.scan.name}, view {draw.view}" for draw in batch.draws)
+    good = checkpoints.newest(folder / "resume")
+    return (
+        f"the loss is {value} at step {step}. The batch's scans:\n{scans}\n"
+        f"The last good checkpoint: {good or 'none yet'}. Try a smaller pretrain.lr, `norm: layer`, or "
+        f"`precision: float32`."
+    )
+
+
+def _scan_key(dataset: str, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{dataset}/{name}".encode()).digest()[:8], "little")

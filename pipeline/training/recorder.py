@@ -1,0 +1,87 @@
+"""What a training tells while it runs: lines for people, metrics.csv and TensorBoard for programs."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.log import log
+from pipeline.streaming.batches import PretrainBatch
+from pipeline.training.metrics_file import MetricsFile
+
+LOG_SECONDS = 5.0
+
+
+@dataclass
+class _Pace:
+    seconds: float = 0.0
+    waited: float = 0.0
+    samples: int = 0
+
+
+class Recorder:
+    """Log lines for people, metrics.csv and TensorBoard for programs."""
+
+    def __init__(self, folder: Path, first: int, total: int, per_epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._first, self._total, self._per_epoch = first, total, per_epoch
+        self._metrics = MetricsFile(folder / "metrics.csv", first)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
+        self._started = self._last_step = time.monotonic()
+        self._last_line = 0.0
+        self._pace = _Pace()
+
+    @property
+    def hours(self) -> float:
+        return (time.monotonic() - self._started) / 3600
+
+    def step(self, done: int, loss: float, rate: float, batch: PretrainBatch, waited: float) -> None:
+        now = time.monotonic()
+        self._pace.seconds += now - self._last_step
+        self._pace.waited += waited
+        self._pace.samples += batch.clouds.count
+        self._last_step = now
+        seconds = max(self._pace.seconds, 1e-9)
+        row = {
+            "step": done,
+            "epoch": (done - 1) // self._per_epoch,
+            "loss": loss,
+            "lr": rate,
+            "points": len(batch.coordinates),
+            "seconds": round(now - self._started, 3),
+            "samples_per_second": round(self._pace.samples / seconds, 3),
+            "data_wait_share": round(self._pace.waited / seconds, 4),
+        }
+        self._metrics.write(row)
+        self._board.add_scalar("pretrain/loss", loss, done)
+        self._board.add_scalar("pretrain/lr", rate, done)
+        if now - self._last_line > LOG_SECONDS or done == self._total:
+            self._last_line = now
+            left = (now - self._started) / (done - self._first) * (self._total - done)
+            log(
+                f"  step {done}/{self._total}  loss {loss:.4f}  lr {rate:.2e}  "
+                f"{row['samples_per_second']:.1f} samples/s  data wait {row['data_wait_share']:.0%}  "
+                f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left"
+            )
+            self._pace = _Pace()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._board.close()
+
+
+def _peak_gb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,97 @@
+"""A run's folder: weights, what they came from, and the marker that says it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from cache_schemas.canonical import sha256_file
+from cache_schemas.manifest import made
+from cache_schemas.publish import fsync_folder, write_bytes, write_json
+from pipeline.plan import Plan, Run
+
+WEIGHTS = "weights.safetensors"
+
+
+def is_complete(folder: Path, run_id: str) -> bool:
+    """Whether the run's weights and provenance are there and agree: then only the marker may be missing."""
+    try:
+        provenance = json.loads((folder / "provenance.json").read_bytes())
+        return bool(
+            provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256_file(folder / WEIGHTS)
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def write_marker(folder: Path, run: Run) -> None:
+    """done.json: small, written last, and all that Snakemake sees of a run."""
+    write_json(
+        folder / "done.json",
+        {
+            "griddle": "griddle run",
+            "kind": "pretrain",
+            "student": run.name,
+            "run_id": run.id,
+            "weights": WEIGHTS,
+        },
+    )
+
+
+def save_config(folder: Path, plan: Plan, run: Run) -> None:
+    """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
+    config = plan.config.model_dump(mode="json")
+    config["students"] = {run.name: config["students"][run.name]}
+    config["teachers"] = {run.student.teacher: config["teachers"][run.student.teacher]}
+    config["datasets"] = {name: config["datasets"][name] for name in run.student.datasets}
+    write_bytes(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+
+
+def finish(
+    folder: Path, run: Run, plan: Plan, model: nn.Module, *, device: torch.device, steps: int, hours: float
+) -> None:
+    """Weights, then what they came from, then the marker: each complete before the next names it."""
+    beside = folder / f".writing-{WEIGHTS}"
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, beside, metadata={"griddle": "griddle student", "run_id": run.id, "student": run.name})
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(folder / WEIGHTS)
+    fsync_folder(folder)
+    write_json(
+        folder / "provenance.json",
+        {
+            "griddle": "griddle provenance",
+            "run_id": run.id,
+            "identity": run.identity,
+            "weights_sha256": sha256_file(folder / WEIGHTS),
+            "steps": steps,
+            "hours": round(hours, 4),
+            "cache": str(plan.cache.resolve()),
+            "device": str(device),
+            "commit": _commit(),
+            "made": made(),
+        },
+    )
+    write_marker(folder, run)
+
+
+def _commit() -> str | None:
+    """The git commit of the code that ran, where it is a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

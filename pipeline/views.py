@@ -1,0 +1,134 @@
+"""The views stage: what each camera sees of each scan, one point per voxel, and those points' neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache_schemas.manifest import Manifest
+from cache_schemas.reading import PartitionReader
+from cache_schemas.views import VIEWS
+from cache_schemas.writing import PartitionWriter
+from pipeline.config.model import Points
+from pipeline.datasets.reader import MaskRule
+from pipeline.datasets.records import PartitionRecord
+from pipeline.geometry.neighbours import nearest_others
+from pipeline.geometry.projection import Seen, see
+from pipeline.geometry.voxels import representatives
+from pipeline.plan import Store
+from pipeline.random import generator
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The representatives of one view in one variant.
+
+    Attributes:
+        place: (R,) uint32, places among the view's seen points, in voxel order.
+        neighbours: (R, K + spares) uint32, places among these R.
+    """
+
+    place: np.ndarray
+    neighbours: np.ndarray
+
+
+def write_views(
+    store: Store,
+    cameras: tuple[str, ...],
+    rule: MaskRule,
+    points: Points,
+    partition: PartitionRecord,
+    member: str,
+    folder: Path,
+    scans: PartitionReader,
+) -> Manifest:
+    """Compute and publish the views of a partition, from its scan store."""
+    bounds = scans.read("scan_offsets").astype(np.int64)
+    seen: list[Seen] = []
+    kept: list[list[Kept]] = [[] for _ in range(points.variants)]
+    for number, scan in enumerate(partition.scans):
+        xyz = scans.read("xyz", bounds[number], bounds[number + 1])
+        voxels = [
+            representatives(xyz, points.voxel, generator(points.seed, "voxel", scan.name, variant))
+            for variant in range(points.variants)
+        ]
+        for image in scan.images:
+            view = see(xyz, image, rule)
+            seen.append(view)
+            for variant, rows in enumerate(voxels):
+                kept[variant].append(keep(xyz, view, rows, points.neighbours + points.spares))
+    return _write(store, cameras, points, partition, member, folder, seen, kept)
+
+
+def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, neighbours: int) -> Kept:
+    """The representatives that a camera sees, in voxel order, and their nearest others among them."""
+    place_of_row = np.full(len(xyz), -1, np.int64)
+    place_of_row[view.point] = np.arange(len(view.point))
+    place = place_of_row[representative_rows]
+    place = place[place >= 0]
+    return Kept(place.astype(np.uint32), nearest_others(xyz[view.point[place]], neighbours))
+
+
+def _write(
+    store: Store,
+    cameras: tuple[str, ...],
+    points: Points,
+    partition: PartitionRecord,
+    member: str,
+    folder: Path,
+    seen: list[Seen],
+    kept: list[list[Kept]],
+) -> Manifest:
+    images = partition.images
+    scan_of_view = [number for number, scan in enumerate(partition.scans) for _ in scan.images]
+    few = [view for view in range(len(images)) if min(len(k[view].place) for k in kept) <= points.neighbours]
+    in_order = [view for variant in kept for view in variant]
+    arrays = {
+        "view_scan": np.array(scan_of_view, np.uint32),
+        "view_camera": np.array([cameras.index(image.camera) for image in images], np.uint8),
+        "image_size": np.array([[image.height, image.width] for image in images], np.uint32),
+        "seen_offsets": np.cumsum([0, *(len(view.point) for view in seen)]).astype(np.uint64),
+        "point": np.concatenate([view.point for view in seen]),
+        "pixel": np.concatenate([view.pixel for view in seen]),
+        "depth": np.concatenate([view.depth for view in seen]),
+        "kept_offsets": np.cumsum([0, *(len(view.place) for view in in_order)]).astype(np.uint64),
+        "kept": np.concatenate([view.place for view in in_order]),
+        "neighbours": np.concatenate([view.neighbours for view in in_order]),
+    }
+    attributes: dict[str, Any] = {
+        "cameras": list(cameras),
+        "images": [image.path for image in images],
+        "scans": [scan.name for scan in partition.scans],
+        "unusable": few,
+        "voxel": points.voxel,
+        "variants": points.variants,
+        "spares": points.spares,
+    }
+    left_out = [
+        {
+            "what": f"view {view} ({images[view].camera} of scan {partition.scans[scan_of_view[view]].name})",
+            "why": f"it sees {min(len(k[view].place) for k in kept)} voxels, no more than the {points.neighbours} "
+            f"neighbours that a point needs; it is never drawn in training",
+        }
+        for view in few
+    ]
+    with PartitionWriter(
+        folder,
+        VIEWS,
+        partition=partition.name,
+        member_digest=member,
+        identity=store.identity,
+        attributes=attributes,
+    ) as writer:
+        for name, values in arrays.items():
+            writer.put(name, values)
+        counts = {
+            "views": len(images),
+            "seen_points": len(arrays["point"]),
+            "representatives": len(arrays["kept"]),
+            "unusable_views": len(few),
+        }
+        return writer.publish(counts=counts, left_out=left_out)

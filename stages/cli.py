@@ -1,0 +1,63 @@
+"""`griddle`: the commands in the order of the data's way. Each is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from cache_schemas.errors import GriddleError
+
+COMMANDS = {
+    "toy": "Write a small synthetic town as a nuScenes tree.",
+    "index": "Find out what the datasets hold.",
+    "scans": "Write points and labels into the scan store.",
+    "views": "Write which point falls on which pixel into the view store.",
+    "features": "Run the teacher over the images, into the feature store.",
+    "pretrain": "Pretrain a student from the cache.",
+    "plan": "Say what would be computed, read and written.",
+    "inspect": "Say what any file of ours is and where it came from.",
+}
+
+
+class Commands(click.Group):
+    """Lists commands without importing them, so that --help is there at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(import_module(f"stages.{name}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="griddle")
+def griddle() -> None:
+    """Distil image foundation models into lidar networks, from a cache."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: our own errors are printed without a traceback and set the exit code."""
+    try:
+        return griddle.main(args=arguments, prog_name="griddle", standalone_mode=False)
+    except GriddleError as error:
+        click.echo(f"griddle: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("griddle: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""`griddle index`: what the datasets hold, and what of it cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stages.options import config_option, json_option, only_option, workdir_option
+
+
+@click.command()
+@config_option
+@workdir_option
+@only_option
+@click.option("--force", is_flag=True, help="Look again even if nothing seems to have changed.")
+@json_option
+def index(config_path: str, workdir: Path | None, only: str | None, force: bool, as_json: bool) -> None:
+    """Find out what the datasets of the config hold.
+
+    Snakemake does this by itself. Use --force for a file that was overwritten in place.
+    """
+    import json
+
+    from pipeline.config.load import load_config
+    from pipeline.index import make_index
+    from pipeline.log import log
+    from pipeline.plan import Plan, wanted_datasets
+
+    config = load_config(config_path)
+    folder = workdir or Path(config.workdir)
+    report = {}
+    for name in wanted_datasets(config, only):
+        log(f"index {name}: reading {config.datasets[name].root}")
+        found, made_anew = make_index(folder, name, config.datasets[name], force=force)
+        entries = found.partitions
+        report[name] = {
+            "made_anew": made_anew,
+            "partitions": len(entries),
+            "scans": sum(entry.scans for entry in entries),
+            "images": sum(entry.images for entry in entries),
+            "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
+            "absent": [entry["name"] for entry in found.absent],
+            "broken": {entry.name: entry.problem for entry in entries if entry.problem},
+        }
+        _print(name, report[name])
+    if as_json:
+        click.echo(json.dumps(report, indent=1))
+    Plan(config, folder, only)  # refuses what the config selects and the index found broken
+
+
+def _print(name: str, found: dict) -> None:
+    from pipeline.log import log
+
+    log(
+        f"  {name}: {found['partitions']} partition(s), {found['scans']:,} scans, {found['images']:,} images, "
+        f"{found['labelled_partitions']} with labels" + ("" if found["made_anew"] else " (unchanged)")
+    )
+    if found["absent"]:
+        shown = ", ".join(found["absent"][:5]) + (" ..." if len(found["absent"]) > 5 else "")
+        log(f"  {name}: left out: {len(found['absent'])} partition(s) without any file: {shown}")
+    for partition, problem in list(found["broken"].items())[:5]:
+        log(f"  {name}: cannot be used: {partition}: {problem}")

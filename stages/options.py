@@ -1,0 +1,93 @@
+"""Options that many commands take, defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.plan import Lot, Plan
+
+Command = Callable[..., Any]
+
+config_option = click.option(
+    "--config",
+    "-c",
+    "config_path",
+    default="config/demo.yaml",
+    show_default=True,
+    help="The experiment's config file.",
+)
+workdir_option = click.option(
+    "--workdir",
+    type=click.Path(path_type=Path),
+    help="Where indices, lots and runs go; overrides the config's.",
+)
+only_option = click.option("--only", metavar="STUDENT", help="Only this student of the config.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def plan_options(command: Command) -> Command:
+    """--config, --workdir and --only."""
+    return config_option(workdir_option(only_option(command)))
+
+
+def lot_options(command: Command) -> Command:
+    """Which lots a stage takes: one by its digest, one by its number (for job arrays), or all."""
+    command = click.option(
+        "--number", type=int, help="The lot with this number, from 0: for `sbatch --array`."
+    )(command)
+    command = click.option("--lot", "digest", metavar="DIGEST", help="The lot with this digest.")(command)
+    return plan_options(command)
+
+
+def make_plan(config_path: str, workdir: Path | None, only: str | None) -> Plan:
+    """The plan of a config file, from the indices that are there."""
+    from pipeline.config.load import load_config
+    from pipeline.plan import Plan
+
+    return Plan(load_config(config_path), workdir, only)
+
+
+def chosen_lots(plan: Plan, stage: str, digest: str | None, number: int | None) -> list[Lot]:
+    """The lots that `--lot` or `--number` names; all of the stage without them.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    from cache_schemas.errors import BadInput
+
+    if digest is not None:
+        return [plan.lot(stage, digest)]
+    lots = plan.lots(stage)
+    if number is None:
+        if not lots:
+            raise BadInput(f"the plan has no lot of {stage}: the config asks for none")
+        return lots
+    if not 0 <= number < len(lots):
+        raise BadInput(f"--number {number}: the plan has {len(lots)} lot(s) of {stage}, numbered from 0")
+    return [lots[number]]
+
+
+def set_threads(threads: int | None) -> None:
+    """Bound torch's threads to what was asked for and what there is."""
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, min(threads or 4, len(os.sched_getaffinity(0)))))
+
+
+def pick_device(what: str) -> Any:
+    """The GPU if there is one; says so where the work runs on the CPU."""
+    import torch
+
+    from pipeline.log import log
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    log(f"{what}: no GPU found, running on the CPU with {torch.get_num_threads()} thread(s)")
+    return torch.device("cpu")

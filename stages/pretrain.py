@@ -1,0 +1,47 @@
+"""`griddle pretrain`: a student from the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stages.options import make_plan, pick_device, plan_options, set_threads
+
+
+@click.command()
+@plan_options
+@click.option(
+    "--run",
+    "run_name",
+    metavar="RUN",
+    help="The run's folder name, <student>-<id>. Default: all of the config.",
+)
+@click.option("--threads", type=int, help="Threads of a CPU training.")
+def pretrain(
+    config_path: str, workdir: Path | None, only: str | None, run_name: str | None, threads: int | None
+) -> None:
+    """Pretrain students from the cache; a run that was interrupted goes on from its last checkpoint."""
+    from pipeline.log import log
+    from pipeline.plan import Plan, Run
+    from pipeline.training.lease import Lease
+    from pipeline.training.run_folder import is_complete, save_config, write_marker
+
+    plan = make_plan(config_path, workdir, only)
+
+    def train(plan: Plan, run: Run) -> None:
+        folder = plan.run_path(run)
+        with Lease(folder):
+            if is_complete(folder, run.id):
+                log(f"pretrain {run.name}: {folder} is complete already")
+                write_marker(folder, run)
+                return
+            from pipeline.training.pretrain import pretrain as train_student
+
+            set_threads(threads)
+            save_config(folder, plan, run)
+            train_student(plan, run, pick_device("pretrain"))
+            log(f"pretrain {run.name}: done → {folder}")
+
+    for run in [plan.run(run_name)] if run_name else plan.runs.values():
+        train(plan, run)

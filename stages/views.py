@@ -1,0 +1,51 @@
+"""`griddle views`: which point falls on which pixel, one point per voxel, and neighbours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stages.options import chosen_lots, lot_options, make_plan
+
+
+@click.command()
+@lot_options
+def views(
+    config_path: str, workdir: Path | None, only: str | None, digest: str | None, number: int | None
+) -> None:
+    """Write the views of a lot of partitions, from the scan store."""
+    from cache_schemas.manifest import Manifest
+    from cache_schemas.reading import PartitionReader
+    from cache_schemas.scans import SCANS
+    from pipeline.config.model import Points
+    from pipeline.datasets.records import PartitionRecord
+    from pipeline.lots import do_lot
+    from pipeline.views import write_views
+
+    plan = make_plan(config_path, workdir, only)
+    for lot in chosen_lots(plan, "views", digest, number):
+        store, traits = lot.store, plan.traits[lot.store.dataset]
+        rule = traits.mask(plan.config.datasets[store.dataset].mask)
+        points = store.source
+        assert isinstance(points, Points)
+
+        def compute(
+            partition: PartitionRecord,
+            member: str,
+            folder: Path,
+            *,
+            store=store,
+            traits=traits,
+            rule=rule,
+            points=points,
+        ) -> Manifest:
+            scans = PartitionReader(
+                plan.cache / store.scans_folder,
+                SCANS,
+                partition.name,
+                str(partition.member_digests()["scans"]),
+            )
+            return write_views(store, traits.cameras, rule, points, partition, member, folder, scans)
+
+        do_lot(plan, lot, compute)
