@@ -1,0 +1,40 @@
+"""A student and the head that leads to its teacher's features, as one module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.model import Student
+from pipeline.streaming.sample import plane_grid_of
+from pipeline.students.heads import LinearHead
+from pipeline.students.packed import PackedClouds
+from pipeline.students.waffleiron import WaffleIron
+
+
+class Distilled(nn.Module):
+    """A student and the head that leads to its teacher's features."""
+
+    def __init__(self, student: Student, channels: int) -> None:
+        super().__init__()
+        network = student.network
+        self.backbone = WaffleIron(
+            width=network.width,
+            depth=network.depth,
+            plane_shapes=plane_grid_of(student.points).shapes,
+            norm=network.norm,
+            activation=network.activation,
+            drop_path=network.stochastic_depth,
+        )
+        self.head = LinearHead(network.width, channels)
+
+    def forward(self, clouds: PackedClouds, drop: Tensor | None) -> Tensor:
+        """Features (P, channels) of the clouds' points, in the teacher's space."""
+        return self.head(self.backbone(clouds, drop))
+
+
+def build(student: Student, channels: int) -> Distilled:
+    """The model of a student, its weights drawn from the student's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(student.seed)
+        return Distilled(student, channels)

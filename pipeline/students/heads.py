@@ -1,0 +1,59 @@
+"""What stands on a student: distillation heads towards the teacher's channels, and the head of a probe.
+
+Names in the authors' state dict, where the head is called `classif`:
+
+    LinearHead   linear                  classif
+    MlpHead      linear_in, linear_out   classif.0, classif.2
+    ProbeHead    norm, linear            classif.0, classif.1
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LinearHead(nn.Module):
+    """One linear layer with bias from the student's channels to the teacher's (ScaLR, section 3.2)."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (P, width). Returns (P, out)."""
+        out: Tensor = self.linear(features)  # (P, out)
+        return out
+
+
+class MlpHead(nn.Module):
+    """Two linear layers with a ReLU between and no norm (ScaLR+)."""
+
+    def __init__(self, width: int, out: int, hidden: int = 2048) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(width, hidden)
+        self.linear_out = nn.Linear(hidden, out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (P, width). Returns (P, out)."""
+        hidden = self.linear_in(features).relu()  # (P, hidden)
+        out: Tensor = self.linear_out(hidden)  # (P, out)
+        return out
+
+
+class ProbeHead(nn.Module):
+    """BatchNorm and a linear layer that starts at zero (ScaLR, section 4.2): for probes and finetuning.
+
+    In a probe only this head is in training mode: its BatchNorm takes the batch's statistics.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.linear = nn.Linear(width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (P, width). Returns logits (P, classes)."""
+        logits: Tensor = self.linear(self.norm(features))  # (P, classes)
+        return logits

@@ -1,0 +1,120 @@
+"""The one input of every student: the points of several clouds in one run of rows, with no padding.
+
+Rows of cloud b are `offsets[b]:offsets[b + 1]`. Neighbours point at packed rows, so a gather needs no
+batch index; cells are numbered within their own cloud's plane, so the same numbers serve a cloud alone
+and in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+FEATURES = ("intensity", "x", "y", "z", "range")
+"""Columns of `features`: intensity normalised per dataset, x y z in metres, range = |(x, y, z)| in metres."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One cloud as a loader makes it, in numpy, before packing."""
+
+    features: npt.NDArray[np.float32]  # (N, 5), columns as in FEATURES
+    neighbours: npt.NDArray[np.integer[Any]]  # (N, K), rows of this cloud: the K nearest other points
+    cells: npt.NDArray[np.integer[Any]]  # (N, planes), flat cell of each point in each plane
+
+
+@dataclass(frozen=True)
+class PackedClouds:
+    """B clouds with P points in all, packed row after row."""
+
+    features: Tensor  # (P, 5) float32, columns as in FEATURES
+    neighbours: Tensor  # (P, K) int64, packed rows of the K nearest other points of the same cloud
+    cells: Tensor  # (P, planes) int64, flat cell of the point in its own cloud's plane
+    offsets: Tensor  # (B + 1,) int64, on the CPU always: sizes are known without asking the device
+
+    @property
+    def count(self) -> int:
+        """B, the number of clouds."""
+        return self.offsets.numel() - 1
+
+    def sizes(self) -> Tensor:
+        """Points in each cloud. Returns (B,) int64, on the CPU."""
+        return self.offsets.diff()
+
+    def cloud_of_row(self) -> Tensor:
+        """The cloud that each row belongs to. Returns (P,) int64, on the device of the features."""
+        device = self.features.device
+        sizes = self.sizes().to(device, non_blocking=True)  # (B,)
+        clouds = torch.arange(self.count, device=device)  # (B,)
+        return torch.repeat_interleave(clouds, sizes, output_size=self.features.shape[0])
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> PackedClouds:
+        """The same clouds on `device`; the offsets stay on the CPU."""
+        return PackedClouds(
+            features=self.features.to(device, non_blocking=non_blocking),
+            neighbours=self.neighbours.to(device, non_blocking=non_blocking),
+            cells=self.cells.to(device, non_blocking=non_blocking),
+            offsets=self.offsets,
+        )
+
+    def pin_memory(self) -> PackedClouds:
+        """The same clouds in page-locked memory; a torch DataLoader calls this by name."""
+        return PackedClouds(
+            features=self.features.pin_memory(),
+            neighbours=self.neighbours.pin_memory(),
+            cells=self.cells.pin_memory(),
+            offsets=self.offsets.pin_memory(),
+        )
+
+
+def pack(clouds: Sequence[Cloud]) -> PackedClouds:
+    """Put clouds of any sizes and integer types into one PackedClouds: a loader's collate function."""
+    if not clouds:
+        raise ValueError("no cloud to pack: a batch needs at least one")
+    for place, cloud in enumerate(clouds):
+        _check(cloud, place, clouds[0])
+
+    sizes = [len(cloud.features) for cloud in clouds]
+    offsets = np.zeros(len(clouds) + 1, dtype=np.int64)  # (B + 1,)
+    np.cumsum(sizes, out=offsets[1:])
+    total = int(offsets[-1])
+
+    features = np.empty((total, len(FEATURES)), dtype=np.float32)  # (P, 5)
+    neighbours = np.empty((total, clouds[0].neighbours.shape[1]), dtype=np.int64)  # (P, K)
+    cells = np.empty((total, clouds[0].cells.shape[1]), dtype=np.int64)  # (P, planes)
+    for cloud, start, stop in zip(clouds, offsets[:-1], offsets[1:], strict=True):
+        features[start:stop] = cloud.features
+        neighbours[start:stop] = cloud.neighbours
+        neighbours[start:stop] += start
+        cells[start:stop] = cloud.cells
+    return PackedClouds(
+        features=torch.from_numpy(features),
+        neighbours=torch.from_numpy(neighbours),
+        cells=torch.from_numpy(cells),
+        offsets=torch.from_numpy(offsets),
+    )
+
+
+def _check(cloud: Cloud, place: int, first: Cloud) -> None:
+    """Raise ValueError where cloud number `place` cannot stand in one batch with the first."""
+    points = len(cloud.features)
+    expected = {
+        "features": (points, len(FEATURES)),
+        "neighbours": (points, first.neighbours.shape[1]),
+        "cells": (points, first.cells.shape[1]),
+    }
+    for name, shape in expected.items():
+        found = getattr(cloud, name).shape
+        if found != shape:
+            raise ValueError(f"cloud {place} of the batch: {name} has shape {found}, expected {shape}")
+    if points and not 0 <= cloud.neighbours.min() <= cloud.neighbours.max() < points:
+        raise ValueError(
+            f"cloud {place} of the batch has {points} points, but its neighbours run from "
+            f"{cloud.neighbours.min()} to {cloud.neighbours.max()}"
+        )

@@ -1,0 +1,197 @@
+"""WaffleIron on packed rows, plain and readable: the student of ScaLR, and the truth that faster versions
+are held to (Puy et al., ICCV 2023, section 3; ScaLR, CVPR 2024, sections 3.2 and 4.1).
+
+Layer d mixes space on plane d modulo the number of planes, then mixes channels. Planes are dense here: one
+(height, width, channels) image per cloud; the points stay in rows and are never padded.
+
+Parameters have the shapes of linear layers; each maps to one tensor of the authors' state dict:
+
+    ours                                         theirs (same numbers; they carry trailing dimensions of 1)
+    embedding.norm.*                             embed.norm.*
+    embedding.point.{weight,bias}                embed.conv1.{weight,bias}
+    embedding.neighbour_norm.*                   embed.conv2.0.*
+    embedding.neighbour_in.weight                embed.conv2.1.weight
+    embedding.neighbour_hidden_norm.*            embed.conv2.2.*
+    embedding.neighbour_out.weight               embed.conv2.4.weight
+    embedding.merge.{weight,bias}                embed.final.{weight,bias}
+    spatial_mix.D.norm.*                         waffleiron.spatial_mix.D.norm.*
+    spatial_mix.D.conv_in.{weight,bias}          waffleiron.spatial_mix.D.ffn.0.{weight,bias}
+    spatial_mix.D.conv_out.{weight,bias}         waffleiron.spatial_mix.D.ffn.2.{weight,bias}
+    spatial_mix.D.scale                          waffleiron.spatial_mix.D.scale.weight
+    channel_mix.D.norm.*                         waffleiron.channel_mix.D.norm.*
+    channel_mix.D.linear_in.{weight,bias}        waffleiron.channel_mix.D.mlp.0.{weight,bias}
+    channel_mix.D.linear_out.{weight,bias}       waffleiron.channel_mix.D.mlp.2.{weight,bias}
+    channel_mix.D.scale                          waffleiron.channel_mix.D.scale.weight
+
+Their `scale.weight` is (C, 1, 1), ours is (C,): where weight decay spares one-dimensional tensors, theirs
+decays and ours must be named to do so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.students.embedding import Embedding
+from pipeline.students.packed import FEATURES, PackedClouds
+from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
+
+Norm = Literal["batch", "layer"]
+Activation = Literal["relu", "gelu"]
+
+NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+@dataclass(frozen=True)
+class PlaneRows:
+    """How the packed rows lie on one plane of each cloud."""
+
+    shape: tuple[int, int, int]  # clouds, height, width
+    cell: Tensor  # (P,) int64, flat cell among all clouds
+    weight: Tensor  # (P,), 1 / (points in the same cell + 1e-6)
+
+    def mean(self, rows: Tensor) -> Tensor:
+        """Mean of the rows in each cell, 0 where there are none. rows: (P, C). Returns (B, H, W, C)."""
+        clouds, height, width = self.shape
+        weighted = rows * self.weight.unsqueeze(1)  # (P, C)
+        plane = weighted.new_zeros(clouds * height * width, rows.shape[1])  # (B H W, C)
+        # scatter_add_ and not index_add_: the same sums, many times faster on a CPU
+        plane.scatter_add_(0, self.cell.unsqueeze(1).expand_as(weighted), weighted)
+        return plane.view(clouds, height, width, -1)
+
+    def gather(self, plane: Tensor) -> Tensor:
+        """What lies in the cell of each row. plane: (B, H, W, C). Returns (P, C)."""
+        return plane.flatten(0, 2).index_select(0, self.cell)
+
+
+def rows_on_plane(cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype) -> PlaneRows:
+    """Lay the rows of all clouds on one plane, with weights of `dtype`, or of float32 where it is shorter.
+
+    cells: (P,) int64, flat cell in the row's own cloud. cloud: (P,) int64. shape: clouds, height, width.
+    """
+    clouds, height, width = shape
+    cell = cloud * (height * width) + cells  # (P,)
+    ones = torch.ones_like(cell, dtype=torch.promote_types(dtype, torch.float32))  # (P,)
+    counts = ones.new_zeros(clouds * height * width).scatter_add_(0, cell, ones)  # (B H W,)
+    return PlaneRows(shape, cell, 1 / (counts.index_select(0, cell) + 1e-6))
+
+
+class SpatialMix(nn.Module):
+    """features + drop(scale * gather(conv(act(conv(mean per cell(norm(features)))))))."""
+
+    def __init__(self, width: int, norm: Norm, activation: Activation, layer_scale: float | None) -> None:
+        super().__init__()
+        self.norm = NORMS[norm](width)
+        self.conv_in = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.activation = ACTIVATIONS[activation]()
+        self.conv_out = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.scale = _layer_scale(width, layer_scale)
+
+    def forward(self, features: Tensor, plane: PlaneRows, mask: Tensor | None) -> Tensor:
+        """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
+        image = plane.mean(self.norm(features)).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
+        image = self.conv_out(self.activation(self.conv_in(image)))  # (B, C, H, W)
+        residual = plane.gather(image.permute(0, 2, 3, 1)) * self.scale  # (P, C)
+        return _add(features, residual, mask)
+
+
+class ChannelMix(nn.Module):
+    """features + drop(scale * linear(act(linear(norm(features)))))."""
+
+    def __init__(self, width: int, norm: Norm, activation: Activation, layer_scale: float | None) -> None:
+        super().__init__()
+        self.norm = NORMS[norm](width)
+        self.linear_in = nn.Linear(width, width)
+        self.activation = ACTIVATIONS[activation]()
+        self.linear_out = nn.Linear(width, width)
+        self.scale = _layer_scale(width, layer_scale)
+
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
+        hidden = self.activation(self.linear_in(self.norm(features)))  # (P, C)
+        residual = self.linear_out(hidden) * self.scale  # (P, C)
+        return _add(features, residual, mask)
+
+
+class WaffleIron(nn.Module):
+    """Embedding and `depth` layers: points in, one feature of `width` channels per point out; no head.
+
+    plane_shapes: (height, width) in cells of each plane, in the order of `PackedClouds.cells`.
+    norm: of the layers; the embedding's is always BatchNorm. ScaLR takes 'layer' at width 768, else 'batch'.
+    activation: of the layers; 'relu' in ScaLR, 'gelu' (the exact form) in ScaLR+.
+    drop_path: probability of dropping a residual in training; the masks come with the call.
+    layer_scale: first value of every LayerScale; None draws from [-1, 1], as published.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        plane_shapes: Sequence[tuple[int, int]],
+        in_channels: int = len(FEATURES),
+        norm: Norm = "layer",
+        activation: Activation = "relu",
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {sorted(NORMS)}, not {norm!r}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {activation!r}")
+        if not 0.0 <= drop_path < 1.0:
+            raise ValueError(f"drop_path must lie in [0, 1), not {drop_path}")
+        self.width, self.depth, self.drop_path = width, depth, drop_path
+        self.plane_shapes = tuple(plane_shapes)
+        self.embedding = Embedding(in_channels, width)
+        layer = (width, norm, activation, layer_scale)
+        self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
+        self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
+
+    def forward(self, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
+        """One feature per point.
+
+        masks: (B, depth, 2), factors of the residuals as `stochastic_depth.masks` makes them. They are
+        applied whenever given, and must be given in training where drop_path is not 0.
+        Returns (P, width).
+        """
+        self._check(clouds, masks)
+        features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
+        cloud = clouds.cloud_of_row()  # (P,)
+        planes = [
+            rows_on_plane(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
+            for i, shape in enumerate(self.plane_shapes)
+        ]
+        for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
+            spatial = None if masks is None else masks[:, d, SPATIAL].index_select(0, cloud)  # (P,)
+            channel = None if masks is None else masks[:, d, CHANNEL].index_select(0, cloud)  # (P,)
+            features = spatial_mix(features, planes[d % len(planes)], spatial)  # (P, C)
+            features = channel_mix(features, channel)  # (P, C)
+        return features
+
+    def _check(self, clouds: PackedClouds, masks: Tensor | None) -> None:
+        given, planes = clouds.cells.shape[1], len(self.plane_shapes)
+        if given != planes:
+            raise ValueError(f"clouds have cells on {given} planes, the student mixes {planes}")
+        if masks is None and self.training and self.drop_path > 0.0:
+            raise ValueError(f"training with drop_path {self.drop_path} needs stochastic_depth.masks")
+        expected = (clouds.count, self.depth, 2)
+        if masks is not None and masks.shape != expected:
+            raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {expected}")
+
+
+def _layer_scale(width: int, value: float | None) -> nn.Parameter:
+    """LayerScale (C,): constant, or uniform in [-1, 1], a depthwise 1x1 convolution's default."""
+    scale = torch.empty(width)
+    return nn.Parameter(scale.uniform_(-1.0, 1.0) if value is None else scale.fill_(value))
+
+
+def _add(features: Tensor, residual: Tensor, mask: Tensor | None) -> Tensor:
+    """features + mask * residual. features, residual: (P, C). mask: (P,) or None for 1."""
+    return features + (residual if mask is None else residual * mask.unsqueeze(1))

@@ -1,0 +1,66 @@
+"""Equation 1 against its naive form, and its gradient where the norm has none."""
+
+import pytest
+import torch
+
+from pipeline.losses.distillation import distillation_loss, feature_distance
+
+torch.set_num_threads(1)
+
+
+def test_loss_is_the_mean_of_unsquared_distances() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(20, 7, dtype=torch.float64), torch.randn(20, 7, dtype=torch.float64) * 30
+    naive = 0.0
+    for f, g in zip(student, teacher, strict=True):
+        f, g = f / (f * f).sum().sqrt(), g / (g * g).sum().sqrt()
+        naive += ((f - g) ** 2).sum().sqrt().item() / 20
+    assert distillation_loss(student, teacher).item() == pytest.approx(naive, rel=1e-13)
+
+
+def test_range_and_scale() -> None:
+    f = torch.tensor([[3.0, 0.0], [0.0, 0.1], [1.0, 1.0]])
+    g = torch.tensor([[0.5, 0.0], [0.0, -9.0], [-1.0, 1.0]])
+    torch.testing.assert_close(feature_distance(f, g), torch.tensor([0.0, 2.0, 2**0.5]))
+
+
+def test_gradient_matches_finite_differences() -> None:
+    torch.manual_seed(0)
+    student = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(5, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: distillation_loss(x, teacher), student)
+
+
+def test_gradient_is_zero_where_the_directions_are_equal() -> None:
+    torch.manual_seed(0)
+    teacher = torch.randn(6, 8)
+    student = teacher.clone()
+    student[3:] += 1e-7 * torch.randn(3, 8)  # nearly equal rows must not blow up either
+    student[5] = torch.randn(8)
+    student.requires_grad_()
+    distillation_loss(student, teacher).backward()
+    assert student.grad is not None
+    assert student.grad[:3].eq(0).all()
+    assert student.grad.isfinite().all()
+    assert (student.grad.norm(dim=1) <= 1.001 / 6 / student.detach().norm(dim=1)).all()
+    assert student.grad[5].norm() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_types_are_computed_in_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(20, 64).to(dtype), torch.randn(20, 64).to(dtype)
+    expected = distillation_loss(student.float(), teacher.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = distillation_loss(student, teacher)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_no_points_and_wrong_shapes() -> None:
+    empty = torch.empty(0, 8, requires_grad=True)
+    loss = distillation_loss(empty, torch.empty(0, 8))
+    loss.backward()
+    assert loss.item() == 0.0
+    with pytest.raises(ValueError, match=r"student has shape \(2, 3\), teacher \(3, 3\)"):
+        distillation_loss(torch.ones(2, 3), torch.ones(3, 3))
