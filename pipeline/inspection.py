@@ -1,0 +1,192 @@
+"""What any file of ours is and where it came from, as a table of facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cache_schemas import manifest as manifests
+from cache_schemas.errors import BadInput
+from cache_schemas.manifest import Manifest, is_valid, read_manifest
+
+Facts = dict[str, Any]
+
+
+def inspect(path: Path) -> Facts:
+    """The facts of a file or folder of ours, `what` first.
+
+    Raises:
+        BadInput: if it does not exist or is none of ours.
+        DamagedCache: if it is ours and damaged.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist")
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".json":
+        return _json(path)
+    if path.suffix == ".safetensors":
+        return _weights(path)
+    if path.suffix == ".pt":
+        return _checkpoint(path)
+    if path.suffix == ".crc":
+        return _manifest_beside(path)
+    raise _unknown(path)
+
+
+def view_manifest(path: Path) -> Manifest:
+    """The manifest of a view partition.
+
+    Raises:
+        BadInput: if `path` is something else.
+    """
+    facts = inspect(path)
+    if facts["what"] != manifests.KIND or not facts["schema"].startswith("views/"):
+        raise BadInput(
+            f"{path} is a {facts['what']} of {facts.get('schema')}, and overlays need a view manifest"
+        )
+    return read_manifest(Path(facts["manifest"]))
+
+
+def _folder(path: Path) -> Facts:
+    if path.suffix == ".zarr":
+        return _manifest_beside(path)
+    if (path / "provenance.json").exists():
+        return {**_json(path / "provenance.json"), "complete": (path / "done.json").exists()}
+    if (path / "resume").is_dir() or (path / "config.yaml").exists():
+        steps = sorted(p.name for p in path.glob("resume/step-*.pt"))
+        return {
+            "what": "griddle run, not complete",
+            "checkpoints": steps,
+            "lease": (path / "lease.json").exists(),
+        }
+    raise _unknown(path)
+
+
+def _json(path: Path) -> Facts:
+    try:
+        body = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path} is no valid JSON ({error})") from error
+    kind = body.get("griddle") if isinstance(body, dict) else None
+    describe: dict[str, Callable[[Path, Facts], Facts]] = {
+        manifests.KIND: _partition,
+        "griddle lot": _lot,
+        "griddle index": _index,
+        "griddle provenance": _provenance,
+    }
+    if kind in describe:
+        return {"what": kind, **describe[kind](path, body)}
+    if isinstance(kind, str):
+        return {"what": kind, **{key: value for key, value in body.items() if key != "griddle"}}
+    raise _unknown(path)
+
+
+def _partition(path: Path, body: Facts) -> Facts:
+    manifest = read_manifest(path)
+    return {
+        "schema": body["schema"],
+        "partition": manifest.partition,
+        "valid": is_valid(path.parent, manifest.partition, manifest.member_digest),
+        "manifest": str(path),
+        "store": str(manifest.store),
+        "bytes": manifest.bytes,
+        "files": len(body["files"]),
+        "counts": manifest.counts,
+        "left_out": manifest.left_out,
+        "member_digest": manifest.member_digest,
+        "content_digest": manifest.content_digest,
+        "identity": body["identity"],
+        "arrays": _arrays(manifest),
+        "made": body["made"],
+    }
+
+
+def _arrays(manifest: Manifest) -> Facts:
+    """Shape, type, chunk and shard of each array, as zarr.json says."""
+    arrays: Facts = {}
+    for name in manifest.body["crc"]["arrays"]:
+        path = manifest.store / name / "zarr.json"
+        if path.exists():
+            meta = json.loads(path.read_bytes())
+            arrays[name] = {
+                "shape": meta["shape"],
+                "dtype": meta["data_type"],
+                "dims": meta["dimension_names"],
+                "chunk": meta["codecs"][0]["configuration"]["chunk_shape"],
+                "shard": meta["chunk_grid"]["configuration"]["chunk_shape"],
+                "units": meta["attributes"]["units"],
+            }
+    return arrays
+
+
+def _manifest_beside(path: Path) -> Facts:
+    """The manifest that names a store or sidecar."""
+    partition, content = path.name.rsplit(".", 2)[:2]
+    for candidate in sorted(path.parent.glob(f"{partition}.*.json")):
+        if read_manifest(candidate).content_digest == content:
+            return _json(candidate)
+    raise BadInput(f"{path}: no manifest beside it names it; it was replaced, or never published. It can go.")
+
+
+def _lot(path: Path, body: Facts) -> Facts:
+    return {key: body[key] for key in ("stage", "dataset", "split", "store", "partitions", "made")}
+
+
+def _index(path: Path, body: Facts) -> Facts:
+    entries = body["partitions"]
+    return {
+        "dataset": body["dataset"],
+        "root": body["cue"]["root"],
+        "version": body["cue"]["version"],
+        "partitions": len(entries),
+        "scans": sum(entry["scans"] for entry in entries),
+        "images": sum(entry["images"] for entry in entries),
+        "broken": {entry["name"]: entry["problem"] for entry in entries if entry["problem"]},
+        "absent": [entry["name"] for entry in body["absent"]],
+    }
+
+
+def _provenance(path: Path, body: Facts) -> Facts:
+    return {key: value for key, value in body.items() if key != "griddle"}
+
+
+def _weights(path: Path) -> Facts:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
+    if "griddle" not in metadata:
+        raise BadInput(f"{path} is a safetensors file, but not one that Griddle wrote")
+    facts: Facts = {"what": metadata.pop("griddle"), **metadata, "tensors": len(shapes), "shapes": shapes}
+    if (path.parent / "provenance.json").exists():
+        facts["provenance"] = _json(path.parent / "provenance.json")
+    return facts
+
+
+def _checkpoint(path: Path) -> Facts:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            "what": "griddle checkpoint",
+            "run_id": state["run_id"],
+            "step": state["step"],
+            "tensors": len(state["model"]),
+            "parameters": sum(value.numel() for value in state["model"].values()),
+        }
+    except Exception as error:  # torch raises what it meets: zip, pickle and key errors
+        raise BadInput(
+            f"{path} is no checkpoint of ours, or damaged ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _unknown(path: Path) -> BadInput:
+    return BadInput(
+        f"{path} is none of Griddle's files; it knows manifests, stores, sidecars, lots, indices, runs, "
+        f"weights and checkpoints"
+    )

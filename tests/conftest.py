@@ -1,0 +1,115 @@
+"""Shared by all tests: real samples where there are any, one tiny toy tree, and a workspace to run griddle in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two cores, many tests: torch must not start a thread per core in each."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Real recordings of the datasets, named by $GRIDDLE_SAMPLES; they are under their own terms and not ours to ship."""
+    folder = os.environ.get("GRIDDLE_SAMPLES")
+    if not folder:
+        pytest.skip("real recordings are needed: set GRIDDLE_SAMPLES to the folder that holds nuscenes/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def toy_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy tree in nuScenes format: 3 train and 1 val scenes of 2 scans. Do not write into it."""
+    from pipeline.datasets.nuscenes.toy import write_toy
+
+    root = tmp_path_factory.mktemp("toy") / "nuscenes"
+    write_toy(root, train=3, val=1, scans=2, image=(56, 112), beams=16, azimuths=180, processes=1)
+    return root
+
+
+@pytest.fixture
+def toy(toy_master: Path, tmp_path: Path) -> Path:
+    """A copy of the toy tree that a test may break."""
+    root = tmp_path / "toy" / "tiny"
+    shutil.copytree(toy_master, root)
+    return root
+
+
+@dataclass
+class Workspace:
+    """A folder in which griddle and snakemake are run as a user would, on config/tiny.yaml and a toy tree."""
+
+    folder: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / "config" / "tiny.yaml"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work" / "tiny"
+
+    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the config file."""
+        config = yaml.safe_load(self.config_path.read_text())
+        change(config)
+        self.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+    def griddle(self, *arguments: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stages.cli", *arguments]
+        return self._run(command, check)
+
+    def snakemake(self, *arguments: str, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+        command = [
+            *(sys.executable, "-m", "snakemake", *arguments, "--cores", "2"),
+            *("--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", "config/tiny.yaml"),
+        ]
+        return self._run(command, check)
+
+    def _run(self, command: list[str], check: int | None) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        if check is not None:
+            assert done.returncode == check, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def plan(self) -> Any:
+        """The plan of the config, read in this process."""
+        from pipeline.config.load import load_config
+        from pipeline.plan import Plan
+
+        config = load_config(self.config_path)
+        here = {
+            name: dataset.model_copy(update={"root": str(self.folder / dataset.root)})
+            for name, dataset in config.datasets.items()
+        }
+        return Plan(config.model_copy(update={"datasets": here}), self.work)
+
+
+@pytest.fixture
+def workspace(toy: Path, tmp_path: Path) -> Workspace:
+    """A fresh folder with config/tiny.yaml and its toy tree."""
+    (tmp_path / "config").mkdir()
+    shutil.copy(REPOSITORY / "config" / "tiny.yaml", tmp_path / "config")
+    return Workspace(tmp_path)
