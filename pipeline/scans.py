@@ -10,6 +10,7 @@ from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.writing import PartitionWriter
+from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import PartitionRecord
 from pipeline.plan import Store
@@ -23,6 +24,8 @@ def write_scans(
     Raises:
         BadInput: for a file that is missing, cut, or holds values that are not finite.
     """
+    for scan in partition.scans:
+        check_size(root / scan.path, scan.bytes)
     read = [reader.read_points(root, scan) for scan in partition.scans]
     offsets = np.cumsum([0, *(len(xyz) for xyz, _ in read)]).astype(np.uint64)
     with PartitionWriter(
@@ -49,6 +52,8 @@ def write_labels(
     """
     read = []
     for scan in partition.scans:
+        if scan.label_path is not None and scan.label_bytes is not None:
+            check_size(root / scan.label_path, scan.label_bytes)
         labels = reader.read_labels(root, scan)
         points = len(reader.read_points(root, scan)[0])
         if len(labels) != points:

@@ -88,7 +88,13 @@ class Workspace:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
         )
         if check is not None:
             assert done.returncode == check, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -107,9 +113,21 @@ class Workspace:
         return Plan(config.model_copy(update={"datasets": here}), self.work)
 
 
+@pytest.fixture(scope="session")
+def make_workspace(toy_master: Path) -> Callable[[Path], Workspace]:
+    """Turns an empty folder into a workspace with config/tiny.yaml and its own copy of the toy tree."""
+
+    def make(folder: Path) -> Workspace:
+        (folder / "config").mkdir()
+        shutil.copy(REPOSITORY / "config" / "tiny.yaml", folder / "config")
+        if not (folder / "toy" / "tiny").exists():
+            shutil.copytree(toy_master, folder / "toy" / "tiny")
+        return Workspace(folder)
+
+    return make
+
+
 @pytest.fixture
-def workspace(toy: Path, tmp_path: Path) -> Workspace:
-    """A fresh folder with config/tiny.yaml and its toy tree."""
-    (tmp_path / "config").mkdir()
-    shutil.copy(REPOSITORY / "config" / "tiny.yaml", tmp_path / "config")
-    return Workspace(tmp_path)
+def workspace(toy: Path, tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Workspace:
+    """A fresh workspace; `toy` is its tree."""
+    return make_workspace(tmp_path)

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.files import check_size
 from pipeline.datasets.records import ImageRecord
 
 
@@ -20,13 +21,12 @@ def read_image(root: Path, image: ImageRecord) -> np.ndarray:
         BadInput: naming the file, if it is missing, truncated, no image, or of another size than the index says.
     """
     path = root / image.path
+    check_size(path, image.bytes)
     try:
         with Image.open(path) as opened:
             if opened.format not in ("JPEG", "PNG"):
                 raise BadInput(f"{path} is a {opened.format} file, not a JPEG or PNG; download it again.")
             pixels = np.asarray(opened.convert("RGB"))
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise BadInput(f"{path} cannot be read as an image ({error}); download it again.") from error
     if pixels.shape[:2] != (image.height, image.width):
