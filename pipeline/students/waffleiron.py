@@ -1,8 +1,9 @@
 """WaffleIron on packed rows, plain and readable: the student of ScaLR, and the truth that faster versions
 are held to (Puy et al., ICCV 2023, section 3; ScaLR, CVPR 2024, sections 3.2 and 4.1).
 
-Layer d mixes space on plane d modulo the number of planes, then mixes channels. Planes are dense here: one
-(height, width, channels) image per cloud; the points stay in rows and are never padded.
+Layer d mixes space on plane d modulo the number of planes, then mixes channels. The points stay in rows and
+are never padded. The `reference` backend makes planes dense, one (height, width, channels) image per cloud;
+the `torch` backend computes the same on the occupied cells alone (see `sparse_mix`).
 
 Parameters have the shapes of linear layers; each maps to one tensor of the authors' state dict:
 
@@ -29,22 +30,30 @@ decays and ours must be named to do so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.students.embedding import Embedding
 from pipeline.students.packed import FEATURES, PackedClouds
+from pipeline.students.sparse_mix import Activation, sparse_mix
+from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
 Norm = Literal["batch", "layer"]
-Activation = Literal["relu", "gelu"]
+Backend = Literal["reference", "torch"]
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "gelu": nn.GELU,
+}
+BACKENDS = ("reference", "torch")
 
 
 @dataclass(frozen=True)
@@ -86,15 +95,19 @@ class SpatialMix(nn.Module):
 
     def __init__(self, width: int, norm: Norm, activation: Activation, layer_scale: float | None) -> None:
         super().__init__()
+        self.kind = activation
         self.norm = NORMS[norm](width)
         self.conv_in = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.activation = ACTIVATIONS[activation]()
         self.conv_out = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.scale = _layer_scale(width, layer_scale)
 
-    def forward(self, features: Tensor, plane: PlaneRows, mask: Tensor | None) -> Tensor:
-        """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
-        image = plane.mean(self.norm(features)).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
+    def forward(self, features: Tensor, plane: PlaneRows | SparsePlane, mask: Tensor | None) -> Tensor:
+        """features: (P, C). mask: (P,) factor of each cloud's residual, or None for 1. Returns (P, C)."""
+        rows = self.norm(features)  # (P, C)
+        if isinstance(plane, SparsePlane):
+            return sparse_mix(rows, features, plane, self.conv_in, self.conv_out, self.scale, self.kind, mask)
+        image = plane.mean(rows).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         image = self.conv_out(self.activation(self.conv_in(image)))  # (B, C, H, W)
         residual = plane.gather(image.permute(0, 2, 3, 1)) * self.scale  # (P, C)
         return _add(features, residual, mask)
@@ -114,8 +127,9 @@ class ChannelMix(nn.Module):
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
         hidden = self.activation(self.linear_in(self.norm(features)))  # (P, C)
-        residual = self.linear_out(hidden) * self.scale  # (P, C)
-        return _add(features, residual, mask)
+        # scale * linear(x), with the scale on the weights: they are far fewer than the rows
+        weight, bias = self.linear_out.weight * self.scale.unsqueeze(1), self.linear_out.bias * self.scale
+        return _add(features, F.linear(hidden, weight, bias), mask)
 
 
 class WaffleIron(nn.Module):
@@ -126,6 +140,9 @@ class WaffleIron(nn.Module):
     activation: of the layers; 'relu' in ScaLR, 'gelu' (the exact form) in ScaLR+.
     drop_path: probability of dropping a residual in training; the masks come with the call.
     layer_scale: first value of every LayerScale; None draws from [-1, 1], as published.
+    backend: `reference` is plain, with dense planes and all neighbours at once, and slow; `torch` computes the
+        spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
+        results to rounding.
     """
 
     def __init__(
@@ -139,6 +156,7 @@ class WaffleIron(nn.Module):
         activation: Activation = "relu",
         drop_path: float = 0.0,
         layer_scale: float | None = None,
+        backend: Backend = "torch",
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -147,9 +165,12 @@ class WaffleIron(nn.Module):
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {activation!r}")
         if not 0.0 <= drop_path < 1.0:
             raise ValueError(f"drop_path must lie in [0, 1), not {drop_path}")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {list(BACKENDS)}, not {backend!r}")
+        self.backend = backend
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
-        self.embedding = Embedding(in_channels, width)
+        self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
         self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
@@ -164,8 +185,10 @@ class WaffleIron(nn.Module):
         self._check(clouds, masks)
         features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
         cloud = clouds.cloud_of_row()  # (P,)
+        lay: Callable[..., PlaneRows | SparsePlane]
+        lay = rows_on_plane if self.backend == "reference" else sparse_plane
         planes = [
-            rows_on_plane(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
+            lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
             for i, shape in enumerate(self.plane_shapes)
         ]
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
@@ -193,5 +216,12 @@ def _layer_scale(width: int, value: float | None) -> nn.Parameter:
 
 
 def _add(features: Tensor, residual: Tensor, mask: Tensor | None) -> Tensor:
-    """features + mask * residual. features, residual: (P, C). mask: (P,) or None for 1."""
-    return features + (residual if mask is None else residual * mask.unsqueeze(1))
+    """features + mask * residual, in the place of a residual that nobody needs any more, if its type allows.
+
+    features, residual: (P, C). mask: (P,) or None for 1. Returns (P, C).
+    """
+    if mask is not None:
+        residual = residual * mask.unsqueeze(1)
+    if torch.promote_types(residual.dtype, features.dtype) != residual.dtype:
+        return features + residual
+    return residual.add_(features)

@@ -1,0 +1,281 @@
+"""The fast student against the readable one: the same outputs, gradients and running statistics, to rounding,
+wherever the points lie; and the same bits every time."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.students import neighbour_max as neighbour_max_module
+from pipeline.students import sparse_mix as sparse_mix_module
+from pipeline.students.embedding import Embedding
+from pipeline.students.neighbour_max import neighbour_max
+from pipeline.students.packed import Cloud, PackedClouds, pack
+from pipeline.students.sparse_mix import Activation, sparse_mix
+from pipeline.students.sparse_plane import SparsePlane, sparse_plane
+from pipeline.students.stochastic_depth import masks
+from pipeline.students.waffleiron import Backend, Norm, WaffleIron
+
+torch.set_num_threads(1)
+
+SHAPES = ((6, 5), (6, 3), (5, 3))
+WIDTH, DEPTH, NEIGHBOURS = 7, 4, 5
+OUTPUT, GRADIENT = 1e-12, 1e-11  # allowed difference as a share of the largest value of a tensor, in float64
+
+
+def cloud_at(cells: np.ndarray, seed: int = 0) -> Cloud:
+    """A cloud whose points lie in the given cells (N, 3), with random features and neighbours."""
+    rng, points = np.random.default_rng(seed), len(cells)
+    return Cloud(
+        features=rng.normal(size=(points, 5)).astype(np.float32),
+        neighbours=rng.integers(0, max(points, 1), (points, NEIGHBOURS)),
+        cells=cells,
+    )
+
+
+def scattered(points: int, seed: int) -> Cloud:
+    """Points anywhere on the planes, some cells shared."""
+    rng = np.random.default_rng(seed)
+    return cloud_at(np.stack([rng.integers(0, h * w, points) for h, w in SHAPES], axis=1), seed)
+
+
+def on_borders() -> Cloud:
+    """Points in the four corners and along all four sides of each plane, none inside."""
+    columns = []
+    for height, width in SHAPES:
+        flat = np.arange(height * width)
+        y, x = flat // width, flat % width
+        columns.append(np.resize(flat[(y % (height - 1) == 0) | (x % (width - 1) == 0)], 40))
+    return cloud_at(np.stack(columns, axis=1))
+
+
+def full() -> Cloud:
+    """Every cell of every plane occupied."""
+    return cloud_at(np.stack([np.resize(np.arange(h * w), 30) for h, w in SHAPES], axis=1))
+
+
+def in_one_cell() -> Cloud:
+    return cloud_at(np.full((9, 3), 7))
+
+
+CASES: dict[str, Callable[[], list[Cloud]]] = {
+    "equal": lambda: [scattered(12, 0), scattered(12, 1), scattered(12, 2)],
+    "unequal": lambda: [scattered(25, 0), scattered(3, 1), scattered(12, 2)],
+    "one cloud": lambda: [scattered(10, 0)],
+    "empty clouds": lambda: [
+        scattered(0, 0),
+        scattered(11, 1),
+        scattered(0, 2),
+        scattered(6, 3),
+        scattered(0, 4),
+    ],
+    "one point beside others": lambda: [scattered(1, 0), scattered(9, 1), scattered(1, 2)],
+    "borders and corners": lambda: [on_borders(), scattered(5, 1), on_borders()],
+    "last cell, then first": lambda: [
+        cloud_at(np.array([[29, 17, 14]])),
+        cloud_at(np.array([[0, 0, 0]] * 2)),
+    ],
+    "full planes": lambda: [full(), scattered(4, 0), full()],
+    "all in one cell": lambda: [in_one_cell(), in_one_cell()],
+}
+
+
+def double(clouds: PackedClouds) -> PackedClouds:
+    """The same clouds with float64 features that require a gradient."""
+    return dataclasses.replace(clouds, features=clouds.features.double().requires_grad_())
+
+
+def make_student(backend: Backend, norm: Norm = "layer", activation: Activation = "relu") -> WaffleIron:
+    """A student in float64 with nothing left at a special value; the same numbers for every backend."""
+    torch.manual_seed(0)
+    student = WaffleIron(
+        width=WIDTH, depth=DEPTH, plane_shapes=SHAPES, norm=norm, activation=activation, backend=backend
+    ).double()
+    for name, tensor in student.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return student
+
+
+def results(student: WaffleIron, clouds: PackedClouds, drop: Tensor | None = None) -> dict[str, Tensor]:
+    """Output, all gradients of a random function of it, and all buffers after the call."""
+    out = student(clouds, drop)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parameters = dict(student.named_parameters())
+    grads = torch.autograd.grad((out * direction).sum(), [clouds.features, *parameters.values()])
+    found = {"output": out, "gradient of features": grads[0]}
+    found |= {f"gradient of {name}": grad for name, grad in zip(parameters, grads[1:], strict=True)}
+    return found | {name: buffer.clone() for name, buffer in student.named_buffers()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype, name
+        difference = (found[name] - value).abs().max().item()
+        limit = (GRADIENT if "gradient" in name else OUTPUT) * max(1.0, value.abs().max().item())
+        assert difference <= limit, f"{name}: differs by {difference:.1e}, allowed {limit:.1e}"
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_fast_student_is_the_reference(
+    case: str, norm: Norm, activation: Activation, training: bool
+) -> None:
+    clouds = double(pack(CASES[case]()))
+    found, expected = (
+        results(make_student(backend, norm, activation).train(training), clouds)
+        for backend in ("torch", "reference")
+    )
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_with_dropped_residuals(norm: Norm) -> None:
+    clouds = double(pack(CASES["unequal"]()))
+    drop = masks(0, 0, [5, 6, 7], DEPTH, 0.5)
+    assert 0 < (drop == 0).sum() < drop.numel()
+    found, expected = (
+        results(make_student(backend, norm).train(), clouds, drop) for backend in ("torch", "reference")
+    )
+    assert_same(found, expected)
+
+
+def test_a_batch_without_points() -> None:
+    clouds = double(pack([scattered(0, 0), scattered(0, 1)]))
+    assert make_student("torch").eval()(clouds).shape == (0, WIDTH)
+
+
+def test_float32_agrees_to_its_own_rounding() -> None:
+    clouds = pack([scattered(200, seed) for seed in range(3)])
+    single = dataclasses.replace(clouds, features=clouds.features.clone().requires_grad_())
+    found = results(make_student("torch").float().train(), single)
+    expected = results(make_student("reference").train(), double(clouds))
+    for name, value in expected.items():
+        difference = (found[name] - value).abs().max().item()
+        assert difference <= 2e-5 * max(1.0, value.abs().max().item()), name
+
+
+def test_under_autocast_no_worse_than_the_reference() -> None:
+    clouds = pack([scattered(200, seed) for seed in range(3)])
+    exact = make_student("reference").eval()(double(clouds))
+    errors = {}
+    for backend in ("torch", "reference"):
+        student = make_student(backend).float().eval()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = student(clouds)
+        assert out.dtype == torch.float32
+        out.sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in student.parameters())
+        errors[backend] = (out - exact).norm() / exact.norm()
+    assert errors["torch"] <= 1.1 * errors["reference"] < 0.1
+
+
+def test_parameters_are_the_same() -> None:
+    fast, plain = make_student("torch"), make_student("reference")
+    assert {k: v.shape for k, v in fast.state_dict().items()} == {
+        k: v.shape for k, v in plain.state_dict().items()
+    }
+    fast.load_state_dict(plain.state_dict())
+    with pytest.raises(ValueError, match="backend must be one of"):
+        make_student("dense")  # type: ignore[arg-type]
+
+
+def test_the_same_bits_twice() -> None:
+    clouds = pack([scattered(300, seed) for seed in range(4)])
+    single = dataclasses.replace(clouds, features=clouds.features.clone().requires_grad_())
+    first, second = (results(make_student("torch").float().train(), single) for _ in range(2))
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def plane_of(clouds: list[Cloud], shape: tuple[int, int] = SHAPES[0]) -> SparsePlane:
+    packed = pack(clouds)
+    return sparse_plane(packed.cells[:, 0], packed.cloud_of_row(), (packed.count, *shape), torch.float64)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_tables_by_their_definition(case: str) -> None:
+    """Against a walk over cells in plain Python."""
+    clouds, (height, width) = CASES[case](), SHAPES[0]
+    plane = plane_of(clouds)
+    rows = [(b, *divmod(int(cell), width)) for b, cloud in enumerate(clouds) for cell in cloud.cells[:, 0]]
+    occupied = sorted(set(rows))
+    taps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    around = {
+        (o, u): (b, y + dy, x + dx)
+        for o, (b, y, x) in enumerate(occupied)
+        for u, (dy, dx) in enumerate(taps)
+        if 0 <= y + dy < height and 0 <= x + dx < width
+    }
+    dilated = sorted(set(around.values()))
+    assert [occupied[o] for o in plane.cell] == rows
+    for o, (start, stop) in enumerate(zip(plane.starts, plane.starts[1:], strict=False)):
+        assert plane.order[start:stop].tolist() == [i for i, row in enumerate(rows) if row == occupied[o]]
+        assert plane.weight[o].item() == 1 / (int(stop - start) + 1e-6)
+    for u, column in enumerate(plane.table.tolist()):
+        for o, d in enumerate(column):
+            assert d == (dilated.index(around[o, u]) if (o, u) in around else len(dilated))
+    bounds = plane.mirror_starts.tolist()
+    assert len(bounds) == len(dilated) + 2
+    assert bounds[-2] == bounds[-1] == len(plane.mirror) == len(around)
+    for d, cell in enumerate(dilated):
+        pairs = [divmod(pair, 9) for pair in plane.mirror[bounds[d] : bounds[d + 1]].tolist()]
+        assert pairs == sorted(pair for pair, reached in around.items() if reached == cell)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_gradcheck(activation: Activation) -> None:
+    torch.manual_seed(0)
+    plane = plane_of([cloud_at(np.array([[0], [1], [1], [7], [29]]).repeat(3, 1)), scattered(3, 1)])
+    conv_in, conv_out = (nn.Conv2d(2, 2, 3, padding=1, groups=2).double() for _ in range(2))
+    rows, features = (torch.randn(8, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    scale = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([2.0] * 5 + [0.5] * 3)
+    parameters = [*conv_in.parameters(), *conv_out.parameters()]
+
+    def mix(rows: Tensor, features: Tensor, scale: Tensor, *_: Tensor) -> Tensor:
+        return sparse_mix(rows, features, plane, conv_in, conv_out, scale, activation, mask)
+
+    assert torch.autograd.gradcheck(mix, (rows, features, scale, *parameters))
+
+
+def test_channels_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    clouds = double(pack(CASES["borders and corners"]()))
+    whole = results(make_student("torch"), clouds)
+    monkeypatch.setitem(sparse_mix_module.SPREAD_ELEMENTS, "cpu", 9 * 60 * 2)
+    assert_same(results(make_student("torch"), clouds), whole)
+
+
+@pytest.mark.parametrize("block_elements", [1, 3 * WIDTH, 1 << 17])
+def test_neighbours_in_blocks(block_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(neighbour_max_module.BLOCK_ELEMENTS, "cpu", block_elements)
+    clouds = double(pack(CASES["unequal"]()))
+    found, expected = (results(make_student(backend).train(), clouds) for backend in ("torch", "reference"))
+    assert_same(found, expected)
+
+
+def test_neighbour_max_gradcheck_and_equals() -> None:
+    torch.manual_seed(0)
+    draw = partial(torch.randn, dtype=torch.float64, requires_grad=True)
+    rows, weight_in, bias_in, weight_out = draw(2, 3, 4), draw(5, 2), draw(5), draw(5, 5)
+    assert torch.autograd.gradcheck(neighbour_max, (rows, weight_in, bias_in, weight_out))
+    # a point whose neighbours are all one and the same: the first takes the gradient, as torch.max has it
+    same = rows.detach()[:, :1].expand(2, 3, 4).contiguous().requires_grad_()
+    neighbour_max(same, weight_in, bias_in, weight_out).sum().backward()
+    assert same.grad is not None
+    assert same.grad[:, 1:].eq(0).all()
+
+
+def test_blocks_refuse_other_norms() -> None:
+    embedding = Embedding(5, WIDTH, blocks=True)
+    embedding.neighbour_norm = nn.SyncBatchNorm(5)  # type: ignore[assignment]
+    clouds = pack([scattered(6, 0)])
+    with pytest.raises(TypeError, match="BatchNorm1d"):
+        embedding(clouds.features, clouds.neighbours)
