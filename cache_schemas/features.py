@@ -16,6 +16,7 @@ def features_schema(storage: str) -> StoreSchema:
             "antialias",
             "position_embedding",
             "precision",
+            "standardise",
             "storage",
             "algorithm",
         ),

@@ -85,7 +85,7 @@ def read_manifest(path: Path) -> Manifest:
         raise DamagedCache(f"{path} is not a partition manifest.\n{mending(path)}")
     if body.get("format") != FORMAT:
         raise DamagedCache(
-            f"{path} has manifest format {body.get('format')}; this version of Griddle reads {FORMAT}."
+            f"{path} has manifest format {body.get('format')}; this version of Griddle reads {FORMAT}.\n{mending(path)}"
         )
     sealed = {key: value for key, value in body.items() if key not in ("digest", "made")}
     if digest(sealed, DIGEST_LENGTH) != body.get("digest"):

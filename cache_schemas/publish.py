@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -84,12 +85,17 @@ def _signature() -> str:
 
 
 def _sweep_dead(parent: Path, name: str) -> None:
-    """Remove what processes of this host left of the same name when they were killed."""
-    prefix = f"{WRITING}-{name}-{socket.gethostname()}-"
+    """Remove what processes of this host left of the same partition when they were killed."""
+    signed = re.compile(
+        rf"{re.escape(WRITING)}-(removed-(?:\.writing-)?)?{re.escape(name)}[.-].*?{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+"
+    )
     for entry in list(parent.iterdir()):
-        pid = entry.name.removeprefix(prefix).split("-")[0]
-        if entry.name.startswith(prefix) and pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(entry, ignore_errors=True)
+        match = signed.fullmatch(entry.name)
+        if match and not _alive(int(match.group(2))):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

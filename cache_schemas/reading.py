@@ -34,7 +34,8 @@ class PartitionReader:
         found = self.manifest.body["schema"]
         if found != schema.tag:
             raise DamagedCache(
-                f"{self.manifest.path} is of schema {found}; this version of Griddle reads {schema.tag}."
+                f"{self.manifest.path} is of schema {found}; this version of Griddle reads {schema.tag}.\n"
+                f"{mending(self.manifest.path)}"
             )
         _check_metadata(self.manifest)
         self._sums = _read_sidecar(self.manifest)

@@ -32,6 +32,8 @@ SCANS = StoreSchema(
             about="Return intensity as the dataset records it, not normalised.",
         ),
     ),
+    sizes={"axis": 3},
+    ragged={"scan_offsets": "point"},
     attributes={
         "frame": "the coordinate frame of xyz",
         "scans": "the scans' names in the dataset, in order",
@@ -60,6 +62,7 @@ LABELS = StoreSchema(
             about="Class of each point, row by row with the scan store; 255 is ignored.",
         ),
     ),
+    ragged={"scan_offsets": "point"},
     attributes={
         "classes": "the classes' names, in order of their numbers",
         "scans": "the scans' names in the dataset, in order",

@@ -52,6 +52,8 @@ class StoreSchema:
         arrays: in the order in which they are written and documented.
         identity: the names of the fields that make the store's id, beside the version.
         attributes: the group attributes every partition carries, each with a sentence about it.
+        sizes: dimensions that have one size in every partition.
+        ragged: arrays of offsets, each with the dimension whose rows they divide: they rise from 0 to its size.
     """
 
     store: str
@@ -59,13 +61,18 @@ class StoreSchema:
     arrays: tuple[ArraySpec, ...]
     identity: tuple[str, ...]
     attributes: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    ragged: dict[str, str] = field(default_factory=dict)
 
     @property
     def tag(self) -> str:
         return f"{self.store}/{self.version}"
 
     def array(self, name: str) -> ArraySpec:
-        return next(spec for spec in self.arrays if spec.name == name)
+        for spec in self.arrays:
+            if spec.name == name:
+                return spec
+        raise KeyError(f"{self.tag} declares no array {name!r}, but {[spec.name for spec in self.arrays]}")
 
     def check(self, shapes: dict[str, tuple[int, ...]], attributes: dict[str, Any]) -> None:
         """Refuse a partition that this schema does not declare as it is.
@@ -79,7 +86,7 @@ class StoreSchema:
         missing = sorted(set(self.attributes) - set(attributes))
         if missing:
             raise ValueError(f"{self.tag} needs the attributes {missing}")
-        sizes: dict[str, tuple[str, int]] = {}
+        sizes = {dim: ("the schema", size) for dim, size in self.sizes.items()}
         for spec in self.arrays:
             for dim, size in zip(spec.dims, shapes[spec.name], strict=True):
                 other, known = sizes.setdefault(dim, (spec.name, size))

@@ -106,6 +106,8 @@ VIEWS = StoreSchema(
             ),
         ),
     ),
+    sizes={"side": 2, "image_axis": 2},
+    ragged={"seen_offsets": "seen", "kept_offsets": "representative"},
     attributes={
         "cameras": "the cameras' names, in order of their numbers",
         "images": "the image of each view, relative to the dataset's root, in the order of the views",

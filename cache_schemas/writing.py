@@ -110,6 +110,7 @@ class PartitionWriter:
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
         self.schema.check(shapes, self.attributes)
+        self._check_ragged(shapes)
         store = self._folder / "zarr"
         with warnings.catch_warnings():
             # Zarr warns that consolidated metadata of v3 is young; ours is written once and never changes.
@@ -142,6 +143,14 @@ class PartitionWriter:
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)
         return read_manifest(manifest.path)
+
+    def _check_ragged(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Offsets that do not divide their rows would cut scans or views wrongly, and nobody would see."""
+        for name, dim in self.schema.ragged.items():
+            rows = next(shapes[s.name][s.dims.index(dim)] for s in self.schema.arrays if dim in s.dims)
+            offsets = np.asarray(zarr.open_array(self._folder / "zarr" / name)[:]).astype(np.int64)
+            if not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+                raise ValueError(f"{self.schema.tag}: {name} must rise from 0 to the {rows} rows of {dim}")
 
     def _checksums(self, store: Path) -> tuple[bytes, dict[str, list[int]]]:
         """The sidecar's bytes, and for each array its first entry there and how many it has."""
@@ -218,7 +227,12 @@ def _place(store: Path, manifest: Manifest) -> None:
 
 def _is_same(manifest: Manifest) -> bool:
     """Whether the group that is already in place holds exactly the files that the manifest lists."""
-    found = {str(p.relative_to(manifest.store)) for p in manifest.store.rglob("*") if p.is_file()}
+    # `walk` finds less, and raises nothing, where another writer is just setting the group aside.
+    found = {
+        os.path.relpath(f"{at}/{name}", manifest.store)
+        for at, _, names in os.walk(manifest.store)
+        for name in names
+    }
     if found != set(manifest.body["files"]):
         return False
     try:

@@ -154,11 +154,14 @@ def _provenance(path: Path, body: Facts) -> Facts:
 
 
 def _weights(path: Path) -> Facts:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise BadInput(f"{path} is damaged, or no safetensors file ({error})") from error
     if "griddle" not in metadata:
         raise BadInput(f"{path} is a safetensors file, but not one that Griddle wrote")
     facts: Facts = {"what": metadata.pop("griddle"), **metadata, "tensors": len(shapes), "shapes": shapes}

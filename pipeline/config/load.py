@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,7 +28,9 @@ def load_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"config {path} is no UTF-8 text ({error}); save it as UTF-8.") from error
     except OSError as error:
         raise BadInput(
             f"config {path} cannot be read: {error.strerror}. Give another one with --config."
@@ -54,8 +57,12 @@ class _StrictLoader(yaml.SafeLoader):
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
         line = key_node.start_mark.line + 1
+        if not isinstance(key, Hashable):
+            raise yaml.YAMLError(f"line {line}: a key must be a plain word, not {key!r}")
         if key in seen:
             raise yaml.YAMLError(
                 f"line {line}: the key {key!r} is already there in line {seen[key]}; two blocks (datasets, teachers, "
@@ -113,9 +120,13 @@ def _explain(error: ValidationError, path: Path) -> str:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys of the block at a location of the model."""
     block: Any = Config
+    named = False
     for part in location:
-        if isinstance(block, type) and issubclass(block, BaseModel) and part in block.model_fields:
+        if named:  # the name of a block, which may be that of a key, too
+            named = False
+        elif isinstance(block, type) and issubclass(block, BaseModel) and part in block.model_fields:
             annotation = block.model_fields[str(part)].annotation
+            named = get_origin(annotation) is dict
             block = _block_of(annotation)
     return sorted(block.model_fields) if isinstance(block, type) and issubclass(block, BaseModel) else []
 

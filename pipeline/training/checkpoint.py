@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from cache_schemas.errors import GriddleError
-from cache_schemas.publish import fsync_folder
+from cache_schemas.publish import fsync_folder, set_aside
 from pipeline.log import log
 
 _NAME = re.compile(r"step-(\d{9})\.pt")
@@ -36,11 +37,16 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:09d}.pt"
     beside = folder / f".writing-{path.name}-{os.getpid()}"
-    with open(beside, "wb") as file:
-        torch.save(vars(checkpoint), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    for left in folder.glob(".writing-*"):  # of a trainer that was killed: the lease says that it is gone
+        left.unlink(missing_ok=True)
+    try:
+        with open(beside, "wb") as file:
+            torch.save(vars(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     fsync_folder(folder)
     for old in _all(folder)[:-KEEP]:
         old.unlink()
@@ -48,16 +54,20 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
-    """The newest checkpoint that can be read, or None. One that cannot be read is named and passed over.
+    """The newest checkpoint that is sound, or None. A damaged one is named, set aside and passed over.
 
     Raises:
         GriddleError: if it belongs to another run.
     """
     for path in reversed(_all(folder)):
         try:
-            checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            checkpoint = Checkpoint(**_load(path))
         except Exception as error:  # torch raises what it meets: zip, pickle, key and value errors
-            log(f"{path} cannot be read ({type(error).__name__}: {error}); going on from the one before it")
+            aside = set_aside(path)
+            log(
+                f"{path} is damaged ({type(error).__name__}: {error}); set aside as {aside.name}, going on from the "
+                f"one before it"
+            )
             continue
         if checkpoint.run_id != run_id:
             raise GriddleError(
@@ -66,6 +76,16 @@ def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
             )
         return checkpoint
     return None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The file's values, after its checksums: torch itself would load a flipped bit without a word."""
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise ValueError(f"{broken} fails its checksum")
+    values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return values
 
 
 def newest(folder: Path) -> Path | None:

@@ -7,10 +7,12 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cache_schemas.errors import GriddleError
 from cache_schemas.publish import write_json
 from pipeline.log import log
 
@@ -29,6 +31,7 @@ class Lease:
         self._heartbeat = heartbeat
         self._dead = dead
         self._stop = threading.Event()
+        self._lost = False
 
     def __enter__(self) -> Lease:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,18 @@ class Lease:
         self._thread.join()
         if self._holder().get("nonce") == self._nonce:
             self._path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Call between steps: two trainers must not write one folder.
+
+        Raises:
+            GriddleError: if another trainer took this one for dead and holds the lease now.
+        """
+        if self._lost:
+            raise GriddleError(
+                f"{self._path.parent.name} was taken over by {_name(self._holder())}, which found this trainer's "
+                f"heartbeat still; this one stops"
+            )
 
     def _acquire(self) -> None:
         waited_for: Any = None
@@ -75,17 +90,27 @@ class Lease:
         return True
 
     def _take(self, holder: dict[str, Any]) -> None:
-        """Move the dead lease away; of two takers only one finds it."""
+        """Move the dead lease away; a fresh one that a faster taker put there is given back."""
+        moved = self._path.with_name(f".lease-dead-{self._nonce}")
         try:
-            os.rename(self._path, self._path.with_name(f".lease-dead-{self._nonce}"))
-            self._path.with_name(f".lease-dead-{self._nonce}").unlink()
+            os.rename(self._path, moved)
         except FileNotFoundError:
-            pass
+            return
+        if _read(moved).get("nonce") != holder.get("nonce"):
+            with suppress(FileExistsError):  # then a third one was faster, and the second will notice
+                os.link(moved, self._path)
+        moved.unlink()
 
     def _renew(self) -> None:
         while not self._stop.wait(self._heartbeat):
-            if self._holder().get("nonce") == self._nonce:
-                write_json(self._path, self._body())
+            try:
+                found = self._holder().get("nonce")
+                if found == self._nonce:
+                    write_json(self._path, self._body())
+                elif found is not None:
+                    self._lost = True
+            except OSError as error:  # a full or absent disk for a while; the next beat may succeed
+                log(f"the heartbeat of {self._path} could not be written: {error}")
 
     def _body(self) -> dict[str, Any]:
         return {
@@ -97,10 +122,14 @@ class Lease:
         }
 
     def _holder(self) -> dict[str, Any]:
-        try:
-            return json.loads(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
+        return _read(self._path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:

@@ -31,7 +31,8 @@ def test_counts_and_iou_against_loops() -> None:
         union = (is_true | is_predicted).sum()
         expected = (is_true & is_predicted).sum() / union if union else np.nan
         np.testing.assert_equal(found, expected)
-    assert confusion.iou()[4] == 0.0 and np.isnan(confusion.iou()[5])
+    assert confusion.iou()[4] == 0.0
+    assert np.isnan(confusion.iou()[5])
     assert confusion.mean_iou() == pytest.approx(np.mean(confusion.iou()[:5]))
 
 
