@@ -16,6 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Teacher
 from pipeline.log import warn_loudly
 from pipeline.teachers.names import patch_size
+from pipeline.teachers.standardise import read_standardisation
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class LoadedTeacher:
         grid: rows and columns of the patch grid.
         channels: of a patch's feature.
         mean, std: (3,) of the input normalisation, from timm's own configuration of the model.
+        channel_mean, channel_deviation: (C, 1, 1), the teacher's standardisation; 0 and 1 where it has none.
         weights_digest: SHA-256 over all weights' names and values.
     """
 
@@ -38,6 +40,8 @@ class LoadedTeacher:
     channels: int
     mean: Tensor
     std: Tensor
+    channel_mean: Tensor
+    channel_deviation: Tensor
     weights_digest: str
 
     @torch.inference_mode()
@@ -59,7 +63,8 @@ class LoadedTeacher:
             grid = self.model.forward_intermediates(x, indices=1, norm=False, intermediates_only=True)[
                 0
             ]  # (B, C, rows, cols), prefix rows removed
-        values = grid.float().permute(0, 2, 3, 1).cpu().numpy().astype(self.config.storage)
+        grid = (grid.float() - self.channel_mean) / self.channel_deviation
+        values = grid.permute(0, 2, 3, 1).cpu().numpy().astype(self.config.storage)
         if not np.isfinite(values).all():
             raise BadInput(
                 f"teacher {self.config.model}: {int((~np.isfinite(values)).sum())} feature values are not finite in "
@@ -93,6 +98,11 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
         raise BadInput(f"{config.model} has patches of {patch}, where its name says {named}")
     rows, cols = (side // p for side, p in zip(config.image_size, patch, strict=True))
     data = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
+    affine = read_standardisation(config) or {"mean": [0.0], "deviation": [1.0]}
+    if len(affine["mean"]) not in (1, model.num_features):
+        raise BadInput(
+            f"standardise: {config.standardise} has {len(affine['mean'])} channels, {config.model} {model.num_features}"
+        )
     return LoadedTeacher(
         config=config,
         model=model.eval().requires_grad_(False).to(device),
@@ -102,6 +112,8 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
         channels=int(model.num_features),
         mean=torch.tensor(data["mean"], device=device)[:, None, None],
         std=torch.tensor(data["std"], device=device)[:, None, None],
+        channel_mean=torch.tensor(affine["mean"], device=device)[:, None, None],
+        channel_deviation=torch.tensor(affine["deviation"], device=device)[:, None, None],
         weights_digest=weights_digest(model),
     )
 

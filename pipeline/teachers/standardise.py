@@ -1,0 +1,144 @@
+"""A fixed affine on a teacher's channels: minus a mean, over a deviation, measured once and committed as a file.
+
+Made for the demo's stand-in, an untrained ViT, whose raw features share one large direction that hides the rest. It is
+a part of the teacher (its digest is in the teacher's id), never of the loss, and no user's data enters it. The file that
+the demo uses was made over toy scenes that are in no config:
+
+    griddle toy --root toy/calibration --train 4 --val 0 --seed 1000
+    python -m pipeline.teachers.standardise --root toy/calibration --config config/demo.yaml \\
+        --teacher stand_in --out config/stand_in_teacher.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Teacher
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KIND = "griddle teacher standardisation"
+MEASURED_FOR = ("model", "weights", "seed", "layer", "image_size", "antialias", "position_embedding")
+"""The teacher's fields that the file must have been measured for."""
+
+
+def read_standardisation(teacher: Teacher) -> dict[str, Any] | None:
+    """The file that a teacher names, or None where it names none.
+
+    Raises:
+        BadInput: if the file is missing, is something else, or was measured for another teacher.
+    """
+    if teacher.standardise is None:
+        return None
+    path = Path(teacher.standardise)
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"standardise: {path} cannot be read ({error}).") from error
+    if not isinstance(body, dict) or body.get("griddle") != KIND:
+        raise BadInput(
+            f"standardise: {path} is no teacher standardisation; see pipeline/teachers/standardise.py."
+        )
+    resolved = teacher.resolved()
+    for name in MEASURED_FOR:
+        if body["teacher"][name] != resolved[name]:
+            raise BadInput(
+                f"standardise: {path} was measured for {name} {body['teacher'][name]!r}, the teacher has "
+                f"{resolved[name]!r}; measure it anew with the command in pipeline/teachers/standardise.py."
+            )
+    return body
+
+
+def standardisation_digest(teacher: Teacher) -> str | None:
+    """What enters the teacher's id: the numbers, not the file's name."""
+    body = read_standardisation(teacher)
+    return None if body is None else digest([body["mean"], body["deviation"]])
+
+
+def measure(teacher: Teacher, root: Path, version: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mean and deviation (C,) float32 of the teacher's features over all points that cameras see; and how many.
+
+    Args:
+        root: of recordings in nuScenes format.
+    """
+    import numpy as np
+    import torch
+
+    from pipeline.datasets.reader import AbsentPartition, reader_named
+    from pipeline.geometry.projection import see
+    from pipeline.teachers.images import read_image, to_input
+    from pipeline.teachers.sampling import grid_coordinates, sample_grid
+    from pipeline.teachers.vit import load_teacher
+
+    reader = reader_named("nuscenes")
+    plain = teacher.model_copy(update={"standardise": None, "storage": "float32"})
+    loaded = load_teacher(plain, torch.device("cpu"))
+    rows, cols = loaded.grid
+    total, squares, count = np.zeros(loaded.channels), np.zeros(loaded.channels), 0
+    for partition in reader.partitions(root, version):
+        if isinstance(partition, AbsentPartition):
+            continue
+        for scan in partition.scans:
+            xyz, _ = reader.read_points(root, scan)
+            inputs = torch.stack(
+                [to_input(read_image(root, i), teacher.image_size, teacher.antialias) for i in scan.images]
+            )
+            for image, grid in zip(scan.images, loaded.features(inputs), strict=True):
+                pixel = see(xyz, image, reader.traits.published_mask).pixel
+                at = grid_coordinates(
+                    pixel,
+                    original=(image.width, image.height),
+                    image=teacher.image_size,
+                    rows=rows,
+                    cols=cols,
+                )
+                values = sample_grid(torch.from_numpy(grid), torch.from_numpy(at)).double().numpy()
+                total += values.sum(axis=0)
+                squares += np.square(values).sum(axis=0)
+                count += len(values)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return mean.astype(np.float32), deviation.astype(np.float32), count
+
+
+def main() -> None:
+    """Measure and write a file, with the command that made it."""
+    import argparse
+    import sys
+
+    from cache_schemas.publish import write_json
+    from pipeline.config.load import load_config
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--version", default="v1.0-trainval")
+    parser.add_argument("--config", default="config/demo.yaml")
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    teacher = load_config(given.config).teachers[given.teacher]
+    mean, deviation, points = measure(teacher, given.root, given.version)
+    resolved = teacher.resolved()
+    write_json(
+        given.out,
+        {
+            "griddle": KIND,
+            "command": "python -m pipeline.teachers.standardise " + " ".join(sys.argv[1:]),
+            "teacher": {name: resolved[name] for name in MEASURED_FOR},
+            "points": points,
+            "mean": [float(f"{value:.7g}") for value in mean],
+            "deviation": [float(f"{value:.7g}") for value in deviation],
+        },
+    )
+    print(f"{given.out}: {len(mean)} channels over {points:,} points")
+
+
+if __name__ == "__main__":
+    main()
