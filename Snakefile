@@ -3,24 +3,34 @@
 # Every path carries a digest of all that determines its bytes, and every input is `ancient`: nothing rests on file
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
+from pipeline.report import before_report, report_marker
 from pipeline.workflow import open_workflow
 
 W = open_workflow(workflow)
-ARGS = W.arguments
 WORK = W.workdir
+
+
+wildcard_constraints:
+    lot="[^/]+",
+    run="[^/]+",
+    probe="[^/]+",
 
 
 localrules:
     pretrain_all,
     features_all,
+    probe_all,
+    report,
 
 
 rule pretrain_all:
     message:
         "pretrained: " + ", ".join(W.plan.runs)
     input:
-        ancient(W.plan.lot_paths("scans", "views", "features")),
+        ancient(W.plan.lot_paths("scans", "labels", "views", "features")),
         ancient(W.plan.run_markers()),
+        ancient(W.plan.probe_markers()),
+        ancient([report_marker(W.plan)] if W.plan.probe_rows else []),
 
 
 rule features_all:
@@ -28,6 +38,13 @@ rule features_all:
         "the cache is complete"
     input:
         ancient(W.plan.lot_paths("scans", "views", "features")),
+
+
+rule probe_all:
+    message:
+        "probed: every student that is pretrained, and its baselines"
+    input:
+        ancient(W.plan.probe_markers(of_done_runs=True)),
 
 
 rule scans:
@@ -43,8 +60,10 @@ rule scans:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        arguments=W.arguments,
     shell:
-        "griddle scans {ARGS} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle scans {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
 
 
 rule labels:
@@ -62,8 +81,10 @@ rule labels:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        arguments=W.arguments,
     shell:
-        "griddle scans --labels {ARGS} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle scans --labels {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
 
 
 rule views:
@@ -81,8 +102,10 @@ rule views:
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        arguments=W.arguments,
     shell:
-        "griddle views {ARGS} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle views {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
 
 
 rule features:
@@ -99,8 +122,10 @@ rule features:
         mem_mb=8000,
         runtime=480,
         gpu=W.gpu,
+    params:
+        arguments=W.arguments,
     shell:
-        "griddle features {ARGS} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle features {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule pretrain:
@@ -119,5 +144,73 @@ rule pretrain:
         mem_mb=16000,
         runtime=2880,
         gpu=W.gpu,
+    params:
+        arguments=W.arguments,
     shell:
-        "griddle pretrain {ARGS} --run {wildcards.run} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle pretrain {params.arguments} --run {wildcards.run} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule probe:
+    message:
+        "probe {wildcards.probe} of {wildcards.run}"
+    input:
+        lambda w: ancient(W.plan.before_probe(f"runs/{w.run}/probe/{w.probe}")),
+    output:
+        f"{WORK}/runs/{{run}}/probe/{{probe}}/done.json",
+    log:
+        f"{WORK}/logs/probe/{{run}}/{{probe}}.log",
+    benchmark:
+        f"{WORK}/benchmarks/probe/{{run}}/{{probe}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        gpu=W.gpu,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle probe {params.arguments} --run {wildcards.run} --probe {wildcards.probe} --threads {threads} "
+        "2>&1 | tee {log:q}"
+
+
+rule baseline:
+    message:
+        "baseline {wildcards.probe}"
+    input:
+        lambda w: ancient(W.plan.before_probe(f"runs/baselines/{w.probe}")),
+    output:
+        f"{WORK}/runs/baselines/{{probe}}/done.json",
+    log:
+        f"{WORK}/logs/baselines/{{probe}}.log",
+    benchmark:
+        f"{WORK}/benchmarks/baselines/{{probe}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=16000,
+        runtime=1440,
+        gpu=W.gpu,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle probe {params.arguments} --baseline {wildcards.probe} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule report:
+    message:
+        "report: the table of all students, probes and baselines"
+    input:
+        ancient(before_report(W.plan)),
+    output:
+        report_marker(W.plan),
+    log:
+        f"{WORK}/logs/report.log",
+    benchmark:
+        f"{WORK}/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle report {params.arguments} 2>&1 | tee {log:q}"

@@ -46,8 +46,8 @@ def estimate(plan: Plan) -> dict[str, Any]:
     return {
         "stages": [asdict(stage) for stage in stages],
         "runs": {
-            run.name: {"folder": str(plan.run_path(run)), "done": (plan.run_path(run) / "done.json").exists()}
-            for run in plan.runs.values()
+            name: {"folder": str(plan.run_path(run)), "done": (plan.run_path(run) / "done.json").exists()}
+            for name, run in plan.runs.items()
         },
         "cache": str(plan.cache),
         "free_bytes": shutil.disk_usage(_existing(plan.cache)).free,

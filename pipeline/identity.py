@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.features import features_schema
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
 from cache_schemas.views import VIEWS
-from pipeline.config.model import Dataset, Points, Student, Teacher
+from pipeline.config.model import Dataset, Points, Probe, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.teachers.names import short_name
+from pipeline.teachers.standardise import standardisation_digest
+
+if TYPE_CHECKING:
+    from pipeline.planned import Run
 
 VIEWS_ALGORITHM = 1
 """Raised by hand when the meaning of a view partition's bytes changes."""
@@ -21,6 +25,8 @@ FEATURES_ALGORITHM = 1
 """Raised by hand when the meaning of a feature partition's bytes changes."""
 PRETRAIN_ALGORITHM = 1
 """Raised by hand when the same config would train another student."""
+PROBE_ALGORITHM = 1
+"""Raised by hand when the same config would train or score another probe."""
 
 
 def scan_identity(name: str, dataset: Dataset, traits: Traits) -> dict[str, Any]:
@@ -69,25 +75,82 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
         antialias=teacher.antialias,
         position_embedding=teacher.position_embedding,
         precision=teacher.precision,
+        standardise=standardisation_digest(teacher),
         storage=teacher.storage,
         algorithm=FEATURES_ALGORITHM,
     )
 
 
 def run_identity(
-    student: Student, teacher_id: str, intensity: dict[str, tuple[float, float]], reads: list[Any]
+    student: Student,
+    seed: int,
+    teacher_id: str,
+    intensity: dict[str, tuple[float, float]],
+    reads: list[Any],
 ) -> dict[str, Any]:
-    """The resolved student block, and the ids and member digests of all it reads."""
+    """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
     block = student.resolved()
-    # Names are for people: what they stand for is in `teacher` and `reads`.
-    del block["teacher"], block["datasets"]
+    # Names are for people: what they stand for is in `teacher` and `reads`. One more seed changes no other run.
+    del block["teacher"], block["datasets"], block["seeds"]
     return {
-        "student": block,
+        "student": {**block, "seed": seed},
         "teacher": teacher_id,
         "intensity": {name: list(values) for name, values in sorted(intensity.items())},
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
     }
+
+
+def probe_identity(
+    kind: str,
+    probe: Probe,
+    run: Run,
+    teacher_id: str,
+    intensity: dict[str, tuple[float, float]],
+    reads: list[Any],
+) -> dict[str, Any]:
+    """The resolved probe block, what it reads, and of what is probed only what matters to its features.
+
+    A baseline knows no run: one more epoch of pretraining, or another teacher, trains none of them again.
+    """
+    student, block = run.student, probe.resolved()
+    network = student.network.resolved()
+    del network["head"]
+    drop = network.pop("stochastic_depth")  # frozen networks drop nothing
+    points = student.points.resolved()
+    whole = ("voxel", "neighbours", "max_points", "field_of_view", "cell")
+    frozen = {
+        "network": network,
+        "points": {key: points[key] for key in whole},
+        "seed": run.seed,
+    }
+    scaled = {"intensity": {name: list(values) for name, values in sorted(intensity.items())}}
+    subject: dict[str, Any]
+    if kind == "distilled":
+        subject = {"run": run.id, **scaled}
+    elif kind == "random":
+        subject = frozen | scaled
+    elif kind == "calibrated":
+        calibration = {
+            "batches": probe.calibration_batches,
+            "batch": student.pretrain.batch,
+            "augment": student.augment.resolved(),
+            "intensity": run.identity["intensity"],
+            "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],
+        }
+        subject = frozen | scaled | {"points": points, "calibration": calibration}
+    elif kind == "scratch":
+        epochs = probe.scratch_epochs or probe.epochs
+        subject = frozen | scaled | {"training": {"lr": probe.scratch_lr, "epochs": epochs, "drop": drop}}
+    elif kind == "inputs":
+        shown = ("voxel", "max_points", "field_of_view")
+        subject = {"points": {key: points[key] for key in shown}, "seed": run.seed, **scaled}
+    elif kind == "teacher":
+        del block["augment"]
+        subject = {"teacher": teacher_id, "sampling": student.sampling, "seed": run.seed}
+    else:
+        raise ValueError(f"there is no kind of probe {kind!r}")
+    return {"kind": kind, "probe": block, **subject, "reads": reads, "algorithm": PROBE_ALGORITHM}
 
 
 def scan_id(name: str, identity: dict[str, Any]) -> str:

@@ -5,91 +5,19 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline import identity
 from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
 from pipeline.index import Index, PartitionEntry, read_index
+from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
+from pipeline.planned import STAGES, Lot, Reading, Run, Store, cut, member_of
 
-STAGES = ("scans", "labels", "views", "features")
-"""The stages that fill the cache, in the order of the data's way."""
-
-
-@dataclass(frozen=True)
-class Store:
-    """One store of one dataset, for one choice of what determines its bytes.
-
-    Attributes:
-        folder: relative to the cache.
-        identity: what determines the bytes; its digest is in the folder's name.
-        source: the store or block that the stage needs beside the dataset: points of a student, or a teacher.
-    """
-
-    stage: str
-    dataset: str
-    folder: str
-    identity: dict[str, Any]
-    source: Points | Teacher | None
-    scans_folder: str
-
-
-@dataclass(frozen=True)
-class Lot:
-    """The partitions of one store that one job takes."""
-
-    store: Store
-    split: str
-    entries: tuple[PartitionEntry, ...]
-
-    @property
-    def members(self) -> list[tuple[PartitionEntry, str]]:
-        """Each partition with its member digest for this stage."""
-        members = [(entry, entry.members[self.store.stage]) for entry in self.entries]
-        return [(entry, member) for entry, member in members if member is not None]
-
-    @cached_property
-    def digest(self) -> str:
-        return digest([self.store.stage, self.store.folder, [[e.name, m] for e, m in self.members]])
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a run reads of one partition: the folders and member digests of its three stores."""
-
-    dataset: str
-    split: str
-    partition: str
-    scans: tuple[str, str]
-    views: tuple[str, str]
-    features: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One student's pretraining."""
-
-    name: str
-    student: Student
-    identity: dict[str, Any]
-    readings: tuple[Reading, ...]
-    lots: tuple[Lot, ...]
-
-    @cached_property
-    def id(self) -> str:
-        return digest(self.identity)
-
-    @property
-    def folder(self) -> str:
-        """Relative to the workdir."""
-        return f"runs/{self.name}-{self.id}"
+__all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
 
 class Plan:
@@ -111,8 +39,19 @@ class Plan:
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
         self.indices = {name: self._index(name) for name in names}
-        self.runs = {name: self._run(name, student) for name, student in self.students.items()}
+        self.runs = {
+            name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
+            for name, student in self.students.items()
+            for run in self._runs(name, student)
+        }
+        self.probe_rows: list[ProbeRow] = plan_probes(self)
+        """The table's rows: of each student and probe the distilled student, then its baselines."""
+        self.probe_runs: dict[str, ProbeRun] = {
+            probe.folder: probe for row in self.probe_rows for probe in row.runs
+        }
+        """All trainings of the table by their folder; one that serves several rows is there once."""
         wanted = [lot for run in self.runs.values() for lot in run.lots]
+        wanted += [lot for probe in self.probe_runs.values() for lot in probe.lots]
         self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
         for lot in wanted:
             self._lots[lot.store.stage][lot.digest] = lot
@@ -165,6 +104,22 @@ class Plan:
     def run_markers(self) -> list[str]:
         return [str(self.run_path(run) / "done.json") for run in self.runs.values()]
 
+    def probe_run(self, folder: str) -> ProbeRun:
+        """The probe of a run or the baseline that lies in `folder`, relative to the workdir."""
+        try:
+            return self.probe_runs[folder]
+        except KeyError:
+            raise BadInput(
+                f"the plan has no {folder}: the config or the dataset changed since it was planned. Run the same "
+                f"snakemake command again."
+            ) from None
+
+    def before_probe(self, folder: str) -> list[str]:
+        return before_probe(self, self.probe_run(folder))
+
+    def probe_markers(self, *, of_done_runs: bool = False) -> list[str]:
+        return probe_markers(self, of_done_runs=of_done_runs)
+
     def before_run(self, run_folder_name: str) -> list[str]:
         """The lots that a run reads; none once it is done, so that a replaced lot never reruns a finished training."""
         run = self.run(run_folder_name)
@@ -187,8 +142,8 @@ class Plan:
                     f"a weights file, `hub` to download them, or `untrained`"
                 )
 
-    def _entries(self, student_name: str, dataset_name: str, split: str) -> list[PartitionEntry]:
-        """The partitions that the config selects, in index order."""
+    def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
+        """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
         dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
         found = {entry.name: entry for entry in index.partitions}
         _check_names(dataset_name, dataset, found, {entry["name"] for entry in index.absent})
@@ -211,18 +166,20 @@ class Plan:
         if not of_split:
             splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
             raise BadInput(
-                f"students.{student_name}.splits: dataset {dataset_name} ({dataset.version}) has no partition in "
+                f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
                 f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
                 f"test, and {len(index.absent)} without any file"
             )
         return of_split
 
-    def _stores(self, dataset_name: str, points: Points, teacher: Teacher) -> dict[str, Store]:
+    def stores(self, dataset_name: str, points: Points, teacher: Teacher) -> dict[str, Store]:
+        """The four stores of a dataset for one choice of points and teacher, by stage."""
         dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
         scan = identity.scan_identity(dataset_name, dataset, traits)
         scan_id = identity.scan_id(dataset_name, scan)
         view = identity.view_identity(scan_id, dataset, points, traits)
         teaching = identity.teacher_identity(teacher)
+        label = identity.label_identity(traits)
         scans = f"scans/{scan_id}"
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
@@ -230,64 +187,56 @@ class Plan:
 
         return {
             "scans": store("scans", scans, scan, None),
+            "labels": store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),
             "views": store("views", f"views/{identity.view_id(dataset_name, view)}", view, points),
             "features": store(
                 "features", f"features/{identity.teacher_id(teaching)}/{dataset_name}", teaching, teacher
             ),
         }
 
-    def _run(self, name: str, student: Student) -> Run:
+    def _runs(self, name: str, student: Student) -> list[Run]:
+        """One run for each seed; all read the same."""
         teacher = self.config.teachers[student.teacher]
         lots: list[Lot] = []
         readings: list[Reading] = []
         for dataset in student.datasets:
-            stores = self._stores(dataset, student.points, teacher)
+            stores = self.stores(dataset, student.points, teacher)
             for split in student.splits:
-                entries = self._entries(name, dataset, split)
-                for store in stores.values():
-                    lots += _cut(store, split, entries, self.config.lot_partitions)
+                entries = self.entries(f"students.{name}.splits", dataset, split)
+                for stage in ("scans", "views", "features"):
+                    lots += cut(stores[stage], split, entries, self.config.lot_partitions)
                 readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
         reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-        what = identity.run_identity(
-            student,
-            identity.teacher_id(identity.teacher_identity(teacher)),
-            {dataset: self.traits[dataset].intensity for dataset in student.datasets},
-            reads,
-        )
-        return Run(name, student, what, tuple(readings), tuple(lots))
+        teacher_id = identity.teacher_id(identity.teacher_identity(teacher))
+        intensity = {dataset: self.traits[dataset].intensity for dataset in student.datasets}
+        return [
+            Run(
+                name,
+                student,
+                seed,
+                identity.run_identity(student, seed, teacher_id, intensity, reads),
+                tuple(readings),
+                tuple(lots),
+            )
+            for seed in student.seeds
+        ]
 
 
 def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
-    """The datasets that the selected students name, in their order; others are not even looked at."""
-    students = _selected(config.students, only).values()
-    return list(dict.fromkeys(name for student in students for name in student.datasets))
+    """The datasets that the selected students and their probes name, in that order; others are not looked at."""
+    names: list[str] = []
+    for student in _selected(config.students, only).values():
+        names += student.datasets
+        for probe in student.probes:
+            names += config.probes[probe].datasets or []
+    return list(dict.fromkeys(names))
 
 
 def _reading(dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store]) -> Reading:
-    def of(stage: str) -> tuple[str, str]:
-        member = entry.members[stage]
-        assert member is not None  # a partition with images has all three
-        return stores[stage].folder, member
-
-    return Reading(dataset, split, entry.name, of("scans"), of("views"), of("features"))
-
-
-def _cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> list[Lot]:
-    """Lots end where a partition's own name says so: one more partition changes one lot and no other."""
-    lots: list[Lot] = []
-    waiting: list[PartitionEntry] = []
-    for entry in entries:
-        if entry.members[store.stage] is not None:
-            waiting.append(entry)
-        ends = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
-        if ends and waiting:
-            lots.append(Lot(store, split, tuple(waiting)))
-            waiting = []
-    if waiting:
-        lots.append(Lot(store, split, tuple(waiting)))
-    return lots
+    scans, views, features = (member_of(stores[stage], entry) for stage in ("scans", "views", "features"))
+    return Reading(dataset, split, entry.name, scans, views, features)
 
 
 def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:

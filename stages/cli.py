@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,8 @@ COMMANDS = {
     "views": "Write which point falls on which pixel into the view store.",
     "features": "Run the teacher over the images, into the feature store.",
     "pretrain": "Pretrain a student from the cache.",
+    "probe": "Train linear probes on pretrained students and their baselines.",
+    "report": "Print the table of what is done, and write it with loss curves.",
     "plan": "Say what would be computed, read and written.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
@@ -46,6 +49,8 @@ def griddle() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: our own errors are printed without a traceback and set the exit code."""
+    # Read when torch is loaded. Threads that spin while they wait cost a shared machine more than they save.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return griddle.main(args=arguments, prog_name="griddle", standalone_mode=False)
     except GriddleError as error:

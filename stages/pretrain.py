@@ -31,7 +31,7 @@ def pretrain(
 
     def train(plan: Plan, run: Run) -> None:
         folder = plan.run_path(run)
-        with Lease(folder):
+        with Lease(folder) as lease:
             if is_complete(folder, run.id):
                 log(f"pretrain {run.name}: {folder} is complete already")
                 write_marker(folder, run)
@@ -40,7 +40,7 @@ def pretrain(
 
             set_threads(threads)
             save_config(folder, plan, run)
-            train_student(plan, run, pick_device("pretrain"))
+            train_student(plan, run, pick_device("pretrain"), lease)
             log(f"pretrain {run.name}: done → {folder}")
 
     for run in [plan.run(run_name)] if run_name else plan.runs.values():

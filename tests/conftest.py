@@ -131,3 +131,21 @@ def make_workspace(toy_master: Path) -> Callable[[Path], Workspace]:
 def workspace(toy: Path, tmp_path: Path, make_workspace: Callable[[Path], Workspace]) -> Workspace:
     """A fresh workspace; `toy` is its tree."""
     return make_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_master(
+    tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]
+) -> Workspace:
+    """A workspace in which the whole way was gone once, with one scene. Do not write into it."""
+    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
+    workspace.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=["scene-0061"]))
+    workspace.snakemake("pretrain_all")
+    return workspace
+
+
+@pytest.fixture
+def finished(finished_master: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the finished workspace, every file with its old time."""
+    shutil.copytree(finished_master.folder, tmp_path / "copy")
+    return Workspace(tmp_path / "copy")

@@ -30,7 +30,7 @@ def choice(default: Any, description: str) -> Any:
 class Block(BaseModel):
     """Shared behaviour: unknown keys are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self) -> dict[str, Any]:
         """Every field that can change results, defaults filled in, as plain JSON values."""
@@ -92,6 +92,13 @@ class Teacher(Block):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the forward pass; never chosen by the device found."
     )
+    standardise: str | None = Field(
+        None,
+        description=(
+            "A file with a mean and a deviation per channel, taken off and divided by before storing. Made for the "
+            "demo's untrained stand-in; real teachers need none."
+        ),
+    )
     storage: Literal["float16", "float32"] = Field("float16", description="Type of the stored values.")
     images_per_batch: PositiveInt = choice(8, "Images in one forward pass; a matter of memory and speed.")
 
@@ -118,7 +125,7 @@ class Points(Block):
     def _cells_divide_the_field(self) -> Points:
         for axis, (low, high) in zip("xyz", self.field_of_view, strict=True):
             cells = (high - low) / self.cell
-            if high <= low or abs(cells - round(cells)) > 1e-6:
+            if high <= low or round(cells) < 1 or abs(cells - round(cells)) > 1e-6:
                 raise ValueError(
                     f"field_of_view of {axis} is {low} to {high} m, which is no whole number of cells of "
                     f"{self.cell} m; choose a cell that divides it"
@@ -136,6 +143,10 @@ class Network(Block):
     activation: Literal["relu", "gelu"] = Field("relu", description="Activation in the blocks.")
     stochastic_depth: float = Field(
         0.0, ge=0.0, lt=1.0, description="Chance that a block's branch is dropped."
+    )
+    backend: Literal["reference", "torch"] = choice(
+        "torch",
+        "reference: plain, dense and slow. torch: the same numbers to rounding from occupied cells alone.",
     )
     head: Literal["linear"] = Field("linear", description="From the student's features to the teacher's.")
 
@@ -177,11 +188,61 @@ class Student(Block):
         "published",
         description="Where the patch grid is read: at the pixel that the published code picks, or between pixels.",
     )
-    seed: int = Field(0, description="Draws weights, order, cameras and augmentation.")
+    seeds: list[int] = Field(
+        [0],
+        min_length=1,
+        description="One run for each; a seed draws weights, order, cameras and augmentation.",
+    )
     points: Points = Field(Points(), description="How scans become points.")
     network: Network = Field(Network(), description="The architecture.")
     augment: Augment = Field(Augment(), description="Augmentation.")
     pretrain: Optimiser = Field(Optimiser(), description="The optimiser.")
+    probes: list[Name] = choice([], "Probes of the pretrained student, by name.")
+
+    @field_validator("datasets", "seeds", "probes")
+    @classmethod
+    def _each_once(cls, value: list[Any]) -> list[Any]:
+        return _no_repeats(value)
+
+
+class Probe(Block):
+    """A linear probe: batch norm and a linear layer on the frozen student (ScaLR, section 4.2, supplement B.3)."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)] | None = choice(
+        None, "The datasets with labels, by name. Default: those that the student is pretrained on."
+    )
+    splits: list[Literal["train", "val", "test"]] = Field(
+        ["train"], min_length=1, description="Splits that it learns from."
+    )
+    evaluate: Literal["train", "val", "test"] = Field(
+        "val", description="The split that it is scored on: whole scans, every point."
+    )
+    epochs: PositiveInt = Field(20, description="Passes over all scans.")
+    batch: PositiveInt = Field(8, description="Scans in a step.")
+    lr: PositiveFloat = Field(1e-3, description="Learning rate at the end of the warm-up.")
+    min_lr: float = Field(1e-5, ge=0.0, description="Learning rate at the end.")
+    warmup_epochs: float = Field(2.0, ge=0.0, description="Epochs of linear warm-up; a fraction is fine.")
+    weight_decay: float = Field(3e-3, ge=0.0, description="Of AdamW, on all of the head.")
+    augment: Augment = Field(
+        Augment(), description="Augmentation; features follow the augmented coordinates."
+    )
+    baselines: list[Literal["random", "calibrated", "inputs", "teacher", "scratch"]] = choice(
+        [],
+        "What the student is compared with. random: the same student at its random start, frozen. calibrated: "
+        "likewise, its batch-norm statistics taken from pretraining batches without gradients (stronger and fairer). "
+        "inputs: the raw features of the points. teacher: the teacher's features at the points that cameras see. "
+        "scratch: the same student trained from its random start with labels.",
+    )
+    calibration_batches: PositiveInt = choice(80, "Of the baseline `calibrated` alone: its batches.")
+    scratch_lr: PositiveFloat = choice(1e-3, "Of the baseline `scratch` alone: learning rate after warm-up.")
+    scratch_epochs: PositiveInt | None = choice(
+        None, "Of the baseline `scratch` alone: passes over all scans. Default: the probe's."
+    )
+
+    @field_validator("splits", "datasets", "baselines")
+    @classmethod
+    def _each_once(cls, value: list[Any] | None) -> list[Any] | None:
+        return value and _no_repeats(value)
 
 
 class Config(Block):
@@ -198,8 +259,9 @@ class Config(Block):
     datasets: dict[Name, Dataset] = Field(min_length=1, description="The datasets, by name.")
     teachers: dict[Name, Teacher] = Field(min_length=1, description="The teachers, by name.")
     students: dict[Name, Student] = Field(min_length=1, description="The students, by name.")
+    probes: dict[Name, Probe] = Field({}, description="The probes, by name; a student names those it gets.")
 
-    @field_validator("datasets", "teachers", "students", mode="before")
+    @field_validator("datasets", "teachers", "students", "probes", mode="before")
     @classmethod
     def _a_mapping(cls, value: Any) -> Any:
         if isinstance(value, list):
@@ -214,13 +276,29 @@ class Config(Block):
                     raise ValueError(
                         f"students.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
                     )
-            if len(set(student.datasets)) < len(student.datasets):
-                raise ValueError(f"students.{name}.datasets names a dataset twice: {student.datasets}")
+            for probe in student.probes:
+                if probe not in self.probes:
+                    raise ValueError(
+                        f"students.{name}.probes names {probe!r}; the probes here are {sorted(self.probes)}"
+                    )
             if student.teacher not in self.teachers:
                 raise ValueError(
                     f"students.{name}.teacher is {student.teacher!r}; the teachers here are {sorted(self.teachers)}"
                 )
+        for name, block in self.probes.items():
+            for dataset in block.datasets or []:
+                if dataset not in self.datasets:
+                    raise ValueError(
+                        f"probes.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
+                    )
         return self
+
+
+def _no_repeats(value: list[Any]) -> list[Any]:
+    twice = sorted({str(item) for item in value if value.count(item) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is there twice; write it once")
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -85,11 +85,14 @@ class PartitionRecord:
         return tuple(image for scan in self.scans for image in scan.images)
 
     def member_digests(self) -> dict[str, str | None]:
-        """For each store, a digest of only what it reads; None where there is nothing to read."""
-        lidar = [[scan.path, scan.bytes] for scan in self.scans]
-        labels = [[scan.label_path, scan.label_bytes] for scan in self.scans]
+        """For each store, a digest of only what it reads; None where there is nothing to read.
+
+        Names are read, too: the stores list them, and they are the key of random draws.
+        """
+        lidar = [[scan.name, scan.path, scan.bytes] for scan in self.scans]
+        labels = [[scan.name, scan.label_path, scan.label_bytes] for scan in self.scans]
         geometry = [
-            [scan.path, scan.bytes]
+            [scan.name, scan.path, scan.bytes]
             + [[i.camera, i.height, i.width, i.intrinsics, [asdict(s) for s in i.steps]] for i in scan.images]
             for scan in self.scans
         ]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.config.model import Student
+from pipeline.planned import Run
 from pipeline.random import generator
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
 from pipeline.students.packed import PackedClouds, pack
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,20 @@ class PretrainBatch:
 
 
 class PretrainSteps(Dataset[PretrainBatch]):
-    """Item `step` is the batch of that training step, a pure function of the student's seed and the cache."""
+    """Item `step` is the batch of that training step, a pure function of the run's seed and the cache."""
 
     def __init__(
         self,
         source: ViewSource,
         scans: Sequence[ScanPlace],
-        student: Student,
+        run: Run,
         image_size: tuple[int, int],
         intensity: dict[str, tuple[float, float]],
     ) -> None:
         self._source = source
         self._scans = scans
-        self._student = student
+        self._student = run.student
+        self._seed = run.seed
         self._image_size = image_size
         self._intensity = intensity
 
@@ -70,7 +73,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         student = self._student
         draws = batch_of_step(
             self._scans,
-            seed=student.seed,
+            seed=self._seed,
             step=step,
             batch=student.pretrain.batch,
             variants=student.points.variants,
@@ -94,11 +97,11 @@ class PretrainSteps(Dataset[PretrainBatch]):
             intensity=self._intensity[draw.scan.dataset],
             image_size=self._image_size,
             sampling=student.sampling,
-            rng=generator(student.seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
+            rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
         )
 
 
-def stream(steps: PretrainSteps, first: int, last: int, workers: int, pin: bool) -> Iterator[PretrainBatch]:
+def stream(steps: Dataset[Batch], first: int, last: int, workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of steps `first` to `last`, prepared ahead by `workers` processes, in order."""
     options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
     loader = DataLoader(

@@ -35,16 +35,14 @@ class Draw:
     epoch: int
 
 
-def steps_per_epoch(scans: int, batch: int) -> int:
+def steps_per_epoch(scans: int, batch: int, key: str = "pretrain.batch") -> int:
     """Whole batches in a pass over all scans; the rest is left out of this epoch, as published (drop_last).
 
     Raises:
         BadInput: if there is not one whole batch.
     """
     if scans < batch:
-        raise BadInput(
-            f"pretrain.batch is {batch}, but there are only {scans} scan(s) to draw; write a smaller one"
-        )
+        raise BadInput(f"{key} is {batch}, but there are only {scans} scan(s) to draw; write a smaller one")
     return scans // batch
 
 
@@ -52,9 +50,15 @@ def batch_of_step(
     scans: Sequence[ScanPlace], *, seed: int, step: int, batch: int, variants: int
 ) -> list[Draw]:
     """The samples of one training step, whoever asks and whatever ran before."""
-    epoch, place = divmod(step, steps_per_epoch(len(scans), batch))
-    order = generator(seed, "order", epoch).permutation(len(scans))
-    return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in order[place * batch :][:batch]]
+    epoch, places = places_of_step(len(scans), seed=seed, step=step, batch=batch)
+    return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in places]
+
+
+def places_of_step(scans: int, *, seed: int, step: int, batch: int) -> tuple[int, list[int]]:
+    """A step's epoch, and which of `scans` scans are its batch: every epoch goes through them in an order of its own."""
+    epoch, place = divmod(step, steps_per_epoch(scans, batch))
+    order = generator(seed, "order", epoch).permutation(scans)
+    return epoch, [int(i) for i in order[place * batch :][:batch]]
 
 
 def draw(scan: ScanPlace, *, seed: int, epoch: int, variants: int) -> Draw:

@@ -49,14 +49,10 @@ def make_sample(
     xyz = augment(view.xyz[rows], augmentation, rng)
     inside = plane_grid.inside(xyz)
     rows, xyz = rows[inside], xyz[inside]
-    mean, deviation = (np.float32(value) for value in intensity)
-    features = np.column_stack(
-        [(view.intensity[rows] - mean) / deviation, xyz, np.linalg.norm(xyz, axis=1)]
-    ).astype(np.float32)
     grid_rows, grid_cols = view.grid.shape[:2]
     return Sample(
         cloud=Cloud(
-            features=features,
+            features=point_features(view.intensity[rows], xyz, intensity),
             neighbours=neighbours_of(xyz, rows, view, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
@@ -70,6 +66,13 @@ def make_sample(
         ),
         grid=view.grid,
     )
+
+
+def point_features(raw: np.ndarray, xyz: np.ndarray, intensity: tuple[float, float]) -> np.ndarray:
+    """(n, 5) float32: intensity (n,) normalised by mean and deviation, x, y, z (n, 3) and range in metres."""
+    mean, deviation = (np.float32(value) for value in intensity)
+    columns = [(raw - mean) / deviation, xyz, np.linalg.norm(xyz, axis=1)]
+    return np.column_stack(columns).astype(np.float32)
 
 
 def plane_grid_of(points: Points) -> Grid:

@@ -21,6 +21,9 @@ from pipeline.streaming.order import ScanPlace
 OPEN_PARTITIONS = 64
 """Partitions that one process keeps open: their checksums and shard indices, a few kilobytes each."""
 
+NO_GRID = np.empty((1, 1, 0), np.float32)
+"""Stands for a patch grid where only the points are asked for."""
+
 
 @dataclass(frozen=True)
 class ViewPoints:
@@ -46,32 +49,36 @@ class ViewPoints:
 class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
-    def __init__(self, cache: Path, reading: Reading, storage: str) -> None:
+    def __init__(self, cache: Path, reading: Reading, storage: str | None) -> None:
         self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
         self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        self.features = PartitionReader(
-            cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
-        )
+        self.features: PartitionReader | None = None
+        if storage is not None:
+            self.features = PartitionReader(
+                cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
+            )
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, features, scans = (s.attributes for s in (self.views, self.features, self.scans))
+        views, scans = self.views.attributes, self.scans.attributes
+        features = self.features.attributes if self.features else views
         if views["images"] != features["images"] or views["scans"] != scans["scans"]:
+            where = self.features.manifest.path if self.features else self.scans.manifest.path
             raise DamagedCache(
                 f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} and "
-                f"{self.features.manifest.path} list other images, or other scans than "
-                f"{self.scans.manifest.path}.\n{mending(self.views.manifest.path)}"
+                f"{where} list other images, or other scans than {self.scans.manifest.path}.\n"
+                f"{mending(self.views.manifest.path)}"
             )
         self.scan_names: list[str] = views["scans"]
         self.unusable: set[int] = set(views["unusable"])
 
 
 class ViewSource:
-    """Random access to the views of a run."""
+    """Random access to the views of a run; without `storage` no patch grid is read and `grid` is empty."""
 
-    def __init__(self, cache: Path, readings: Sequence[Reading], storage: str) -> None:
+    def __init__(self, cache: Path, readings: Sequence[Reading], storage: str | None) -> None:
         self._cache = cache
         self._readings = readings
         self._storage = storage
@@ -121,7 +128,7 @@ class ViewSource:
             pixel=opened.views.read("pixel", first, last)[kept],
             neighbours=opened.views.read("neighbours", kept_first, kept_last),
             original=(width, height),
-            grid=opened.features.read("features", view, view + 1)[0],
+            grid=opened.features.read("features", view, view + 1)[0] if opened.features else NO_GRID,
         )
 
     def _open(self, number: int) -> _Opened:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.model import Student
+from pipeline.planned import Run
 from pipeline.streaming.sample import plane_grid_of
 from pipeline.students.heads import LinearHead
 from pipeline.students.packed import PackedClouds
@@ -25,6 +26,7 @@ class Distilled(nn.Module):
             norm=network.norm,
             activation=network.activation,
             drop_path=network.stochastic_depth,
+            backend=network.backend,
         )
         self.head = LinearHead(network.width, channels)
 
@@ -33,8 +35,8 @@ class Distilled(nn.Module):
         return self.head(self.backbone(clouds, drop))
 
 
-def build(student: Student, channels: int) -> Distilled:
-    """The model of a student, its weights drawn from the student's seed alone."""
+def build(run: Run, channels: int) -> Distilled:
+    """The model of a run's student, its weights drawn from the run's seed alone; the student's before the head's."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(student.seed)
-        return Distilled(student, channels)
+        torch.manual_seed(run.seed)
+        return Distilled(run.student, channels)

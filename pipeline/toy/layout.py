@@ -17,7 +17,7 @@ from pipeline.toy.primitives import Label, Paint
 _BEHIND, _AHEAD = 90.0, 110.0  # metres of street before and after the drive
 _LOT_DEPTH = 26.0  # metres
 _PATTERN = {Label.ROAD: "asphalt", Label.SIDEWALK: "slabs", Label.TERRAIN: "grass"}
-_ROUGHNESS = {Label.ROAD: 0.005, Label.SIDEWALK: 0.005, Label.TERRAIN: 0.03}  # metres
+_ROUGHNESS = {Label.ROAD: 0.005, Label.SIDEWALK: 0.005, Label.TERRAIN: 0.12}  # metres
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def _side(
     paint: dict[Label, Paint], random: np.random.Generator,
 ) -> list[Strip]:  # fmt: skip
     """All ground on one side of the road, from the kerb outwards."""
-    kerb = random.uniform(0.05, 0.16)
+    kerb = random.uniform(0.10, 0.18)
     rows: list[tuple[str, Label, float, float]] = []  # name, label, width, height
     if random.random() < 0.65:
         rows.append(("parking", Label.ROAD, random.uniform(2.3, 2.7), 0.002))
     pavement = ("pavement", Label.SIDEWALK, random.uniform(1.8, 3.6), kerb)
-    verge = ("verge", Label.TERRAIN, random.uniform(1.2, 2.8), kerb + random.uniform(-0.05, 0.06))
+    verge = ("verge", Label.TERRAIN, random.uniform(1.2, 2.8), kerb + random.uniform(-0.05, 0.10))
     order = random.random()
     rows += [verge, pavement] if order < 0.4 else [pavement, verge] if order < 0.6 else [pavement]
 
@@ -163,7 +163,7 @@ def _lots(
         height = {
             Label.ROAD: 0.02,
             Label.SIDEWALK: kerb + 0.002,
-            Label.TERRAIN: kerb + random.uniform(-0.06, 0.08),
+            Label.TERRAIN: kerb + random.uniform(-0.06, 0.20),
         }[label]
         ground = paint[label] if label is not Label.TERRAIN else _ground_paint(label, random)
         depth = 15.0 if kind == "parking lot" else _LOT_DEPTH

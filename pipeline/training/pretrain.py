@@ -5,7 +5,6 @@ Streams the three stores; loads no teacher, opens no image, knows no dataset dev
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pipeline.config.model import Student
 from pipeline.log import log
 from pipeline.losses.distillation import distillation_loss
 from pipeline.plan import Plan, Run
+from pipeline.random import scan_key
 from pipeline.streaming.batches import PretrainBatch, PretrainSteps, stream
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.source import ViewSource
@@ -26,23 +26,25 @@ from pipeline.students.stochastic_depth import masks
 from pipeline.teachers.sampling import sample_grids
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.lease import Lease
 from pipeline.training.recorder import Recorder
 from pipeline.training.run_folder import finish
 from pipeline.training.schedule import learning_rate
 
 
-def loss_of(model: Distilled, batch: PretrainBatch, step: int, student: Student) -> Tensor:
+def loss_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> Tensor:
     """Equation 1 over all points of a batch that lies on the model's device."""
-    rate = student.network.stochastic_depth
+    network = run.student.network
+    rate = network.stochastic_depth
     drop = None
     if rate and model.training:
-        keys = [_scan_key(draw.scan.dataset, draw.scan.name) for draw in batch.draws]
-        drop = masks(student.seed, step, keys, student.network.depth, rate).to(batch.coordinates.device)
+        keys = [scan_key(draw.scan.dataset, draw.scan.name) for draw in batch.draws]
+        drop = masks(run.seed, step, keys, network.depth, rate).to(batch.coordinates.device)
     target = sample_grids(batch.grids, batch.coordinates, batch.clouds.cloud_of_row())  # (P, C)
     return distillation_loss(model(batch.clouds, drop), target)
 
 
-def pretrain(plan: Plan, run: Run, device: torch.device) -> Path:
+def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     """Train a run to its end, from its newest checkpoint if there is one; returns the folder.
 
     Raises:
@@ -63,16 +65,16 @@ def pretrain(plan: Plan, run: Run, device: torch.device) -> Path:
     steps = PretrainSteps(
         source,
         scans,
-        student,
+        run,
         teacher.image_size,
         {name: plan.traits[name].intensity for name in student.datasets},
     )
     channels = source.read(scans[0].reading, scans[0].views[0], 0).grid.shape[2]
-    model = build(student, channels).to(device).train()
+    model = build(run, channels).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     first = _resume(folder, run.id, model, optimiser)
     log(
-        f"pretrain {run.name}: {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
+        f"pretrain {run.name} (seed {run.seed}): {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}"
         + (f", going on from step {first}" if first else "")
     )
@@ -82,12 +84,13 @@ def pretrain(plan: Plan, run: Run, device: torch.device) -> Path:
     last_save = time.monotonic()
     try:
         for step in range(first, total):
+            lease.check()
             waited = time.monotonic()
             batch = next(batches).to(device)
             waited = time.monotonic() - waited
             rate = _set_learning_rate(optimiser, student, step, total)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
-                loss = loss_of(model, batch, step, student)
+                loss = loss_of(model, batch, step, run)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             value = loss.item()
@@ -140,7 +143,3 @@ def _not_finite(value: float, step: int, batch: PretrainBatch, folder: Path) -> 
         f"The last good checkpoint: {good or 'none yet'}. Try a smaller pretrain.lr, `norm: layer`, or "
         f"`precision: float32`."
     )
-
-
-def _scan_key(dataset: str, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{dataset}/{name}".encode()).digest()[:8], "little")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.manifest import made
@@ -39,6 +40,7 @@ def write_marker(folder: Path, run: Run) -> None:
             "griddle": "griddle run",
             "kind": "pretrain",
             "student": run.name,
+            "seed": run.seed,
             "run_id": run.id,
             "weights": WEIGHTS,
         },
@@ -48,23 +50,31 @@ def write_marker(folder: Path, run: Run) -> None:
 def save_config(folder: Path, plan: Plan, run: Run) -> None:
     """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
     config = plan.config.model_dump(mode="json")
-    config["students"] = {run.name: config["students"][run.name]}
+    config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
     config["teachers"] = {run.student.teacher: config["teachers"][run.student.teacher]}
-    config["datasets"] = {name: config["datasets"][name] for name in run.student.datasets}
+    config["probes"] = {name: config["probes"][name] for name in run.student.probes}
+    probed = [name for probe in config["probes"].values() for name in probe["datasets"] or []]
+    config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *probed)}
     write_bytes(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+
+
+def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """weights.safetensors, whole or not at all."""
+    beside = folder / f".writing-{WEIGHTS}"
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
+    with open(beside, "rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(folder / WEIGHTS)
+    fsync_folder(folder)
 
 
 def finish(
     folder: Path, run: Run, plan: Plan, model: nn.Module, *, device: torch.device, steps: int, hours: float
 ) -> None:
     """Weights, then what they came from, then the marker: each complete before the next names it."""
-    beside = folder / f".writing-{WEIGHTS}"
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, beside, metadata={"griddle": "griddle student", "run_id": run.id, "student": run.name})
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(folder / WEIGHTS)
-    fsync_folder(folder)
+    save_weights(
+        folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}
+    )
     write_json(
         folder / "provenance.json",
         {
@@ -76,14 +86,14 @@ def finish(
             "hours": round(hours, 4),
             "cache": str(plan.cache.resolve()),
             "device": str(device),
-            "commit": _commit(),
+            "commit": commit(),
             "made": made(),
         },
     )
     write_marker(folder, run)
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The git commit of the code that ran, where it is a checkout."""
     try:
         found = subprocess.run(

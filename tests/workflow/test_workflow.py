@@ -37,21 +37,10 @@ def use_partitions(names: list[str]):
     return change
 
 
-@pytest.fixture(scope="module")
-def finished_master(toy_master: Path, tmp_path_factory: pytest.TempPathFactory, make_workspace: Any) -> Any:
-    """A workspace in which the whole way was gone once, with one scene. Copied for each test."""
-    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
-    workspace.edit(use_partitions(TRAIN[:1]))
-    done = workspace.snakemake("pretrain_all")
-    assert rules_run(done) == {"scans": 1, "views": 1, "features": 1, "pretrain": 1}
-    return workspace
-
-
-@pytest.fixture
-def finished(finished_master: Any, tmp_path: Path) -> Any:
-    """A copy of the finished workspace, every file with its old time."""
-    shutil.copytree(finished_master.folder, tmp_path / "copy")
-    return type(finished_master)(tmp_path / "copy")
+def test_the_first_call_ran_each_stage_once(finished: Any) -> None:
+    logs = {path.parent.name: path for path in (finished.work / "logs").glob("*/*.log")}
+    assert sorted(logs) == ["features", "pretrain", "scans", "views"]
+    assert len(list((finished.work / "logs").glob("*/*.log"))) == 4
 
 
 def test_called_again_there_is_nothing_to_do(finished: Any) -> None:

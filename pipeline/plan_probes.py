@@ -1,0 +1,244 @@
+"""The probes and baselines of a plan: what each reads, its id and folder, and the rows of the table.
+
+Imports neither torch nor zarr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Probe, Student
+from pipeline.identity import probe_identity, teacher_id, teacher_identity
+from pipeline.index import PartitionEntry
+from pipeline.planned import Lot, Member, Run, Store, cut, member_of
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+
+BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
+"""What a distilled student is compared with, in the order of the table."""
+
+
+@dataclass(frozen=True)
+class ProbeReading:
+    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone."""
+
+    dataset: str
+    split: str
+    partition: str
+    scans: Member
+    labels: Member
+    views: Member | None = None
+    features: Member | None = None
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """One training of a probe: on a distilled student, or on a baseline (`kind`).
+
+    Attributes:
+        run: the pretraining of the same student and seed: a distilled student's weights, a calibrated one's batches.
+        left_out: partitions that have no labels, or for the teacher no images.
+    """
+
+    kind: str
+    name: str
+    probe: Probe
+    run: Run
+    identity: dict[str, Any]
+    train: tuple[ProbeReading, ...]
+    evaluate: tuple[ProbeReading, ...]
+    left_out: tuple[str, ...]
+    lots: tuple[Lot, ...]
+
+    @property
+    def student(self) -> Student:
+        return self.run.student
+
+    @property
+    def seed(self) -> int:
+        return self.run.seed
+
+    @cached_property
+    def id(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir. A baseline belongs to no student: all that share it find it there."""
+        if self.kind == "distilled":
+            return f"{self.run.folder}/probe/{self.name}-{self.id}"
+        return f"runs/baselines/{self.kind}-{self.id}"
+
+    @property
+    def epochs(self) -> int:
+        own = self.probe.scratch_epochs if self.kind == "scratch" else None
+        return own or self.probe.epochs
+
+    @property
+    def lr(self) -> float:
+        return self.probe.scratch_lr if self.kind == "scratch" else self.probe.lr
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One row of the table: one kind, over the seeds of a student."""
+
+    student: str
+    probe: str
+    kind: str
+    runs: tuple[ProbeRun, ...]
+
+
+@dataclass(frozen=True)
+class _Readings:
+    """What one probe of one student reads, whichever seed it has."""
+
+    train: tuple[ProbeReading, ...]
+    evaluate: tuple[ProbeReading, ...]
+    left_out: tuple[str, ...]
+    lots: tuple[Lot, ...]
+
+
+def plan_probes(plan: Plan) -> list[ProbeRow]:
+    """The rows that the config asks for: of each student and probe the distilled student, then its baselines.
+
+    Raises:
+        BadInput: if a dataset has no labels in a split that a probe needs, or fewer scans than a batch.
+    """
+    rows: list[ProbeRow] = []
+    for name, student in plan.students.items():
+        runs = [run for run in plan.runs.values() if run.name == name]
+        for probe_name in student.probes:
+            probe = plan.config.probes[probe_name]
+            datasets = student.datasets if probe.datasets is None else probe.datasets
+            _check_classes(plan, probe_name, datasets)
+            points = _readings(plan, runs[0], probe_name, datasets, images=False)
+            pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+            for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
+                readings = pixels if kind == "teacher" else points
+                row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
+                rows.append(ProbeRow(name, probe_name, kind, tuple(row)))
+    return rows
+
+
+def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
+    """What must be there before a probe; nothing once it is done."""
+    if (plan.workdir / probe.folder / "done.json").exists():
+        return []
+    lots = [str(plan.lot_path(lot)) for lot in probe.lots]
+    return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
+
+
+def probe_markers(plan: Plan, *, of_done_runs: bool = False) -> list[str]:
+    """done.json of every probe and baseline; with `of_done_runs` only of what needs no pretraining any more."""
+    return [
+        str(plan.workdir / probe.folder / "done.json")
+        for probe in plan.probe_runs.values()
+        if not of_done_runs or probe.kind != "distilled" or (plan.run_path(probe.run) / "done.json").exists()
+    ]
+
+
+def _probe_run(
+    plan: Plan, kind: str, probe_name: str, run: Run, readings: _Readings, datasets: list[str]
+) -> ProbeRun:
+    probe = plan.config.probes[probe_name]
+    what = probe_identity(
+        kind,
+        probe,
+        run,
+        teacher_id(teacher_identity(plan.config.teachers[run.student.teacher])),
+        {dataset: plan.traits[dataset].intensity for dataset in datasets},
+        [
+            [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            for r in (*readings.train, *readings.evaluate)
+        ],
+    )
+    calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []
+    lots = (*readings.lots, *calibrating)
+    return ProbeRun(
+        kind, probe_name, probe, run, what, readings.train, readings.evaluate, readings.left_out, lots
+    )
+
+
+def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, images: bool) -> _Readings:
+    """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
+    probe, student = plan.config.probes[probe_name], run.student
+    teacher = plan.config.teachers[student.teacher]
+    found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
+    scans = dict.fromkeys(found, 0)
+    left_out: list[str] = []
+    lots: list[Lot] = []
+    for dataset in datasets:
+        stores = plan.stores(dataset, student.points, teacher)
+        for split in found:
+            key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
+            entries = plan.entries(key, dataset, split)
+            usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
+            if not any(entry.members["labels"] for entry in entries):
+                raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
+            left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry not in usable]
+            found[split] += [_reading(dataset, split, entry, stores, images) for entry in usable]
+            scans[split] += sum(entry.scans for entry in usable)
+            pretrained = dataset in student.datasets and split in student.splits
+            lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
+    train = [reading for split in probe.splits for reading in found[split]]
+    enough = sum(scans[split] for split in probe.splits)
+    if enough < probe.batch:
+        raise BadInput(
+            f"probes.{probe_name}.batch is {probe.batch}, but the {', '.join(probe.splits)} split has only {enough} "
+            f"scan(s) with labels{' and images' if images else ''}; write a smaller one"
+        )
+    return _Readings(tuple(train), tuple(found[probe.evaluate]), tuple(left_out), tuple(lots))
+
+
+def _lots(
+    plan: Plan,
+    stores: dict[str, Store],
+    split: str,
+    entries: list[PartitionEntry],
+    usable: list[PartitionEntry],
+    *,
+    pretrained: bool,
+    images: bool,
+) -> Iterator[Lot]:
+    """Whole splits where pretraining cuts the same lots; what costs much only for partitions that are used."""
+    about = plan.config.lot_partitions
+    yield from cut(stores["scans"], split, entries, about)
+    yield from cut(stores["labels"], split, entries, about)
+    for stage in ("views", "features") if images else ():
+        yield from cut(stores[stage], split, entries if pretrained else usable, about)
+
+
+def _reading(
+    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store], images: bool
+) -> ProbeReading:
+    scans, labels = member_of(stores["scans"], entry), member_of(stores["labels"], entry)
+    if not images:
+        return ProbeReading(dataset, split, entry.name, scans, labels)
+    views, features = member_of(stores["views"], entry), member_of(stores["features"], entry)
+    return ProbeReading(dataset, split, entry.name, scans, labels, views, features)
+
+
+def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
+    tables = {plan.traits[dataset].classes for dataset in datasets}
+    if len(tables) > 1:
+        raise BadInput(
+            f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
+            f"learns one; write a probe for each, with its `datasets`"
+        )
+
+
+def _no_labels(plan: Plan, probe: str, student: str, dataset: str, split: str, partitions: int) -> str:
+    root = Path(plan.config.datasets[dataset].root)
+    return (
+        f"dataset {dataset} has no labels in its {split} split (none of {partitions} partition(s) in {root}), and the "
+        f"probe {probe} needs labels to learn from and to be scored on. Put the label files and their tables there and "
+        f"run again, or take {probe} out of students.{student}.probes."
+    )

@@ -1,0 +1,112 @@
+"""What a plan is made of: stores, lots of partitions, and what one run reads. Plain values, no torch, no zarr."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cache_schemas.canonical import digest
+from pipeline.config.model import Points, Student, Teacher
+from pipeline.index import PartitionEntry
+
+STAGES = ("scans", "labels", "views", "features")
+"""The stages that fill the cache, in the order of the data's way."""
+
+Member = tuple[str, str]
+"""Where one partition of one store lies: the store's folder, relative to the cache, and the member digest."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One store of one dataset, for one choice of what determines its bytes.
+
+    Attributes:
+        folder: relative to the cache.
+        identity: what determines the bytes; its digest is in the folder's name.
+        source: the store or block that the stage needs beside the dataset: points of a student, or a teacher.
+    """
+
+    stage: str
+    dataset: str
+    folder: str
+    identity: dict[str, Any]
+    source: Points | Teacher | None
+    scans_folder: str
+
+
+@dataclass(frozen=True)
+class Lot:
+    """The partitions of one store that one job takes."""
+
+    store: Store
+    split: str
+    entries: tuple[PartitionEntry, ...]
+
+    @property
+    def members(self) -> list[tuple[PartitionEntry, str]]:
+        """Each partition with its member digest for this stage."""
+        members = [(entry, entry.members[self.store.stage]) for entry in self.entries]
+        return [(entry, member) for entry, member in members if member is not None]
+
+    @cached_property
+    def digest(self) -> str:
+        return digest([self.store.stage, self.store.folder, [[e.name, m] for e, m in self.members]])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a run reads of one partition: the folders and member digests of its three stores."""
+
+    dataset: str
+    split: str
+    partition: str
+    scans: Member
+    views: Member
+    features: Member
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student's pretraining from one seed."""
+
+    name: str
+    student: Student
+    seed: int
+    identity: dict[str, Any]
+    readings: tuple[Reading, ...]
+    lots: tuple[Lot, ...]
+
+    @cached_property
+    def id(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir."""
+        return f"runs/{self.name}-{self.id}"
+
+
+def member_of(store: Store, entry: PartitionEntry) -> Member:
+    """Where a partition lies in a store that has something of it."""
+    member = entry.members[store.stage]
+    if member is None:
+        raise ValueError(f"{store.dataset} {entry.name} has nothing for the {store.stage} store")
+    return store.folder, member
+
+
+def cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> list[Lot]:
+    """Lots end where a partition's own name says so: one more partition changes one lot and no other."""
+    lots: list[Lot] = []
+    waiting: list[PartitionEntry] = []
+    for entry in entries:
+        if entry.members[store.stage] is not None:
+            waiting.append(entry)
+        ends = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
+        if ends and waiting:
+            lots.append(Lot(store, split, tuple(waiting)))
+            waiting = []
+    if waiting:
+        lots.append(Lot(store, split, tuple(waiting)))
+    return lots

@@ -1,0 +1,221 @@
+"""What the runs of a plan came to: metrics of students, probes and baselines gathered into rows. No torch, no zarr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput, GriddleError
+from pipeline.plan import Plan, Run
+from pipeline.plan_probes import ProbeRow, ProbeRun
+from pipeline.training.metrics_file import read_metrics
+
+FORMAT = 1
+"""Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
+
+STAND_IN = "stand-in teacher (untrained)"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A value over seeds, in percent: its mean, and how far it goes."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        miou, gap: percent; gap is to the calibrated random student of the same seed. None where there is none.
+        iou: percent for each class; None for a class in neither truth nor predictions of any seed.
+        points: labelled points that it was scored on.
+        missing: folders of seeds that are not done yet.
+    """
+
+    kind: str
+    seeds: tuple[int, ...]
+    miou: Spread | None
+    gap: Spread | None
+    iou: dict[str, Spread | None]
+    points: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One probe of one student, beside its baselines."""
+
+    student: str
+    probe: str
+    teacher: str
+    scored_on: str
+    classes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One pretraining: (step, loss) of every step; empty where it is not done."""
+
+    student: str
+    seed: int
+    folder: str
+    done: bool
+    curve: tuple[tuple[int, float], ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is told of a plan's runs, and the id that their ids make."""
+
+    id: str
+    description: str
+    tables: tuple[Table, ...]
+    trainings: tuple[Training, ...]
+
+
+def report_id(ids: Iterable[str]) -> str:
+    """The digest of the runs, probes and baselines that are in a report."""
+    return digest([FORMAT, sorted(set(ids))])
+
+
+def report_marker(plan: Plan) -> str:
+    """done.json of the report of all that the plan asks for."""
+    ids = [*(run.id for run in plan.runs.values()), *(probe.id for probe in plan.probe_runs.values())]
+    return str(plan.workdir / "report" / report_id(ids) / "done.json")
+
+
+def before_report(plan: Plan) -> list[str]:
+    """The markers of all that is in a report; none once it is written, for a marker may be rewritten."""
+    return [] if Path(report_marker(plan)).exists() else [*plan.run_markers(), *plan.probe_markers()]
+
+
+def gather(plan: Plan) -> Report:
+    """What is there of all that the plan asks for; what is not is named.
+
+    Raises:
+        BadInput: if no run is done yet.
+        GriddleError: if a file of a run that is done cannot be read.
+    """
+    trainings = tuple(_training(plan, run) for run in plan.runs.values())
+    found = {folder: _metrics(plan, probe) for folder, probe in plan.probe_runs.items()}
+    if not any(t.done for t in trainings) and not any(found.values()):
+        raise BadInput("nothing to report yet: no run is done. Run `snakemake pretrain_all --cores 8` first.")
+    groups: dict[tuple[str, str], list[ProbeRow]] = {}
+    for row in plan.probe_rows:
+        groups.setdefault((row.student, row.probe), []).append(row)
+    done = [run.id for run, training in zip(plan.runs.values(), trainings, strict=True) if training.done]
+    probed = [probe.id for folder, probe in plan.probe_runs.items() if found[folder]]
+    return Report(
+        id=report_id([*done, *probed]),
+        description=plan.config.description,
+        tables=tuple(_table(plan, rows, found) for rows in groups.values()),
+        trainings=trainings,
+    )
+
+
+def spread(values: list[float]) -> Spread | None:
+    """Of values in percent; None of none."""
+    return Spread(sum(values) / len(values), min(values), max(values), len(values)) if values else None
+
+
+def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | None]) -> Table:
+    first = rows[0].runs[0]
+    classes = plan.traits[first.train[0].dataset].classes
+    floor = {
+        run.seed: metrics["miou"]
+        for row in rows
+        if row.kind == "calibrated"
+        for run in row.runs
+        if (metrics := found[run.folder]) and metrics["miou"] is not None
+    }
+    datasets = sorted({reading.dataset for reading in first.evaluate})
+    teacher = plan.config.teachers[first.student.teacher]
+    note = STAND_IN if teacher.weights == "untrained" else f"weights: {teacher.weights}"
+    left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
+    return Table(
+        student=rows[0].student,
+        probe=rows[0].probe,
+        teacher=f"{teacher.model}, {note}",
+        scored_on=f"{', '.join(datasets)} {first.probe.evaluate}",
+        classes=classes,
+        rows=tuple(_row(row, classes, found, floor) for row in rows),
+        left_out=tuple(left_out),
+    )
+
+
+def _row(
+    row: ProbeRow,
+    classes: tuple[str, ...],
+    found: dict[str, dict[str, Any] | None],
+    floor: dict[int, float],
+) -> Row:
+    there = [(run.seed, metrics) for run in row.runs if (metrics := found[run.folder])]
+    scored = [(seed, metrics) for seed, metrics in there if metrics["miou"] is not None]
+    return Row(
+        kind=row.kind,
+        seeds=tuple(seed for seed, _ in there),
+        miou=spread([100 * metrics["miou"] for _, metrics in scored]),
+        gap=spread([100 * (metrics["miou"] - floor[seed]) for seed, metrics in scored if seed in floor]),
+        iou={
+            name: spread([100 * m["iou"][name] for _, m in there if m["iou"][name] is not None])
+            for name in classes
+        },
+        points=there[0][1]["points"] if there else 0,
+        missing=tuple(run.folder for run in row.runs if not found[run.folder]),
+    )
+
+
+def _metrics(plan: Plan, probe: ProbeRun) -> dict[str, Any] | None:
+    """metrics.json of a probe that is done, or None."""
+    folder = plan.workdir / probe.folder
+    if not (folder / "done.json").exists():
+        return None
+    metrics = _read(folder / "metrics.json")
+    if metrics.get("probe_id") != probe.id:
+        raise GriddleError(
+            f"{folder / 'metrics.json'} belongs to {metrics.get('probe_id')}, not to {probe.id}; it was copied here. "
+            f"Delete {folder} and run the same snakemake command again."
+        )
+    return metrics
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise GriddleError(
+            f"{path} cannot be read ({error}). Delete {path.parent} and run the same snakemake command again."
+        ) from error
+    return value
+
+
+def _training(plan: Plan, run: Run) -> Training:
+    folder = plan.run_path(run)
+    done = (folder / "done.json").exists()
+    rows = read_metrics(folder / "metrics.csv") if done and (folder / "metrics.csv").exists() else []
+    return Training(
+        student=run.name,
+        seed=run.seed,
+        folder=run.folder,
+        done=done,
+        curve=tuple((int(row["step"]), float(row["loss"])) for row in rows),
+        seconds=_seconds([float(row["seconds"]) for row in rows]),
+    )
+
+
+def _seconds(clock: list[float]) -> float:
+    """Time spent in all: the clock of metrics.csv starts anew wherever a run went on from a checkpoint."""
+    ends = [now for now, after in zip(clock, [*clock[1:], 0.0], strict=False) if after < now]
+    return sum(ends)

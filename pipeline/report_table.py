@@ -1,0 +1,165 @@
+"""The report as text: a table for a terminal of 120 columns, Markdown, CSV, and plain values for JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
+
+from pipeline.report import Report, Row, Spread, Table, Training
+
+LABELS = {
+    "distilled": ("distilled student", "distilled"),
+    "calibrated": ("random student, frozen, batch norms calibrated", "calibrated"),
+    "random": ("random student, frozen, untouched", "untouched"),
+    "scratch": ("the same student from scratch, with labels", "scratch"),
+    "inputs": ("raw point inputs", "inputs"),
+    "teacher": ("teacher's own features *", "teacher *"),
+}
+"""Of each kind the name of its row, and a short one for the head of a column."""
+
+COLUMNS = 120
+NONE = "–"
+TAIL = 0.05
+"""The share of a pretraining's last steps over which its final loss is averaged."""
+
+
+def terminal(report: Report) -> str:
+    """All tables, then all trainings, in at most 120 columns."""
+    blocks = [_table_lines(table) for table in report.tables]
+    blocks.append([training_line(training) for training in report.trainings])
+    if not report.tables:
+        blocks.append(["no student of the config names a probe, so there is no table of classes"])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def markdown(report: Report) -> str:
+    """results.md: the same tables for people who read Markdown."""
+    parts = ["# Results", *([report.description] if report.description else [])]
+    for table in report.tables:
+        parts += [f"## {title(table)}", f"Teacher: {table.teacher}."]
+        head = ["", "mIoU %", "gap to calibrated random", "seeds"]
+        parts.append(_markdown_table([head, *(_summary(row) for row in table.rows)]))
+        parts.append(_markdown_table(class_grid(table)))
+        parts += [f"- {note}" for note in notes(table)]
+    parts.append("## Pretraining")
+    parts += [f"- {training_line(training)}" for training in report.trainings]
+    return "\n\n".join(parts) + "\n"
+
+
+def comma_separated(report: Report) -> str:
+    """results.csv: one line for each row of each table, values in percent, empty where there is none."""
+    classes = list(dict.fromkeys(name for table in report.tables for name in table.classes))
+    columns = ["student", "probe", "kind", "teacher", "scored_on", "points", "seeds"]
+    for name in ("miou", "gap", *(f"iou_{name}" for name in classes)):
+        columns += [name, f"{name}_min", f"{name}_max"]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for table in report.tables:
+        for row in table.rows:
+            line: dict[str, Any] = {"student": table.student, "probe": table.probe, "kind": row.kind}
+            line |= {"teacher": table.teacher, "scored_on": table.scored_on, "points": row.points}
+            line |= {"seeds": " ".join(map(str, row.seeds))}
+            values = {"miou": row.miou, "gap": row.gap, **{f"iou_{k}": v for k, v in row.iou.items()}}
+            for name, value in values.items():
+                if value is not None:
+                    line |= {name: value.mean, f"{name}_min": value.low, f"{name}_max": value.high}
+            writer.writerow(line)
+    return file.getvalue()
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """For JSON; the loss curves are left in the runs' metrics.csv."""
+    value = asdict(report)
+    for training, whole in zip(value["trainings"], report.trainings, strict=True):
+        training["steps"] = len(training.pop("curve"))
+        training["final_loss"] = final_loss(whole)
+    return value
+
+
+def title(table: Table) -> str:
+    return f"probe {table.probe} of student {table.student}, scored on {table.scored_on}"
+
+
+def notes(table: Table) -> list[str]:
+    """What a reader must know to read the table; nothing is skipped silently."""
+    lines: list[str] = []
+    distilled = table.rows[0]
+    if distilled.points:
+        lines.append(f"mIoU over {distilled.points:,} labelled points of whole scans, every one of them")
+    for row in table.rows:
+        if row.kind == "teacher":
+            lines.append(
+                f"* scored on the {row.points:,} labelled points that cameras see (one that two cameras see counts "
+                f"twice); no ceiling for a student: patches are coarse"
+            )
+        for folder in row.missing:
+            lines.append(f"not done yet: {LABELS[row.kind][0].removesuffix(' *')}: {folder}")
+    if not any(row.kind == "calibrated" for row in table.rows):
+        lines.append(f"no gap is given: `calibrated` is not among probes.{table.probe}.baselines")
+    if any(value is None for row in table.rows if row.seeds for value in row.iou.values()):
+        lines.append(f"{NONE} the class is in neither truth nor predictions; mIoU is over the others")
+    if table.left_out:
+        shown = ", ".join(table.left_out[:3]) + (" ..." if len(table.left_out) > 3 else "")
+        lines.append(f"left out of the probe: {len(table.left_out)} partition(s) without labels: {shown}")
+    return lines
+
+
+def class_grid(table: Table) -> list[list[str]]:
+    """IoU in percent: a line for each class, a column for each row of the table; the head line first."""
+    head = ["IoU %", *(LABELS[row.kind][1] for row in table.rows)]
+    return [head, *([name, *(_mean(row.iou[name]) for row in table.rows)] for name in table.classes)]
+
+
+def training_line(training: Training) -> str:
+    where = f"pretraining of {training.student}, seed {training.seed}"
+    if not training.done:
+        return f"{where}: not done yet: {training.folder}"
+    loss = final_loss(training)
+    if loss is None:
+        return f"{where}: done, without metrics.csv: {training.folder}"
+    return (
+        f"{where}: loss {training.curve[0][1]:.3f} → {loss:.3f} in {training.curve[-1][0]} steps, "
+        f"{training.seconds / 60:.1f} min: {training.folder}"
+    )
+
+
+def final_loss(training: Training) -> float | None:
+    """The mean loss of the last steps."""
+    last = [loss for _, loss in training.curve[-max(1, round(TAIL * len(training.curve))) :]]
+    return sum(last) / len(last) if last else None
+
+
+def _table_lines(table: Table) -> list[str]:
+    lines = [title(table), f"teacher: {table.teacher}", ""]
+    summary = [["", "mIoU %", "gap to calibrated random", "seeds"], *map(_summary, table.rows)]
+    lines += [f"{a:<48}{b:<22}{c:<26}{d}".rstrip() for a, b, c, d in summary]
+    grid = class_grid(table)
+    lines += ["", *(f"{name:<24}" + "".join(f"{cell:>14}" for cell in cells) for name, *cells in grid), ""]
+    return lines + [line for note in notes(table) for line in wrap(note, COLUMNS, subsequent_indent="  ")]
+
+
+def _summary(row: Row) -> list[str]:
+    gap = NONE if row.kind == "calibrated" else _with_range(row.gap, "+.1f")
+    return [LABELS[row.kind][0], _with_range(row.miou, ".1f"), gap, ", ".join(map(str, row.seeds)) or NONE]
+
+
+def _with_range(value: Spread | None, form: str) -> str:
+    if value is None:
+        return NONE
+    if value.count == 1:
+        return f"{value.mean:{form}}"
+    return f"{value.mean:{form}} ({value.low:{form}} to {value.high:{form}})"
+
+
+def _mean(value: Spread | None) -> str:
+    return NONE if value is None else f"{value.mean:.1f}"
+
+
+def _markdown_table(lines: list[list[str]]) -> str:
+    head, *body = lines
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))

@@ -1,0 +1,103 @@
+"""Reading whole labelled scans for probes. Opens stores lazily, in the process that reads."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache_schemas.errors import DamagedCache
+from cache_schemas.manifest import mending
+from cache_schemas.reading import PartitionReader
+from cache_schemas.scans import LABELS, SCANS
+from pipeline.plan_probes import ProbeReading
+from pipeline.streaming.source import OPEN_PARTITIONS
+
+
+@dataclass(frozen=True)
+class LabelledPlace:
+    """A labelled scan that can be drawn.
+
+    Attributes:
+        reading: which of the probe's readings (partitions) holds it.
+        row: its place in the partition.
+        name: its name in its dataset; all draws for it depend on this, not on where it stands.
+    """
+
+    reading: int
+    row: int
+    dataset: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ScanPoints:
+    """One scan as stored.
+
+    Attributes:
+        xyz: (N, 3) float32, metres, in the dataset's frame.
+        intensity: (N,) float32, as recorded.
+        label: (N,) uint8, 255 ignored.
+    """
+
+    xyz: np.ndarray
+    intensity: np.ndarray
+    label: np.ndarray
+
+
+class _Opened:
+    """The scan and the label store of one partition."""
+
+    def __init__(self, cache: Path, reading: ProbeReading) -> None:
+        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
+        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.bounds = self.scans.read("scan_offsets").astype(np.int64)
+        self.names: list[str] = self.scans.attributes["scans"]
+        same_names = self.names == self.labels.attributes["scans"]
+        if not same_names or not np.array_equal(self.bounds, self.labels.read("scan_offsets")):
+            raise DamagedCache(
+                f"the stores of {reading.partition} do not belong together: {self.labels.manifest.path} lists other "
+                f"scans or points than {self.scans.manifest.path}.\n{mending(self.labels.manifest.path)}"
+            )
+
+
+class ScanSource:
+    """Random access to the labelled scans of a probe."""
+
+    def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
+        self._cache = cache
+        self._readings = readings
+        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+
+    def scans(self) -> list[LabelledPlace]:
+        """All scans, in the order of the plan."""
+        return [
+            LabelledPlace(number, row, reading.dataset, name)
+            for number, reading in enumerate(self._readings)
+            for row, name in enumerate(self._open(number).names)
+        ]
+
+    def read(self, place: LabelledPlace) -> ScanPoints:
+        """What is stored of one scan.
+
+        Raises:
+            DamagedCache: naming the file, if a checksum does not fit.
+        """
+        opened = self._open(place.reading)
+        begin, end = (int(bound) for bound in opened.bounds[place.row : place.row + 2])
+        return ScanPoints(
+            xyz=opened.scans.read("xyz", begin, end),
+            intensity=opened.scans.read("intensity", begin, end),
+            label=opened.labels.read("label", begin, end),
+        )
+
+    def _open(self, number: int) -> _Opened:
+        if number not in self._opened:
+            self._opened[number] = _Opened(self._cache, self._readings[number])
+            if len(self._opened) > OPEN_PARTITIONS:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(number)
+        return self._opened[number]

@@ -1,0 +1,192 @@
+"""Whole scans for probes: augmented ones to learn from, and untouched ones to be scored, point for point.
+
+Source: ScaLR's released datasets/pc_dataset.py. Unlike there, one rotation, flip and scale moves coordinates and
+features together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Augment, Points
+from pipeline.geometry.neighbours import nearest_others
+from pipeline.geometry.voxels import representatives
+from pipeline.random import generator, scan_key
+from pipeline.streaming.augment import augment
+from pipeline.streaming.order import places_of_step
+from pipeline.streaming.sample import nearest_to_one, plane_grid_of, point_features
+from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
+from pipeline.students.packed import Cloud, PackedClouds, pack
+
+SCORED_TOGETHER = 4
+"""Scans in one evaluation batch: a matter of memory and speed, not of results."""
+
+
+@dataclass(frozen=True)
+class ScanBatch:
+    """Whole scans, packed.
+
+    Attributes:
+        clouds: P kept points of B scans.
+        labels: (N,) int64, 255 ignored: of the kept points in training (N = P), of all points in evaluation.
+        nearest: (N,) int64, the kept point, a packed row, whose prediction each of these takes.
+        keys: of the scans, for draws that are keyed by numbers.
+    """
+
+    clouds: PackedClouds
+    labels: Tensor
+    nearest: Tensor
+    keys: tuple[int, ...]
+
+    def to(self, device: torch.device) -> ScanBatch:
+        return ScanBatch(
+            self.clouds.to(device),
+            self.labels.to(device, non_blocking=True),
+            self.nearest.to(device, non_blocking=True),
+            self.keys,
+        )
+
+    def pin_memory(self) -> ScanBatch:
+        return ScanBatch(
+            self.clouds.pin_memory(), self.labels.pin_memory(), self.nearest.pin_memory(), self.keys
+        )
+
+
+@dataclass(frozen=True)
+class ScanSample:
+    """One scan on its way into a batch: the kept points, and what `ScanBatch` says of labels and nearest."""
+
+    cloud: Cloud
+    labels: np.ndarray
+    nearest: np.ndarray
+
+
+def training_sample(
+    scan: ScanPoints,
+    *,
+    points: Points,
+    augmentation: Augment,
+    intensity: tuple[float, float],
+    rng: np.random.Generator,
+) -> ScanSample:
+    """One random point of each voxel, of these the nearest to one of them, augmented, cropped to the field of view."""
+    kept = representatives(scan.xyz, points.voxel, rng)
+    kept = kept[nearest_to_one(scan.xyz[kept], points.max_points, rng)]
+    xyz = augment(scan.xyz[kept], augmentation, rng)
+    inside = plane_grid_of(points).inside(xyz)
+    kept, xyz = kept[inside], xyz[inside]
+    return ScanSample(_cloud(scan, kept, xyz, points, intensity), scan.label[kept], np.arange(len(kept)))
+
+
+def evaluation_sample(scan: ScanPoints, *, points: Points, intensity: tuple[float, float]) -> ScanSample:
+    """The first point of each voxel in file order, cropped; every point of the scan takes the nearest one's class.
+
+    Raises:
+        BadInput: if no point lies in the field of view.
+    """
+    kept = representatives(scan.xyz, points.voxel, None)
+    kept = kept[plane_grid_of(points).inside(scan.xyz[kept])]
+    if not len(kept):
+        raise BadInput(
+            f"none of {len(scan.xyz)} points lies in points.field_of_view {points.field_of_view}; write a wider one"
+        )
+    xyz = scan.xyz[kept]
+    return ScanSample(_cloud(scan, kept, xyz, points, intensity), scan.label, nearest_kept(scan.xyz, xyz))
+
+
+def nearest_kept(xyz: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """For each point (N, 3) the row (N,) int64 of the nearest of the kept ones (M, 3), M > 0, inside the field or not."""
+    return cKDTree(kept).query(xyz)[1].astype(np.int64)
+
+
+class ScanSteps(Dataset[ScanBatch]):
+    """Item `step` is the batch of that step of a probe's training: a pure function of its seed and the cache."""
+
+    def __init__(
+        self,
+        source: ScanSource,
+        scans: Sequence[LabelledPlace],
+        *,
+        seed: int,
+        batch: int,
+        points: Points,
+        augmentation: Augment,
+        intensity: dict[str, tuple[float, float]],
+    ) -> None:
+        self._source, self._scans = source, scans
+        self._seed, self._batch = seed, batch
+        self._points, self._augmentation, self._intensity = points, augmentation, intensity
+
+    def __getitem__(self, step: int) -> ScanBatch:
+        epoch, places = places_of_step(len(self._scans), seed=self._seed, step=step, batch=self._batch)
+        scans = [self._scans[place] for place in places]
+        return _batch([self._sample(scan, epoch) for scan in scans], scans)
+
+    def _sample(self, place: LabelledPlace, epoch: int) -> ScanSample:
+        return training_sample(
+            self._source.read(place),
+            points=self._points,
+            augmentation=self._augmentation,
+            intensity=self._intensity[place.dataset],
+            rng=generator(self._seed, "probe", epoch, place.dataset, place.name),
+        )
+
+
+class EvaluationScans(Dataset[ScanBatch]):
+    """Item `number` is that batch of the evaluated split, in the order of the plan."""
+
+    def __init__(
+        self,
+        source: ScanSource,
+        scans: Sequence[LabelledPlace],
+        *,
+        points: Points,
+        intensity: dict[str, tuple[float, float]],
+    ) -> None:
+        self._source, self._scans = source, scans
+        self._points, self._intensity = points, intensity
+
+    def __len__(self) -> int:
+        return -(-len(self._scans) // SCORED_TOGETHER)
+
+    def __getitem__(self, number: int) -> ScanBatch:
+        scans = self._scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+        return _batch([self._sample(place) for place in scans], scans)
+
+    def _sample(self, place: LabelledPlace) -> ScanSample:
+        intensity = self._intensity[place.dataset]
+        try:
+            return evaluation_sample(self._source.read(place), points=self._points, intensity=intensity)
+        except BadInput as error:
+            raise BadInput(f"{place.dataset} scan {place.name}: {error}") from error
+
+
+def _cloud(
+    scan: ScanPoints, kept: np.ndarray, xyz: np.ndarray, points: Points, intensity: tuple[float, float]
+) -> Cloud:
+    """The student's input of kept rows that now lie at `xyz`; neighbours are searched here, among them."""
+    return Cloud(
+        features=point_features(scan.intensity[kept], xyz, intensity),
+        neighbours=nearest_others(xyz, points.neighbours),
+        cells=plane_grid_of(points).cells(xyz),
+    )
+
+
+def _batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) -> ScanBatch:
+    clouds = pack([sample.cloud for sample in samples])
+    starts = clouds.offsets.numpy()
+    nearest = [sample.nearest + start for sample, start in zip(samples, starts[:-1], strict=True)]
+    return ScanBatch(
+        clouds=clouds,
+        labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples]).astype(np.int64)),
+        nearest=torch.from_numpy(np.concatenate(nearest)),
+        keys=tuple(scan_key(scan.dataset, scan.name) for scan in scans),
+    )

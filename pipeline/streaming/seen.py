@@ -1,0 +1,180 @@
+"""The points that cameras see, with their teacher's patch grids and labels: for the probe of the teacher itself.
+
+No voxels and no neighbours: every seen point of every view is one row. A point that two cameras see is two rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cache_schemas.errors import DamagedCache
+from cache_schemas.features import features_schema
+from cache_schemas.manifest import mending
+from cache_schemas.reading import PartitionReader
+from cache_schemas.scans import LABELS
+from cache_schemas.views import VIEWS
+from pipeline.plan_probes import ProbeReading
+from pipeline.streaming.order import places_of_step
+from pipeline.streaming.scan_source import LabelledPlace
+from pipeline.streaming.source import OPEN_PARTITIONS
+from pipeline.teachers.sampling import Sampling, grid_coordinates
+
+
+@dataclass(frozen=True)
+class SeenBatch:
+    """What the cameras of a few scans see.
+
+    Attributes:
+        grids: (V, rows, cols, channels), the patch grids of V views in their storage type.
+        coordinates: (P, 2) float32 (column, row) in the patch grid of the point's view.
+        view: (P,) int64, which of the V grids.
+        labels: (P,) int64, 255 ignored.
+        nearest: (P,) int64, each row itself: no point stands for another.
+    """
+
+    grids: Tensor
+    coordinates: Tensor
+    view: Tensor
+    labels: Tensor
+    nearest: Tensor
+
+    def to(self, device: torch.device) -> SeenBatch:
+        return SeenBatch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+
+    def pin_memory(self) -> SeenBatch:
+        return SeenBatch(*(tensor.pin_memory() for tensor in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.grids, self.coordinates, self.view, self.labels, self.nearest
+
+
+class _Opened:
+    """The view, feature and label store of one partition."""
+
+    def __init__(self, cache: Path, reading: ProbeReading, storage: str) -> None:
+        if reading.views is None or reading.features is None:
+            raise ValueError(f"{reading.dataset} {reading.partition} was planned without views and features")
+        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
+        self.features = PartitionReader(
+            cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
+        )
+        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
+        self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
+        self.view_scan = self.views.read("view_scan").astype(np.int64)
+        self.image_size = self.views.read("image_size")
+        views, features = self.views.attributes, self.features.attributes
+        self.names: list[str] = views["scans"]
+        if views["images"] != features["images"] or self.names != self.labels.attributes["scans"]:
+            raise DamagedCache(
+                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
+                f"images than {self.features.manifest.path}, or other scans than {self.labels.manifest.path}.\n"
+                f"{mending(self.views.manifest.path)}"
+            )
+
+
+class SeenSource:
+    """Random access, scan by scan, to what the cameras see."""
+
+    def __init__(
+        self,
+        cache: Path,
+        readings: Sequence[ProbeReading],
+        *,
+        storage: str,
+        image_size: tuple[int, int],
+        sampling: Sampling,
+    ) -> None:
+        self._cache, self._readings = cache, readings
+        self._storage, self._image_size, self._sampling = storage, image_size, sampling
+        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+
+    def scans(self) -> list[LabelledPlace]:
+        """All scans that have views, in the order of the plan."""
+        return [
+            LabelledPlace(number, int(row), reading.dataset, self._open(number).names[row])
+            for number, reading in enumerate(self._readings)
+            for row in np.unique(self._open(number).view_scan)
+        ]
+
+    @property
+    def channels(self) -> int:
+        return int(self._open(0).features.shape("features")[3])
+
+    def read(self, places: Sequence[LabelledPlace]) -> SeenBatch:
+        """What all cameras of some scans see.
+
+        Raises:
+            DamagedCache: naming the file, if a checksum does not fit.
+        """
+        grids, coordinates, labels = [], [], []
+        for place in places:
+            opened = self._open(place.reading)
+            begin, end = opened.label_bounds[place.row : place.row + 2]
+            label = opened.labels.read("label", int(begin), int(end))
+            for view in np.flatnonzero(opened.view_scan == place.row):
+                first, last = (int(bound) for bound in opened.seen_bounds[view : view + 2])
+                grid = opened.features.read("features", int(view), int(view) + 1)[0]
+                grids.append(grid)
+                coordinates.append(self._coordinates(opened, int(view), first, last, grid))
+                labels.append(label[opened.views.read("point", first, last).astype(np.int64)])
+        sizes = [len(label) for label in labels]
+        return SeenBatch(
+            grids=torch.from_numpy(np.stack(grids)),
+            coordinates=torch.from_numpy(np.concatenate(coordinates).astype(np.float32)),
+            view=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+            labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
+            nearest=torch.arange(sum(sizes)),
+        )
+
+    def _coordinates(self, opened: _Opened, view: int, first: int, last: int, grid: np.ndarray) -> np.ndarray:
+        height, width = (int(side) for side in opened.image_size[view])
+        return grid_coordinates(
+            opened.views.read("pixel", first, last),
+            original=(width, height),
+            image=self._image_size,
+            rows=grid.shape[0],
+            cols=grid.shape[1],
+            mode=self._sampling,
+        )
+
+    def _open(self, number: int) -> _Opened:
+        if number not in self._opened:
+            self._opened[number] = _Opened(self._cache, self._readings[number], self._storage)
+            if len(self._opened) > OPEN_PARTITIONS:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(number)
+        return self._opened[number]
+
+
+class SeenSteps(Dataset[SeenBatch]):
+    """Item `step` is the batch of that step of the teacher's probe, in the same order as a student's."""
+
+    def __init__(self, source: SeenSource, scans: Sequence[LabelledPlace], *, seed: int, batch: int) -> None:
+        self._source, self._scans = source, scans
+        self._seed, self._batch = seed, batch
+
+    def __getitem__(self, step: int) -> SeenBatch:
+        _, places = places_of_step(len(self._scans), seed=self._seed, step=step, batch=self._batch)
+        return self._source.read([self._scans[place] for place in places])
+
+
+class EvaluationSeen(Dataset[SeenBatch]):
+    """Item `number` is what the cameras see of that scan of the evaluated split."""
+
+    def __init__(self, source: SeenSource, scans: Sequence[LabelledPlace]) -> None:
+        self._source, self._scans = source, scans
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, number: int) -> SeenBatch:
+        return self._source.read([self._scans[number]])

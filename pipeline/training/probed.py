@@ -1,0 +1,119 @@
+"""What a probe stands on: a way from a batch to one feature per row. Distilled student, or one of its baselines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cache_schemas.errors import GriddleError
+from pipeline.log import log
+from pipeline.plan import Plan, Run
+from pipeline.plan_probes import ProbeRun
+from pipeline.streaming.batches import PretrainSteps, stream
+from pipeline.streaming.scans import ScanBatch
+from pipeline.streaming.seen import SeenBatch
+from pipeline.streaming.source import ViewSource
+from pipeline.students.distilled import build
+from pipeline.students.packed import FEATURES
+from pipeline.students.stochastic_depth import masks
+from pipeline.students.waffleiron import WaffleIron
+from pipeline.teachers.sampling import sample_grids
+from pipeline.training.run_folder import WEIGHTS
+
+
+class RawInputs(nn.Module):
+    """The points' own five inputs, as the student gets them."""
+
+    channels = len(FEATURES)
+
+    def forward(self, batch: ScanBatch, step: int) -> Tensor:
+        """Returns (P, 5)."""
+        return batch.clouds.features
+
+
+class TeacherFeatures(nn.Module):
+    """The teacher's patch grids, read at the points that its cameras see."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, batch: SeenBatch, step: int) -> Tensor:
+        """Returns (P, channels)."""
+        return sample_grids(batch.grids, batch.coordinates, batch.view)
+
+
+class StudentFeatures(nn.Module):
+    """A student without the head that leads to its teacher."""
+
+    def __init__(self, backbone: WaffleIron, seed: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = backbone.width
+        self._seed = seed
+
+    def forward(self, batch: ScanBatch, step: int) -> Tensor:
+        """Returns (P, channels). Only where it is trained itself it drops branches, as pretraining does."""
+        rate, drop = self.backbone.drop_path, None
+        if rate and self.training:
+            drop = masks(self._seed, step, batch.keys, self.backbone.depth, rate)
+            drop = drop.to(batch.clouds.features.device)
+        features: Tensor = self.backbone(batch.clouds, drop)
+        return features
+
+
+def student_features(plan: Plan, probe: ProbeRun, device: torch.device) -> StudentFeatures:
+    """The student of a probe on its device: distilled, calibrated, or at its random start.
+
+    Raises:
+        GriddleError: if the distilled weights are not there, or are not those of this student.
+    """
+    run = probe.run
+    if probe.kind == "distilled":
+        return StudentFeatures(_distilled(plan, run), run.seed).to(device)
+    backbone = build(run, channels=1).backbone.to(device)  # its draw does not depend on the head's channels
+    if probe.kind == "calibrated":
+        calibrate(plan, run, backbone, probe.probe.calibration_batches, device)
+    return StudentFeatures(backbone, run.seed)
+
+
+@torch.no_grad()
+def calibrate(plan: Plan, run: Run, backbone: nn.Module, batches: int, device: torch.device) -> None:
+    """Let the batch norms see the run's first pretraining batches: statistics move, weights do not."""
+    source = ViewSource(plan.cache, run.readings, storage=None)
+    steps = PretrainSteps(
+        source,
+        source.scans()[0],
+        run,
+        plan.config.teachers[run.student.teacher].image_size,
+        {name: plan.traits[name].intensity for name in run.student.datasets},
+    )
+    backbone.eval()
+    for module in backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    log(f"  calibrating batch norms on {batches} pretraining batches, without gradients")
+    for batch in stream(steps, 0, batches, plan.config.workers, pin=device.type == "cuda"):
+        backbone(batch.to(device).clouds, None)
+    backbone.eval()
+
+
+def _distilled(plan: Plan, run: Run) -> WaffleIron:
+    path = plan.run_path(run) / WEIGHTS
+    try:
+        weights: dict[str, Any] = load_file(path)
+        model = build(run, channels=len(weights["head.linear.bias"]))
+        model.load_state_dict(weights, strict=True)
+    except FileNotFoundError as error:
+        name = plan.run_path(run).name
+        raise GriddleError(f"{path} is not there: run `griddle pretrain --run {name}` first") from error
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise GriddleError(
+            f"{path} does not hold the weights of student {run.name} ({error}).\n"
+            f"Delete {path.parent} and run the same snakemake command again: it trains this student anew."
+        ) from error
+    return model.backbone

@@ -1,0 +1,31 @@
+"""`griddle report`: the table of all students, probes and baselines that are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stages.options import json_option, make_plan, plan_options
+
+
+@click.command()
+@plan_options
+@json_option
+def report(config_path: str, workdir: Path | None, only: str | None, as_json: bool) -> None:
+    """Print the table, and write it with the loss curves into <workdir>/report."""
+    import json
+
+    from pipeline.log import log
+    from pipeline.report import gather
+    from pipeline.report_page import write_report
+    from pipeline.report_table import plain, terminal
+
+    plan = make_plan(config_path, workdir, only)
+    found = gather(plan)
+    folder = write_report(plan.workdir, found)
+    if as_json:
+        click.echo(json.dumps({**plain(found), "folder": str(folder)}, indent=1))
+        return
+    click.echo("\n" + terminal(found))
+    log(f"report: {folder}/index.html")

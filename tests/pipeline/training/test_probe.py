@@ -1,0 +1,210 @@
+"""Probes on a tiny cache: what stays as it is, what learns, and that scores are those of a naive count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from cache_schemas.errors import GriddleError
+from pipeline.config.load import load_config
+from pipeline.plan import Plan
+from pipeline.plan_probes import BASELINES, ProbeRun
+from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.scan_source import ScanSource
+from pipeline.streaming.scans import evaluation_sample
+from pipeline.students.distilled import build
+from pipeline.students.heads import ProbeHead
+from pipeline.students.packed import pack
+from pipeline.training.probe import Task, fit, prepare, score
+from pipeline.training.probe_folder import is_probed
+from stages.cli import main
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def config_path(toy_master: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained student and all the stores that its probes need."""
+    folder = tmp_path_factory.mktemp("probe")
+    config = {
+        "workdir": str(folder / "work"),
+        "workers": 0,
+        "datasets": {"toy": {"reader": "nuscenes", "root": str(toy_master), "version": "v1.0-trainval"}},
+        "teachers": {
+            "t": {"model": "vit_tiny_patch16_224", "weights": "untrained", "image_size": [32, 64]}
+        },
+        "students": {
+            "s": {
+                "datasets": ["toy"],
+                "teacher": "t",
+                "points": {"neighbours": 4, "spares": 2, "cell": 4.0},
+                "network": {"width": 8, "depth": 3, "norm": "batch", "stochastic_depth": 0.2},
+                "pretrain": {"epochs": 2, "batch": 2, "warmup": 1},
+                "probes": ["p"],
+            }
+        },
+        "probes": {
+            "p": {"epochs": 3, "batch": 3, "lr": 0.05, "warmup_epochs": 0.5, "calibration_batches": 4,
+                  "baselines": list(BASELINES)}
+        },
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    for command in (["index"], ["scans"], ["scans", "--labels"], ["views"], ["features"], ["pretrain"]):
+        main([*command, "--config", str(path)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan(config_path: Path) -> Plan:
+    return Plan(load_config(config_path))
+
+
+def probe_of(plan: Plan, kind: str) -> ProbeRun:
+    return next(row.runs[0] for row in plan.probe_rows if row.kind == kind)
+
+
+def learn(plan: Plan, kind: str) -> tuple[Task, ProbeHead, list[float]]:
+    probe = probe_of(plan, kind)
+    task = prepare(plan, probe, CPU)
+    head = ProbeHead(task.channels, 16)
+    per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch)
+    return task, head, fit(task, head, probe, per_epoch, workers=0, device=CPU)
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", ["distilled", "calibrated", "random", "inputs", "teacher"])
+def test_frozen_features_stay_bit_for_bit_while_the_head_learns(plan: Plan, kind: str) -> None:
+    before = state(prepare(plan, probe_of(plan, kind), CPU).features)
+    task, head, losses = learn(plan, kind)
+    assert equal(state(task.features), before)
+    assert head.linear.weight.abs().max() > 0
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+
+
+def test_from_scratch_the_student_learns_too(plan: Plan) -> None:
+    before = state(prepare(plan, probe_of(plan, "scratch"), CPU).features)
+    task, _, losses = learn(plan, "scratch")
+    assert not equal(state(task.features), before)
+    assert losses[-1] < losses[0]
+
+
+def test_the_first_logits_are_zero(plan: Plan) -> None:
+    task = prepare(plan, probe_of(plan, "distilled"), CPU)
+    logits = ProbeHead(task.channels, 16)(task.features.eval()(task.steps[0], 0))
+    assert logits.eq(0).all()
+
+
+def test_baselines_start_where_pretraining_starts(plan: Plan) -> None:
+    run = plan.runs["s"]
+    start = state(build(run, channels=192).backbone)
+    random = prepare(plan, probe_of(plan, "random"), CPU).features.backbone
+    calibrated = prepare(plan, probe_of(plan, "calibrated"), CPU).features.backbone
+    distilled = prepare(plan, probe_of(plan, "distilled"), CPU).features.backbone
+    assert equal(state(random), start)
+    moved = {name for name, value in state(calibrated).items() if not torch.equal(value, start[name])}
+    assert moved == {name for name in start if "running_" in name or "num_batches" in name}
+    assert not equal(state(distilled), start)
+    assert int(calibrated.state_dict()["embedding.norm.num_batches_tracked"]) == 4
+
+
+def test_a_probe_is_deterministic(plan: Plan) -> None:
+    (_, first, losses), (_, second, again) = learn(plan, "calibrated"), learn(plan, "calibrated")
+    assert losses == again
+    assert equal(state(first), state(second))
+
+
+def test_the_score_is_that_of_a_naive_count(plan: Plan) -> None:
+    probe = probe_of(plan, "distilled")
+    task, head, _ = learn(plan, "distilled")
+    confusion, ignored = score(task, head, 16, workers=0, device=CPU)
+    source = ScanSource(plan.cache, probe.evaluate)
+    expected, unlabelled = np.zeros((16, 16), np.int64), 0
+    for place in source.scans():
+        scan = source.read(place)
+        sample = evaluation_sample(scan, points=probe.student.points, intensity=plan.traits["toy"].intensity)
+        with torch.no_grad():
+            features = task.features.backbone(pack([sample.cloud]), None)
+            kept = head(features).argmax(dim=1).numpy()
+        at = sample.cloud.features[:, 1:4].astype(np.float64)
+        for xyz, label in zip(scan.xyz, scan.label, strict=True):
+            if label == 255:
+                unlabelled += 1
+                continue
+            expected[label, kept[np.square(at - xyz).sum(axis=1).argmin()]] += 1
+    np.testing.assert_array_equal(confusion.counts, expected)
+    assert ignored == unlabelled
+
+
+def test_the_teacher_is_scored_on_what_cameras_see(plan: Plan) -> None:
+    task, head, _ = learn(plan, "teacher")
+    confusion, ignored = score(task, head, 16, workers=0, device=CPU)
+    seen = 0
+    for lot in plan.lots("views"):
+        if lot.split == "val":
+            for path in (plan.cache / lot.store.folder).glob("scene-0103.*.json"):
+                seen += json.loads(path.read_text())["counts"]["seen_points"]
+    assert confusion.counts.sum() + ignored == seen > 0
+
+
+def test_the_command_probes_all_then_nothing_and_the_table_is_printed(
+    config_path: Path, plan: Plan, capsys: Any
+) -> None:
+    main(["probe", "--config", str(config_path)])
+    for probe in plan.probe_runs.values():
+        folder = plan.workdir / probe.folder
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert is_probed(folder, probe)
+        assert 0 < metrics["miou"] < 1
+        assert sum(map(sum, metrics["confusion"])) == metrics["points"] > 0
+        assert metrics["left_out"] == []
+        marker = folder / "done.json"
+        marker.unlink()
+    capsys.readouterr()
+    main(["probe", "--config", str(config_path)])
+    said = capsys.readouterr().err
+    assert said.count("complete already") == len(plan.probe_runs)
+    assert "step" not in said
+    main(["report", "--config", str(config_path)])
+    table = capsys.readouterr().out
+    assert "distilled student" in table
+    assert "stand-in teacher (untrained)" in table
+
+
+def test_one_probe_by_its_names(config_path: Path, plan: Plan, capsys: Any) -> None:
+    probe = probe_of(plan, "distilled")
+    name = Path(probe.folder).name
+    main(["probe", "--config", str(config_path), "--run", Path(probe.run.folder).name, "--probe", name])
+    assert probe.folder in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["probe", "--config", str(config_path), "--run", "s-0"])
+    assert ended.value.code == 2
+
+
+def test_weights_of_another_student_are_refused(plan: Plan) -> None:
+    path = plan.run_path(plan.runs["s"]) / "weights.safetensors"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:1000])
+        with pytest.raises(GriddleError, match="does not hold the weights of student s"):
+            prepare(plan, probe_of(plan, "distilled"), CPU)
+        path.unlink()
+        with pytest.raises(GriddleError, match="griddle pretrain --run s-"):
+            prepare(plan, probe_of(plan, "distilled"), CPU)
+    finally:
+        path.write_bytes(whole)

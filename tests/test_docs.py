@@ -1,0 +1,98 @@
+"""Every command block of README.md and docs/ is run here, on toy data where it needs data, or by .ci/run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.config.load import load_config
+from pipeline.config.reference import reference_text
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, text) of every fenced block in a language."""
+    found = []
+    for page in PAGES:
+        for text in re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            found.append((page.name, text.strip()))
+    return found
+
+
+def test_no_block_is_overlooked() -> None:
+    fences = re.findall(r"^```(\w*)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
+    assert set(fences) <= {"", "bash", "yaml", "python"}
+    assert len(blocks("bash")) == 3
+
+
+def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    (_, main_job), (_, tests) = blocks("bash")[:2]
+    assert main_job == "pip install -e . && griddle toy && snakemake pretrain_all --cores 8"
+    assert tests == "pip install -e '.[test]' && pytest"
+    for command in (*main_job.split(" && ")[1:], *tests.split(" && ")):
+        assert re.search(
+            rf"^(time )?{re.escape(command).replace('install', 'install( -q)?')}$", script, re.MULTILINE
+        )
+
+
+def test_the_commands_for_a_real_dataset_run_on_a_toy_tree(workspace: Any) -> None:
+    commands = blocks("bash")[2][1].splitlines()
+    (workspace.folder / "config" / "mine.yaml").write_text(workspace.config_path.read_text())
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    (workspace.folder / "Snakefile").symlink_to(REPOSITORY / "Snakefile")
+    for command in commands:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=workspace.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUSCENES", str(tmp_path))
+    for _, text in blocks("yaml"):
+        config = yaml.safe_load(text)
+        config["students"] = {
+            "s": {"datasets": list(config["datasets"]), "teacher": next(iter(config["teachers"]))}
+        }
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+        assert load_config(tmp_path / "mine.yaml").datasets["nuscenes"].root == str(tmp_path)
+
+
+def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
+    for page, text in blocks("python"):
+        done = subprocess.run(
+            [sys.executable, "-c", text],
+            cwd=finished_master.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
+
+
+def test_the_page_of_the_config_is_the_generated_one() -> None:
+    assert (REPOSITORY / "docs" / "config.md").read_text() == reference_text(), (
+        "python -m pipeline.config.reference > docs/config.md"
+    )
+
+
+def test_links_lead_to_files() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
