@@ -229,7 +229,7 @@ class Probe(Block):
     baselines: list[Literal["random", "calibrated", "inputs", "teacher", "scratch"]] = choice(
         [],
         "What the student is compared with. random: the same student at its random start, frozen. calibrated: "
-        "likewise, its batch-norm statistics taken from pretraining batches without gradients (stronger and fairer). "
+        "likewise, its batch-norm statistics taken from pretraining batches without gradients (so that they fit metres). "
         "inputs: the raw features of the points. teacher: the teacher's features at the points that cameras see. "
         "scratch: the same student trained from its random start with labels.",
     )

@@ -24,7 +24,7 @@ class LoadedTeacher:
     """A teacher in memory, on its device.
 
     Attributes:
-        patch: side of a patch in pixels.
+        patch: side in pixels of the part of the image that one patch of the grid stands for.
         grid: rows and columns of the patch grid.
         channels: of a patch's feature.
         mean, std: (3,) of the input normalisation, from timm's own configuration of the model.
@@ -96,7 +96,8 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
     named = patch_size(config.model) or patch[0]
     if tuple(patch) != (named, named):  # the config was checked against the name
         raise BadInput(f"{config.model} has patches of {patch}, where its name says {named}")
-    rows, cols = (side // p for side, p in zip(config.image_size, patch, strict=True))
+    # A hybrid's stem strides further than its patches say: the embedding knows what comes out.
+    rows, cols = model.patch_embed.grid_size
     data = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
     affine = read_standardisation(config) or {"mean": [0.0], "deviation": [1.0]}
     if len(affine["mean"]) not in (1, model.num_features):
@@ -107,7 +108,7 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
         config=config,
         model=model.eval().requires_grad_(False).to(device),
         device=device,
-        patch=int(patch[0]),
+        patch=config.image_size[0] // rows,
         grid=(rows, cols),
         channels=int(model.num_features),
         mean=torch.tensor(data["mean"], device=device)[:, None, None],
