@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from cache_schemas.manifest import mending
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.plan_probes import ProbeReading
-from pipeline.streaming.source import OPEN_PARTITIONS
+from pipeline.streaming.opened import OpenPartitions
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,14 @@ class ScanSource:
     def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
         self._cache = cache
         self._readings = readings
-        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        self._opened = OpenPartitions(self._open)
 
     def scans(self) -> list[LabelledPlace]:
         """All scans, in the order of the plan."""
         return [
             LabelledPlace(number, row, reading.dataset, name)
             for number, reading in enumerate(self._readings)
-            for row, name in enumerate(self._open(number).names)
+            for row, name in enumerate(self._opened[number].names)
         ]
 
     def read(self, place: LabelledPlace) -> ScanPoints:
@@ -86,7 +85,7 @@ class ScanSource:
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
-        opened = self._open(place.reading)
+        opened = self._opened[place.reading]
         begin, end = (int(bound) for bound in opened.bounds[place.row : place.row + 2])
         return ScanPoints(
             xyz=opened.scans.read("xyz", begin, end),
@@ -95,9 +94,4 @@ class ScanSource:
         )
 
     def _open(self, number: int) -> _Opened:
-        if number not in self._opened:
-            self._opened[number] = _Opened(self._cache, self._readings[number])
-            if len(self._opened) > OPEN_PARTITIONS:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(number)
-        return self._opened[number]
+        return _Opened(self._cache, self._readings[number])

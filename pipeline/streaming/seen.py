@@ -5,7 +5,6 @@ No voxels and no neighbours: every seen point of every view is one row. A point 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,9 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
 from pipeline.plan_probes import ProbeReading
+from pipeline.streaming.opened import OpenPartitions
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.scan_source import LabelledPlace
-from pipeline.streaming.source import OPEN_PARTITIONS
 from pipeline.teachers.sampling import Sampling, grid_coordinates
 
 
@@ -95,19 +94,19 @@ class SeenSource:
     ) -> None:
         self._cache, self._readings = cache, readings
         self._storage, self._image_size, self._sampling = storage, image_size, sampling
-        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        self._opened = OpenPartitions(self._open)
 
     def scans(self) -> list[LabelledPlace]:
         """All scans that have views, in the order of the plan."""
         return [
-            LabelledPlace(number, int(row), reading.dataset, self._open(number).names[row])
+            LabelledPlace(number, int(row), reading.dataset, self._opened[number].names[row])
             for number, reading in enumerate(self._readings)
-            for row in np.unique(self._open(number).view_scan)
+            for row in np.unique(self._opened[number].view_scan)
         ]
 
     @property
     def channels(self) -> int:
-        return int(self._open(0).features.shape("features")[3])
+        return int(self._opened[0].features.shape("features")[3])
 
     def read(self, places: Sequence[LabelledPlace]) -> SeenBatch:
         """What all cameras of some scans see.
@@ -117,7 +116,7 @@ class SeenSource:
         """
         grids, coordinates, labels = [], [], []
         for place in places:
-            opened = self._open(place.reading)
+            opened = self._opened[place.reading]
             begin, end = opened.label_bounds[place.row : place.row + 2]
             label = opened.labels.read("label", int(begin), int(end))
             for view in np.flatnonzero(opened.view_scan == place.row):
@@ -147,12 +146,7 @@ class SeenSource:
         )
 
     def _open(self, number: int) -> _Opened:
-        if number not in self._opened:
-            self._opened[number] = _Opened(self._cache, self._readings[number], self._storage)
-            if len(self._opened) > OPEN_PARTITIONS:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(number)
-        return self._opened[number]
+        return _Opened(self._cache, self._readings[number], self._storage)
 
 
 class SeenSteps(Dataset[SeenBatch]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,8 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.plan import Reading
+from pipeline.streaming.opened import OpenPartitions
 from pipeline.streaming.order import ScanPlace
-
-OPEN_PARTITIONS = 64
-"""Partitions that one process keeps open: their checksums and shard indices, a few kilobytes each."""
 
 NO_GRID = np.empty((1, 1, 0), np.float32)
 """Stands for a patch grid where only the points are asked for."""
@@ -82,7 +79,7 @@ class ViewSource:
         self._cache = cache
         self._readings = readings
         self._storage = storage
-        self._opened: OrderedDict[int, _Opened] = OrderedDict()
+        self._opened = OpenPartitions(self._open)
 
     def scans(self) -> tuple[list[ScanPlace], list[str]]:
         """All scans that can be drawn, in the order of the plan, and those of which no view sees enough.
@@ -93,7 +90,7 @@ class ViewSource:
         places: list[ScanPlace] = []
         unusable: list[str] = []
         for number, reading in enumerate(self._readings):
-            opened = self._open(number)
+            opened = self._opened[number]
             for scan, name in enumerate(opened.scan_names):
                 views = tuple(int(v) for v in np.flatnonzero(opened.view_scan == scan))
                 usable = tuple(view for view in views if view not in opened.unusable)
@@ -113,7 +110,7 @@ class ViewSource:
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
-        opened = self._open(reading)
+        opened = self._opened[reading]
         scan = opened.view_scan[view]
         first, last = opened.seen_bounds[view : view + 2]
         kept_view = variant * len(opened.view_scan) + view
@@ -132,9 +129,4 @@ class ViewSource:
         )
 
     def _open(self, number: int) -> _Opened:
-        if number not in self._opened:
-            self._opened[number] = _Opened(self._cache, self._readings[number], self._storage)
-            if len(self._opened) > OPEN_PARTITIONS:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(number)
-        return self._opened[number]
+        return _Opened(self._cache, self._readings[number], self._storage)

@@ -23,7 +23,7 @@ from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
 from pipeline.plan import Plan, Reading, Run
 from pipeline.random import generator
-from pipeline.streaming import source as sources
+from pipeline.streaming import opened
 from pipeline.streaming.source import ViewSource
 from pipeline.views import write_views
 from stages.cli import main
@@ -127,7 +127,7 @@ def test_each_variant_is_another_draw_of_the_same_voxels(cached: Cached) -> None
 def test_partitions_that_were_closed_are_opened_again(
     cached: Cached, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "OPEN_PARTITIONS", 1)
+    monkeypatch.setattr(opened, "OPEN_PARTITIONS", 1)
     small = cached.source()
     monkeypatch.undo()
     large = cached.source()

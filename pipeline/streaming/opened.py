@@ -1,0 +1,29 @@
+"""The partitions that one process keeps open: those read last, so that memory and files stay bounded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+OPEN_PARTITIONS = 64
+"""Checksums and shard indices of so many, a few kilobytes each."""
+
+
+class OpenPartitions(Generic[T]):
+    """Opens a partition when it is first read, in the process that reads it; closes the one not read for longest."""
+
+    def __init__(self, open_one: Callable[[int], T]) -> None:
+        self._open_one = open_one
+        self._most = OPEN_PARTITIONS
+        self._opened: OrderedDict[int, T] = OrderedDict()
+
+    def __getitem__(self, number: int) -> T:
+        if number not in self._opened:
+            self._opened[number] = self._open_one(number)
+            if len(self._opened) > self._most:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(number)
+        return self._opened[number]
