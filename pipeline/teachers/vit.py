@@ -64,7 +64,8 @@ class LoadedTeacher:
                 0
             ]  # (B, C, rows, cols), prefix rows removed
         grid = (grid.float() - self.channel_mean) / self.channel_deviation
-        values = grid.permute(0, 2, 3, 1).cpu().numpy().astype(self.config.storage)
+        with np.errstate(over="ignore"):  # what overflows is refused below, with its count
+            values = grid.permute(0, 2, 3, 1).cpu().numpy().astype(self.config.storage)
         if not np.isfinite(values).all():
             raise BadInput(
                 f"teacher {self.config.model}: {int((~np.isfinite(values)).sum())} feature values are not finite in "
@@ -142,7 +143,10 @@ def _create(config: Teacher) -> nn.Module:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            return create(pretrained=False)
+            try:
+                return create(pretrained=False)
+            except TypeError as error:  # it takes no image size
+                raise BadInput(f"{config.model} is no ViT that Griddle can read ({error})") from error
     try:
         if config.weights == "hub":
             return create(pretrained=True)

@@ -1,0 +1,89 @@
+"""Pretraining that is cut off goes on as if nothing had happened, and learns what it should."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cache_schemas.errors import GriddleError
+from pipeline.plan import Plan
+from pipeline.training import pretrain as training
+from pipeline.training.lease import Lease
+from pipeline.training.run_folder import WEIGHTS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def plan(finished: Any) -> Plan:
+    """A plan whose cache is there and whose run, another one than the finished, is not; 6 steps."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["students"]["wi_tiny"]["pretrain"] = {"epochs": 3, "batch": 1, "warmup": 1, "lr": 0.01}
+        config["students"]["wi_tiny"]["network"]["stochastic_depth"] = 0.2
+        config["checkpoint_minutes"] = 1e-9
+
+    finished.edit(change)
+    return finished.plan()
+
+
+def train(plan: Plan) -> Path:
+    (run,) = plan.runs.values()
+    folder = plan.run_path(run)
+    with Lease(folder) as lease:
+        return training.pretrain(plan, run, CPU, lease)
+
+
+def rows(folder: Path) -> list[tuple[str, str]]:
+    with open(folder / "metrics.csv") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("cut_at", [1, 4])
+def test_a_run_that_was_cut_off_ends_as_an_undisturbed_one(
+    plan: Plan, cut_at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = train(plan)
+    weights, losses = load_file(folder / WEIGHTS), rows(folder)
+    assert [step for step, _ in losses] == ["1", "2", "3", "4", "5", "6"]
+    folder.rename(tmp_path / "undisturbed")
+
+    real = training.loss_of
+
+    def cut(model: Any, batch: Any, step: int, run: Any) -> torch.Tensor:
+        if step == cut_at:
+            raise KeyboardInterrupt
+        return real(model, batch, step, run)
+
+    monkeypatch.setattr(training, "loss_of", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan)
+    assert not (folder / "done.json").exists()
+    monkeypatch.setattr(training, "loss_of", real)
+    train(plan)
+
+    again = load_file(folder / WEIGHTS)
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert rows(folder) == losses
+    assert not (folder / "lease.json").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_scans_and_checkpoint(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.loss_of
+
+    def spoil(model: Any, batch: Any, step: int, run: Any) -> torch.Tensor:
+        return real(model, batch, step, run) * (float("nan") if step == 2 else 1.0)
+
+    monkeypatch.setattr(training, "loss_of", spoil)
+    with pytest.raises(GriddleError, match="the loss is nan at step 2") as stopped:
+        train(plan)
+    assert "nuscenes " in str(stopped.value)
+    assert "step-000000002.pt" in str(stopped.value)
