@@ -117,6 +117,7 @@ rule features:
         f"{WORK}/logs/features/{{lot}}.log",
     benchmark:
         f"{WORK}/benchmarks/features/{{lot}}.tsv"
+    priority: 1  # what others wait for goes first
     threads: 4
     resources:
         mem_mb=8000,
@@ -139,6 +140,7 @@ rule pretrain:
         f"{WORK}/logs/pretrain/{{run}}.log",
     benchmark:
         f"{WORK}/benchmarks/pretrain/{{run}}.tsv"
+    priority: 1  # what others wait for goes first
     threads: 4
     resources:
         mem_mb=16000,

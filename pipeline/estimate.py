@@ -49,6 +49,7 @@ def estimate(plan: Plan) -> dict[str, Any]:
             name: {"folder": str(plan.run_path(run)), "done": (plan.run_path(run) / "done.json").exists()}
             for name, run in plan.runs.items()
         },
+        "probes": {folder: (plan.workdir / folder / "done.json").exists() for folder in plan.probe_runs},
         "cache": str(plan.cache),
         "free_bytes": shutil.disk_usage(_existing(plan.cache)).free,
     }

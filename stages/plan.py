@@ -52,6 +52,9 @@ def _print(facts: dict[str, Any]) -> None:
     )
     for name, run in facts["runs"].items():
         click.echo(f"run {name}: {'done' if run['done'] else 'to do'} → {run['folder']}")
+    if facts["probes"]:
+        done = sum(facts["probes"].values())
+        click.echo(f"probes and baselines: {len(facts['probes'])}, {done} done")
     for stage, rows in facts.get("lots", {}).items():
         for row in rows:
             click.echo(f"{stage} {row['number']} {row['digest']}: {', '.join(row['partitions'])}")
