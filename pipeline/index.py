@@ -27,7 +27,7 @@ class PartitionEntry:
 
     Attributes:
         members: each store's member digest, or None where the partition has nothing for it.
-        points: of all its scans, as the sizes of the files tell.
+        lidar_bytes: of all its scans' lidar files.
     """
 
     name: str
@@ -119,7 +119,10 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
     """
     folder = index_folder(workdir, name)
     with _locked(folder):
-        cue = make_cue(dataset)
+        try:
+            cue = make_cue(dataset)
+        except BadInput as error:
+            raise BadInput(f"datasets.{name}: {error}") from error
         known = read_index(workdir, name)
         if known is not None and known.body["cue"] == cue and not force:
             return known, False

@@ -23,10 +23,11 @@ Compute = Callable[[PartitionRecord, str, Path], Manifest]
 """(partition, member digest, store folder) -> the published manifest."""
 
 
-def do_lot(plan: Plan, lot: Lot, compute: Compute) -> Path:
+def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] | None = None) -> Path:
     """Compute what is missing of a lot and write its manifest.
 
-    A partition with bad input does not keep the others from being published.
+    A partition with bad input does not keep the others from being published. `prepare` is called once, if anything
+    is to be computed: what it raises is no partition's fault.
 
     Raises:
         BadInput: when the lot is done, for the partitions that could not be.
@@ -39,6 +40,8 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute) -> Path:
     log(
         f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
     )
+    if to_do and prepare is not None:
+        prepare()
     problems: list[tuple[str, str]] = []
     started, done, written = time.monotonic(), 0, 0
     for (entry, member), there in zip(lot.members, valid, strict=True):
@@ -83,7 +86,7 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
             except FileNotFoundError:
                 continue
             except ValueError:
-                body = {"partitions": None}
+                body = None
             folder = plan.cache / lot.store.folder
             if folder not in listed:
                 listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -93,14 +96,20 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     return dropped
 
 
-def _all_there(body: dict[str, Any], names: set[str]) -> bool:
-    if body.get("partitions") is None:
+def _all_there(body: Any, names: set[str]) -> bool:
+    """Whether a lot manifest can be read and each of its partitions has its manifest, store and sidecar."""
+    if not isinstance(body, dict) or not isinstance(body.get("partitions"), list):
         return False
-    return all(
-        f"{p['name']}.{p['member_digest']}.json" in names
-        and f"{p['name']}.{p['content_digest']}.zarr" in names
+    wanted = {
+        f"{p['name']}.{suffix}"
         for p in body["partitions"]
-    )
+        for suffix in (
+            f"{p['member_digest']}.json",
+            f"{p['content_digest']}.zarr",
+            f"{p['content_digest']}.crc",
+        )
+    }
+    return wanted <= names
 
 
 def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:

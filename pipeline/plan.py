@@ -76,7 +76,7 @@ class Plan:
         return [str(self.lot_path(lot)) for stage in stages for lot in self.lots(stage)]
 
     def before(self, stage: str, lot_digest: str) -> list[str]:
-        """The lot manifests that must be there before this lot: views and labels read the scan store."""
+        """The lot manifests that must be there before this lot: views read the scan store, labels are checked against it."""
         lot = self.lot(stage, lot_digest)
         if stage not in ("views", "labels"):
             return []
@@ -131,6 +131,14 @@ class Plan:
         index = read_index(self.workdir, name)
         if index is None:
             raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
+        dataset, cue, traits = self.config.datasets[name], index.body["cue"], self.traits[name]
+        # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
+        if [cue["version"], cue["reader"]] != [dataset.version, [traits.reader, traits.reader_version]]:
+            raise BadInput(
+                f"the index of dataset {name} in {self.workdir}/index is of {cue['version']} in {cue['root']}, the "
+                f"config names {dataset.version}. Run `griddle index` with this config, or give each config a "
+                f"workdir of its own."
+            )
         return index
 
     def _check_weights(self) -> None:
@@ -199,6 +207,7 @@ class Plan:
         teacher = self.config.teachers[student.teacher]
         lots: list[Lot] = []
         readings: list[Reading] = []
+        scans = 0
         for dataset in student.datasets:
             stores = self.stores(dataset, student.points, teacher)
             for split in student.splits:
@@ -206,8 +215,14 @@ class Plan:
                 for stage in ("scans", "views", "features"):
                     lots += cut(stores[stage], split, entries, self.config.lot_partitions)
                 readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+                scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
+        if scans < student.pretrain.batch:
+            raise BadInput(
+                f"students.{name}.pretrain.batch is {student.pretrain.batch}, but its datasets have only {scans} "
+                f"scan(s) with images; write a smaller one"
+            )
         reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
         teacher_id = identity.teacher_id(identity.teacher_identity(teacher))
         intensity = {dataset: self.traits[dataset].intensity for dataset in student.datasets}

@@ -101,6 +101,14 @@ def before_report(plan: Plan) -> list[str]:
     return [] if Path(report_marker(plan)).exists() else [*plan.run_markers(), *plan.probe_markers()]
 
 
+def drop_stale_report(plan: Plan) -> None:
+    """Remove the report's marker where a run or probe that it tells of is gone and will be computed again."""
+    folders = [plan.run_path(run) for run in plan.runs.values()]
+    folders += [plan.workdir / folder for folder in plan.probe_runs]
+    if not all((f / "done.json").exists() or (f / "provenance.json").exists() for f in folders):
+        Path(report_marker(plan)).unlink(missing_ok=True)
+
+
 def gather(plan: Plan) -> Report:
     """What is there of all that the plan asks for; what is not is named.
 

@@ -17,6 +17,7 @@ from pipeline.index import is_fresh, read_index
 from pipeline.log import log
 from pipeline.lots import drop_stale_lots
 from pipeline.plan import Plan, wanted_datasets
+from pipeline.report import drop_stale_report
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
@@ -63,6 +64,7 @@ def _open(workflow: Workflow) -> OpenedWorkflow:
         _refresh_indices(config, config_path, workdir, only)
     plan = Plan(config, workdir, only)
     if workflow.is_main_process:
+        drop_stale_report(plan)
         dropped = drop_stale_lots(plan)
         if dropped:
             log(f"griddle: {len(dropped)} lot(s) lost partitions, which will be computed again")

@@ -37,15 +37,19 @@ def features(
         assert isinstance(config, Teacher)
         root = Path(plan.config.datasets[store.dataset].root)
 
-        def compute(
-            partition: PartitionRecord, member: str, folder: Path, *, store=store, config=config, root=root
-        ) -> Manifest:
-            # Loaded when the first partition needs it, and once: a lot that is all there loads no teacher.
+        def prepare(*, store=store, config=config) -> None:
+            # Only where something is to be computed, and once: a lot that is all there loads no teacher.
             if config not in loaded:
                 set_threads(threads)
                 teacher = load_teacher(config, pick_device("features"))
-                check_weights(plan.cache, plan.workdir, folder.parent.name, teacher.weights_digest)
+                check_weights(
+                    plan.cache, plan.workdir, Path(store.folder).parent.name, teacher.weights_digest
+                )
                 loaded[config] = teacher
+
+        def compute(
+            partition: PartitionRecord, member: str, folder: Path, *, store=store, config=config, root=root
+        ) -> Manifest:
             return write_features(loaded[config], root, store, partition, member, folder)
 
-        do_lot(plan, lot, compute)
+        do_lot(plan, lot, compute, prepare)

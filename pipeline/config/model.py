@@ -174,6 +174,12 @@ class Optimiser(Block):
         "float32", description="Arithmetic of the student's forward pass."
     )
 
+    @model_validator(mode="after")
+    def _rates_fall(self) -> Optimiser:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr {self.min_lr} is larger than lr {self.lr}; write a smaller min_lr")
+        return self
+
 
 class Student(Block):
     """One student: what it learns from, what it is and how it is pretrained."""

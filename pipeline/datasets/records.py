@@ -87,13 +87,16 @@ class PartitionRecord:
     def member_digests(self) -> dict[str, str | None]:
         """For each store, a digest of only what it reads; None where there is nothing to read.
 
-        Names are read, too: the stores list them, and they are the key of random draws.
+        Names are read, too: the stores list those of scans and images, and scans' names key random draws.
         """
         lidar = [[scan.name, scan.path, scan.bytes] for scan in self.scans]
         labels = [[scan.name, scan.label_path, scan.label_bytes] for scan in self.scans]
         geometry = [
             [scan.name, scan.path, scan.bytes]
-            + [[i.camera, i.height, i.width, i.intrinsics, [asdict(s) for s in i.steps]] for i in scan.images]
+            + [
+                [i.camera, i.path, i.height, i.width, i.intrinsics, [asdict(s) for s in i.steps]]
+                for i in scan.images
+            ]
             for scan in self.scans
         ]
         images = [[image.path, image.bytes] for image in self.images]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cache_schemas.errors import GriddleError
 from pipeline.planned import Run
 from pipeline.random import generator
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
@@ -101,15 +102,35 @@ class PretrainSteps(Dataset[PretrainBatch]):
         )
 
 
+class _Careful(Dataset[Any]):
+    """Hands our own errors over as values: torch would wrap them in a traceback of the worker."""
+
+    def __init__(self, steps: Dataset[Any]) -> None:
+        self._steps = steps
+
+    def __getitem__(self, step: int) -> Any:
+        try:
+            return self._steps[step]
+        except GriddleError as error:
+            return error
+
+
 def stream(steps: Dataset[Batch], first: int, last: int, workers: int, pin: bool) -> Iterator[Batch]:
-    """The batches of steps `first` to `last`, prepared ahead by `workers` processes, in order."""
+    """The batches of steps `first` to `last`, prepared ahead by `workers` processes, in order.
+
+    Raises:
+        GriddleError: what a worker raised, in its own words.
+    """
     options: dict[str, Any] = {"prefetch_factor": 4, "persistent_workers": True} if workers else {}
     loader = DataLoader(
-        steps,
+        _Careful(steps),
         batch_size=None,
         sampler=range(first, last),
         num_workers=workers,
         pin_memory=pin,
         **options,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, GriddleError):
+            raise batch
+        yield batch

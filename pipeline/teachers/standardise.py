@@ -46,6 +46,10 @@ def read_standardisation(teacher: Teacher) -> dict[str, Any] | None:
         )
     resolved = teacher.resolved()
     for name in MEASURED_FOR:
+        if name not in body.get("teacher", {}):
+            raise BadInput(
+                f"standardise: {path} does not say for which {name} it was measured; it was cut or edited."
+            )
         if body["teacher"][name] != resolved[name]:
             raise BadInput(
                 f"standardise: {path} was measured for {name} {body['teacher'][name]!r}, the teacher has "

@@ -145,8 +145,12 @@ def _create(config: Teacher) -> nn.Module:
             torch.manual_seed(config.seed)
             try:
                 return create(pretrained=False)
-            except TypeError as error:  # it takes no image size
-                raise BadInput(f"{config.model} is no ViT that Griddle can read ({error})") from error
+            except (TypeError, AssertionError, ValueError) as error:
+                height, width = config.image_size
+                raise BadInput(
+                    f"{config.model} cannot be built for images of {height} x {width} pixels: it is no ViT, or its "
+                    f"patches do not divide them; try multiples of 32 {error}".rstrip()
+                ) from error
     try:
         if config.weights == "hub":
             return create(pretrained=True)

@@ -78,7 +78,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}"
         + (f", going on from step {first}" if first else "")
     )
-    # Batches are prepared by fresh worker processes: this one has opened stores only to list the scans.
+    # Stores open their files at each read, so that workers may be forked after this process listed the scans.
     batches = stream(steps, first, total, plan.config.workers, pin=device.type == "cuda")
     recorder = Recorder(folder, first, total, per_epoch)
     last_save = time.monotonic()
@@ -103,6 +103,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
                 last_save = time.monotonic()
     finally:
         recorder.close()
+    lease.check()
     _save(folder, run.id, total, model, optimiser)
     finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours)
     return folder

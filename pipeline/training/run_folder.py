@@ -60,7 +60,7 @@ def save_config(folder: Path, plan: Plan, run: Run) -> None:
 
 def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """weights.safetensors, whole or not at all."""
-    beside = folder / f".writing-{WEIGHTS}"
+    beside = folder / f".writing-{WEIGHTS}-{os.getpid()}"
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
     with open(beside, "rb") as file:
         os.fsync(file.fileno())

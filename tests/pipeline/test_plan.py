@@ -17,6 +17,7 @@ from pipeline.datasets.nuscenes.reader import TRAITS
 from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
 from pipeline.plan import STAGES, Plan
 
+CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 CONFIG: dict[str, Any] = {
     "lot_partitions": 4,
     "datasets": {"nuscenes": {"reader": "nuscenes", "root": "nowhere", "version": "v1.0-trainval"}},
@@ -34,7 +35,7 @@ def entry(name: str, split: str = "train", member: str = "m", problem: str | Non
 def plan_of(
     workdir: Path, entries: list[dict[str, Any]], config: dict[str, Any] = CONFIG, **kwargs: Any
 ) -> Plan:
-    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": {}, "absent": []}
+    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": CUE, "absent": []}
     write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries})
     return Plan(Config.model_validate(config), workdir, **kwargs)
 
@@ -127,6 +128,12 @@ def test_a_network_changes_no_store_and_a_voxel_changes_views_alone(tmp_path: Pa
     assert {**new, "views": old["views"]} == old
 
 
+def test_an_index_of_another_version_is_not_taken(tmp_path: Path) -> None:
+    other = {**CONFIG["datasets"]["nuscenes"], "version": "v1.0-mini"}
+    with pytest.raises(BadInput, match=r"is of v1\.0-trainval in .*, the config names v1\.0-mini"):
+        plan_of(tmp_path, [entry("scene-0001")], {**CONFIG, "datasets": {"nuscenes": other}})
+
+
 def test_a_finished_run_waits_for_nothing(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [entry("scene-0001")])
     run = plan.runs["s"]
@@ -170,6 +177,7 @@ SCAN = ScanRecord("s", "r", "a.bin", 40, "a.label", 2, (IMAGE,))
         ({"images": (ImageRecord(**{**IMAGE.__dict__, "width": 17}),)}, {"views"}),
         ({"images": (ImageRecord(**{**IMAGE.__dict__, "intrinsics": (2.0,) * 9}),)}, {"views"}),
         ({"name": "t"}, {"scans", "labels", "views"}),
+        ({"images": (ImageRecord(**{**IMAGE.__dict__, "path": "b.jpg"}),)}, {"views", "features"}),
     ],
 )
 def test_member_digests_hold_only_what_their_store_reads(change: dict[str, Any], changes: set[str]) -> None:

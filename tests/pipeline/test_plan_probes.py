@@ -15,6 +15,7 @@ from pipeline.config.model import Config
 from pipeline.plan import STAGES, Plan
 from pipeline.plan_probes import BASELINES
 
+CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 CONFIG: dict[str, Any] = {
     "datasets": {"nuscenes": {"reader": "nuscenes", "root": "nowhere", "version": "v1.0-trainval"}},
     "teachers": {"t": {"model": "vit_tiny_patch16_224", "weights": "untrained"}},
@@ -36,7 +37,7 @@ ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("sc
 
 
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
-    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": {}, "absent": []}
+    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": CUE, "absent": []}
     write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries or ENTRIES})
     config = deepcopy(CONFIG)
     change(config)

@@ -20,6 +20,7 @@ from pipeline.report import before_report, gather, report_marker
 from pipeline.report_page import write_report
 from pipeline.report_table import plain, terminal
 
+CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 MIOU = {"distilled": 0.57, "calibrated": 0.43, "random": 0.36, "inputs": 0.25, "teacher": 0.26}
 
 
@@ -28,7 +29,7 @@ def plan_of(workdir: Path, seeds: list[int], weights: str = "untrained") -> Plan
         return {"name": name, "split": split, "scans": 8, "images": 48, "lidar_bytes": 10, "file": name,
                 "members": {stage: f"{name}-{stage}" for stage in STAGES}, "problem": None}  # fmt: skip
 
-    index = {"griddle": "griddle index", "format": 1, "dataset": "toy", "cue": {}, "absent": []}
+    index = {"griddle": "griddle index", "format": 1, "dataset": "toy", "cue": CUE, "absent": []}
     entries = [entry("scene-0001", "train"), entry("scene-0002", "val")]
     write_json(workdir / "index" / "toy" / "index.json", {**index, "partitions": entries})
     config = {

@@ -56,7 +56,7 @@ def test_a_root_that_does_not_exist(workspace: Any, griddle: Run) -> None:
     workspace.edit(lambda config: config["datasets"]["nuscenes"].update(root="nowhere"))
     code, said = griddle("index")
     assert code == 2
-    assert "nowhere does not exist" in said
+    assert "datasets.nuscenes: nowhere does not exist" in said
     assert not published(workspace)
 
 

@@ -93,11 +93,20 @@ def test_a_file_that_brings_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "message"), [("vit_tiny_patch16_225", "timm has no model"), ("resnet18", "no ViT")]
+    ("model", "message"),
+    [
+        ("vit_tiny_patch16_225", "timm has no model"),
+        ("resnet18", "it is no ViT"),
+    ],
 )
 def test_a_model_that_is_no_teacher_is_refused(model: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_teacher(teacher(model=model), CPU)
+
+
+def test_an_image_that_a_hybrid_cannot_divide_is_refused() -> None:
+    with pytest.raises(BadInput, match="cannot be built for images of 40 x 64 pixels"):
+        load_teacher(teacher(model="vit_tiny_r_s16_p8_224", image_size=(40, 64)), CPU)
 
 
 def test_values_that_do_not_fit_their_type_are_refused(images: torch.Tensor) -> None:
