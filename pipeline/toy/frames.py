@@ -54,17 +54,6 @@ class Pose:
         return [float(v) for v in (q if q[0] >= 0 else -q)]
 
 
-def from_quaternion(wxyz: list[float], translation: list[float]) -> Pose:
-    """A pose from a unit quaternion [w, x, y, z] and a translation in metres."""
-    w, x, y, z = np.asarray(wxyz, dtype=np.float64) / np.linalg.norm(wxyz)
-    rotation = np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ])  # fmt: skip
-    return Pose(rotation, np.asarray(translation, dtype=np.float64))
-
-
 def from_angles(
     translation: tuple[float, float, float], yaw: float, pitch: float = 0, roll: float = 0
 ) -> Pose:

@@ -205,3 +205,12 @@ def test_bad_input_is_said_by_snakemake_too(workspace: Any, toy: Path) -> None:
     assert "1 of its files are missing" in done.stderr
     assert "Traceback" not in done.stderr
     assert not published(workspace)
+
+
+def test_a_teacher_that_cannot_be_had_is_no_fault_of_the_recordings(workspace: Any, griddle: Run) -> None:
+    assert griddle("index")[0] == 0
+    workspace.edit(lambda config: config["teachers"]["tiny"].update(model="vit_tiny_patch16_225"))
+    code, said = griddle("features")
+    assert code == 2
+    assert said.count("timm has no model 'vit_tiny_patch16_225'") == 1
+    assert "leave_out" not in said

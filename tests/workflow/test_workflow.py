@@ -81,7 +81,7 @@ def test_one_more_scene_computes_its_partition_and_what_reads_it(finished: Any) 
     assert "Nothing to be done" in finished.snakemake("pretrain_all").stderr
 
 
-@pytest.mark.parametrize("gone", ["manifest", "store"])
+@pytest.mark.parametrize("gone", ["manifest", "store", "sidecar"])
 def test_partitions_deleted_by_hand_are_computed_again_and_nothing_else(finished: Any, gone: str) -> None:
     before = manifests(finished.work, "views")
     weights = next((finished.work / "runs").glob("*/weights.safetensors"))
@@ -89,6 +89,8 @@ def test_partitions_deleted_by_hand_are_computed_again_and_nothing_else(finished
     folder = next((finished.work / "cache" / "views").iterdir())
     if gone == "manifest":
         next(folder.glob("*.json")).unlink()
+    elif gone == "sidecar":
+        next(folder.glob("*.crc")).unlink()
     else:
         shutil.rmtree(next(folder.glob("*.zarr")))
     done = finished.snakemake("pretrain_all")
