@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,7 +69,8 @@ class Lease:
                 beat, moved = holder.get("beat"), time.monotonic()
             if _is_dead(holder) or time.monotonic() - moved > self._dead:
                 log(f"taking over {self._path.parent.name} from {_name(holder)}, which is dead")
-                self._take(holder)
+                if self._take(holder):
+                    return
                 continue
             if holder.get("nonce") != waited_for:
                 waited_for = holder.get("nonce")
@@ -79,27 +79,41 @@ class Lease:
 
     def _create(self) -> bool:
         self._nonce = os.urandom(8).hex()
+        return self._link(self._path)
+
+    def _take(self, holder: dict[str, Any]) -> bool:
+        """Put our lease in the dead one's place, at no instant with none there; False if another was faster.
+
+        Of several takers only the one that has the claim acts, and only while the dead lease still lies there.
+        A claim whose taker died on the way is dropped when it has lain for as long as a holder may be silent.
+        """
+        claim = self._path.with_name(f".lease-claim-{holder.get('nonce')}")
+        began = time.monotonic()
+        while not self._link(claim):
+            if self._holder() != holder:
+                return False
+            if time.monotonic() - began > self._dead:
+                claim.unlink(missing_ok=True)
+            time.sleep(min(0.05, self._heartbeat))
+        try:
+            if self._holder() != holder:
+                return False
+            write_json(self._path, self._body())
+            return True
+        finally:
+            claim.unlink(missing_ok=True)
+
+    def _link(self, target: Path) -> bool:
+        """Our lease under that name, unless there is one."""
         beside = self._path.with_name(f".lease-{self._nonce}")
         write_json(beside, self._body())
         try:
-            os.link(beside, self._path)
+            os.link(beside, target)
         except FileExistsError:
             return False
         finally:
             beside.unlink()
         return True
-
-    def _take(self, holder: dict[str, Any]) -> None:
-        """Move the dead lease away; a fresh one that a faster taker put there is given back."""
-        moved = self._path.with_name(f".lease-dead-{self._nonce}")
-        try:
-            os.rename(self._path, moved)
-        except FileNotFoundError:
-            return
-        if _read(moved).get("nonce") != holder.get("nonce"):
-            with suppress(FileExistsError):  # then a third one was faster, and the second will notice
-                os.link(moved, self._path)
-        moved.unlink()
 
     def _renew(self) -> None:
         while not self._stop.wait(self._heartbeat):

@@ -247,3 +247,12 @@ def test_a_taker_that_comes_too_late_waits_for_the_one_that_was_faster(
     assert faster[0].inside.is_set()
     faster[0].leave()
     assert slower.inside.wait(5)
+
+
+def test_a_claim_whose_taker_died_is_dropped(tmp_path: Path, dead_pid: int) -> None:
+    lie_there(tmp_path, pid=dead_pid)
+    (tmp_path / ".lease-claim-00").write_text("{}")
+    began = time.monotonic()
+    with Lease(tmp_path, heartbeat=BEAT, dead=0.2):
+        assert 0.2 <= time.monotonic() - began < 5
+    assert list(tmp_path.iterdir()) == []
