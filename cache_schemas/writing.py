@@ -78,16 +78,19 @@ class PartitionWriter:
         if self._folder.exists():
             remove_tree(self._folder)
 
-    def create(self, name: str, shape: tuple[int, ...]) -> _Appender:
-        """An empty array of the schema, to be filled row by row with `append`."""
+    def create(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> _Appender:
+        """An empty array of the schema, to be filled row by row with `append`; `dtype` where the schema leaves a choice."""
         spec = self.schema.array(name)
+        dtype = dtype or spec.dtype
+        if dtype not in spec.dtypes:
+            raise ValueError(f"{self.schema.tag}: {name} is declared as {' or '.join(spec.dtypes)}, got {dtype}")
         if len(shape) != len(spec.dims):
             raise ValueError(f"{self.schema.tag}: {name} has dimensions {spec.dims}, got shape {shape}")
-        shard = spec.shard_shape(shape)
+        shard = spec.shard_shape(shape, dtype)
         array = self._group.create_array(
             name,
             shape=shape,
-            dtype=spec.dtype,
+            dtype=dtype,
             chunks=spec.chunk_shape(shape),
             shards=shard,
             filters=None,
@@ -97,12 +100,12 @@ class PartitionWriter:
             attributes={"units": spec.units, "about": spec.about},
             config={"write_empty_chunks": True},
         )
-        self._arrays[name] = _Appender(array, spec.dtype, shard[0])
+        self._arrays[name] = _Appender(array, dtype, shard[0])
         return self._arrays[name]
 
     def put(self, name: str, values: np.ndarray) -> None:
-        """A whole array at once."""
-        self.create(name, values.shape).append(values)
+        """A whole array at once, in the type it has."""
+        self.create(name, values.shape, str(values.dtype)).append(values)
 
     def publish(self, *, counts: Mapping[str, int], left_out: list[dict[str, Any]]) -> Manifest:
         """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers."""

@@ -30,7 +30,7 @@ class ViewPoints:
         xyz: (n, 3) float32, metres, in the dataset's frame.
         intensity: (n,) float32, as recorded.
         pixel: (n, 2) float32, continuous (u, v) in the original image.
-        neighbours: (n, K + spares) uint32, rows of these n.
+        neighbours: (n, K + spares) uint16 or uint32, rows of these n.
         original: (W0, H0) of the original image.
         grid: (rows, cols, channels), the teacher's patch grid in its storage type.
     """
