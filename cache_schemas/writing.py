@@ -83,7 +83,9 @@ class PartitionWriter:
         spec = self.schema.array(name)
         dtype = dtype or spec.dtype
         if dtype not in spec.dtypes:
-            raise ValueError(f"{self.schema.tag}: {name} is declared as {' or '.join(spec.dtypes)}, got {dtype}")
+            raise ValueError(
+                f"{self.schema.tag}: {name} is declared as {' or '.join(spec.dtypes)}, got {dtype}"
+            )
         if len(shape) != len(spec.dims):
             raise ValueError(f"{self.schema.tag}: {name} has dimensions {spec.dims}, got shape {shape}")
         shard = spec.shard_shape(shape, dtype)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from cache_schemas.errors import GriddleError
 from pipeline.planned import Run
@@ -70,6 +71,10 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._image_size = image_size
         self._intensity = intensity
 
+    def __len__(self) -> int:
+        """Scans that can be drawn."""
+        return len(self._scans)
+
     def __getitem__(self, step: int) -> PretrainBatch:
         student = self._student
         draws = batch_of_step(
@@ -79,20 +84,22 @@ class PretrainSteps(Dataset[PretrainBatch]):
             batch=student.pretrain.batch,
             variants=student.points.variants,
         )
-        samples = [self.sample(draw) for draw in draws]
+        shape, dtype = self._source.grid_shape(draws[0].scan.reading)
+        grids = _empty((len(draws), *shape), dtype)
+        samples = [self.sample(draw, grid) for draw, grid in zip(draws, grids.numpy(), strict=True)]
+        coordinates = np.concatenate([sample.coordinates for sample in samples], dtype=np.float32)
         return PretrainBatch(
             clouds=pack([sample.cloud for sample in samples]),
-            coordinates=torch.from_numpy(
-                np.concatenate([sample.coordinates for sample in samples]).astype(np.float32)
-            ),
-            grids=torch.from_numpy(np.stack([sample.grid for sample in samples])),
+            coordinates=torch.from_numpy(coordinates),
+            grids=grids,
             draws=tuple(draws),
         )
 
-    def sample(self, draw: Draw) -> Sample:
+    def sample(self, draw: Draw, grid: np.ndarray | None = None) -> Sample:
+        """One draw's sample; its patch grid is read straight into `grid`, where that is given."""
         student = self._student
         return make_sample(
-            self._source.read(draw.scan.reading, draw.view, draw.variant),
+            self._source.read(draw.scan.reading, draw.view, draw.variant, grid),
             points=student.points,
             augmentation=student.augment,
             intensity=self._intensity[draw.scan.dataset],
@@ -100,6 +107,15 @@ class PretrainSteps(Dataset[PretrainBatch]):
             sampling=student.sampling,
             rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
         )
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Memory for a batch's patch grids, most of its bytes; a worker takes shared memory, which is not copied again."""
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    size = prod(shape) * dtype.itemsize
+    return torch.empty(0, dtype=kind).set_(torch.UntypedStorage._new_shared(size)).view(shape)
 
 
 class _Careful(Dataset[Any]):

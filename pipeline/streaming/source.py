@@ -46,12 +46,14 @@ class ViewPoints:
 class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
-    def __init__(self, cache: Path, reading: Reading, storage: str | None) -> None:
-        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
+    def __init__(
+        self, cache: Path, reading: Reading, storage: str | None, reader: type[PartitionReader]
+    ) -> None:
+        self.scans = reader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
+        self.views = reader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
         self.features: PartitionReader | None = None
         if storage is not None:
-            self.features = PartitionReader(
+            self.features = reader(
                 cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
             )
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
@@ -72,13 +74,27 @@ class _Opened:
         self.unusable: set[int] = set(views["unusable"])
 
 
+def _read_grid(opened: _Opened, view: int, out: np.ndarray | None) -> np.ndarray:
+    """The patch grid of a view, in its storage type: the one place that knows how patch grids are stored."""
+    if opened.features is None:
+        return NO_GRID
+    return opened.features.read("features", view, view + 1, None if out is None else out[np.newaxis])[0]
+
+
 class ViewSource:
     """Random access to the views of a run; without `storage` no patch grid is read and `grid` is empty."""
 
-    def __init__(self, cache: Path, readings: Sequence[Reading], storage: str | None) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        readings: Sequence[Reading],
+        storage: str | None,
+        reader: type[PartitionReader] = PartitionReader,
+    ) -> None:
         self._cache = cache
         self._readings = readings
         self._storage = storage
+        self._reader = reader
         self._opened = OpenPartitions(self._open)
 
     def scans(self) -> tuple[list[ScanPlace], list[str]]:
@@ -104,8 +120,17 @@ class ViewSource:
             )
         return places, unusable
 
-    def read(self, reading: int, view: int, variant: int) -> ViewPoints:
-        """What is stored of one view.
+    def grid_shape(self, reading: int) -> tuple[tuple[int, ...], np.dtype]:
+        """(rows, cols, channels) and the type of the patch grids of a partition."""
+        features = self._opened[reading].features
+        if features is None:
+            return NO_GRID.shape, NO_GRID.dtype
+        return features.shape("features")[1:], features.dtype("features")
+
+    def read(
+        self, reading: int, view: int, variant: int, grid: np.ndarray | None = None
+    ) -> ViewPoints:
+        """What is stored of one view; its patch grid is read straight into `grid`, where that is given.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
@@ -115,18 +140,18 @@ class ViewSource:
         first, last = opened.seen_bounds[view : view + 2]
         kept_view = variant * len(opened.view_scan) + view
         kept_first, kept_last = opened.kept_bounds[kept_view : kept_view + 2]
-        kept = opened.views.read("kept", kept_first, kept_last).astype(np.int64)
-        rows = opened.views.read("point", first, last)[kept].astype(np.int64)
+        kept = opened.views.read("kept", kept_first, kept_last)
+        rows = opened.views.read("point", first, last)[kept]
         height, width = (int(side) for side in opened.image_size[view])
         begin, end = opened.scan_bounds[scan : scan + 2]
         return ViewPoints(
-            xyz=opened.scans.read("xyz", begin, end)[rows],
-            intensity=opened.scans.read("intensity", begin, end)[rows],
+            xyz=opened.scans.read_rows("xyz", begin, end, rows),
+            intensity=opened.scans.read_rows("intensity", begin, end, rows),
             pixel=opened.views.read("pixel", first, last)[kept],
             neighbours=opened.views.read("neighbours", kept_first, kept_last),
             original=(width, height),
-            grid=opened.features.read("features", view, view + 1)[0] if opened.features else NO_GRID,
+            grid=_read_grid(opened, view, grid),
         )
 
     def _open(self, number: int) -> _Opened:
-        return _Opened(self._cache, self._readings[number], self._storage)
+        return _Opened(self._cache, self._readings[number], self._storage, self._reader)
