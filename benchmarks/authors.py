@@ -51,7 +51,10 @@ class AuthorsLoader:
         dataset.list_keyframes = [_keyframe(scan) for scan in scans]
         self._dataset = dataset
         self.version = subprocess.run(
-            ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip()
 
     def sample(self, scan: int, camera: str) -> Any:
@@ -62,7 +65,9 @@ class AuthorsLoader:
 def _keyframe(scan: ScanRecord) -> dict[str, Any]:
     """A row of the published tables: the lidar's file and poses, and each camera's."""
     sensor, ego, *_ = scan.images[0].steps
-    row: dict[str, Any] = {"point": {"filename": scan.path, "cs_record": _pose(sensor), "poserecord": _pose(ego)}}
+    row: dict[str, Any] = {
+        "point": {"filename": scan.path, "cs_record": _pose(sensor), "poserecord": _pose(ego)}
+    }
     for image in scan.images:
         row[image.camera] = _camera(image)
     return row

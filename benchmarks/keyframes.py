@@ -46,13 +46,17 @@ class Keyframes:
     run: Run
     scans: tuple[ScanRecord, ...]
 
-    def steps(self, storage: str = "float16", reader: type[PartitionReader] = PartitionReader) -> PretrainSteps:
+    def steps(
+        self, storage: str = "float16", reader: type[PartitionReader] = PartitionReader
+    ) -> PretrainSteps:
         source = ViewSource(self.plan.cache, self.run.readings, storage, reader)
         places, _ = source.scans()
         return PretrainSteps(source, places, self.run, IMAGE, {"nuscenes": READER.traits.intensity})
 
 
-def real_keyframes(folder: Path, copies: int, *, batch: int, points: dict[str, object] | None = None) -> Keyframes:
+def real_keyframes(
+    folder: Path, copies: int, *, batch: int, points: dict[str, object] | None = None
+) -> Keyframes:
     """`copies` partitions of each keyframe, all six cameras."""
     return _keyframes(folder, lambda scan, number: scan, copies, batch, points or {})
 
@@ -87,7 +91,9 @@ def dense_scan(points: np.ndarray, image: ImageRecord) -> np.ndarray:
 def _root() -> Path:
     samples = os.environ.get("GRIDDLE_SAMPLES")
     if not samples:
-        raise click.ClickException("real recordings are needed: set GRIDDLE_SAMPLES to the folder that holds nuscenes/")
+        raise click.ClickException(
+            "real recordings are needed: set GRIDDLE_SAMPLES to the folder that holds nuscenes/"
+        )
     return Path(samples) / "nuscenes"
 
 
@@ -102,7 +108,9 @@ def _keyframes(
     config = Config.model_validate(
         {
             "workdir": str(folder),
-            "datasets": {"nuscenes": {"reader": "nuscenes", "root": str(_root()), "version": "v1.0-trainval"}},
+            "datasets": {
+                "nuscenes": {"reader": "nuscenes", "root": str(_root()), "version": "v1.0-trainval"}
+            },
             "teachers": {"teacher": {"model": "vit_large_patch14_dinov2.lvd142m", "image_size": IMAGE}},
             "students": {
                 "student": {

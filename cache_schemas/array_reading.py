@@ -28,6 +28,7 @@ class ArrayReader:
         self._offsets: dict[int, np.ndarray] = {}
         self._files: dict[int, str] = {}
         self._number = next(_numbers)
+        self._size = layout.chunk_bytes
         self._strides = tuple(
             prod(layout.chunk[axis + 1 :]) * layout.dtype.itemsize for axis in range(len(layout.chunk))
         )
@@ -60,26 +61,26 @@ class ArrayReader:
         self._check_range(start, stop)
         if not len(rows):
             return np.empty((0, *layout.shape[1:]), layout.dtype)
-        wanted = rows.astype(np.int64) + start
-        first, last = int(wanted.min()), int(wanted.max())
-        if not start <= first <= last < stop:
-            raise IndexError(f"rows {first - start} to {last - start} of {stop - start} in {layout.folder}")
-        chunk, within = np.divmod(wanted, layout.chunk[0])
-        base = first // layout.chunk[0]
-        chunk -= base
-        asked = np.zeros(last // layout.chunk[0] - base + 1, np.bool_)
+        least, most = int(rows.min()), int(rows.max())
+        if not 0 <= least <= most < stop - start:
+            raise IndexError(f"rows {least} to {most} of {stop - start} in {layout.folder}")
+        each = layout.chunk[0]
+        first, last = (start + least) // each, (start + most) // each
+        wanted = rows.astype(np.int64) + (start - first * each)  # counted from the first row of chunk `first`
+        chunk = wanted // each
+        asked = np.zeros(last - first + 1, np.bool_)
         asked[chunk] = True
-        values: np.ndarray | None = None
-        for begin, end in [(0, len(asked))] if asked.all() else _runs(asked):
-            for number, block in self._blocks(base + begin, base + end):
-                if len(block) == len(asked):
-                    return block[chunk, within]
-                if values is None:
-                    values = np.empty((len(rows), *layout.shape[1:]), layout.dtype)
-                here = np.flatnonzero((chunk >= number - base) & (chunk < number - base + len(block)))
-                values[here] = block[chunk[here] - (number - base), within[here]]
-        assert values is not None
-        return values
+        runs = [(0, len(asked))]
+        if not asked.all():
+            runs = _runs(asked)
+            wanted -= (np.cumsum(~asked) * each)[chunk]  # counted without the chunks that are not read
+        values = np.empty((int(asked.sum()), *layout.chunk), layout.dtype)
+        done = 0
+        for begin, end in runs:
+            for _, block in self._blocks(first + begin, first + end):
+                values[done : done + len(block)] = block
+                done += len(block)
+        return values.reshape(-1, *layout.chunk[1:]).take(wanted, axis=0)
 
     def advise(self, start: int, stop: int) -> None:
         """Ask the system to read these rows' chunks ahead."""
@@ -87,60 +88,46 @@ class ArrayReader:
             return
         self._check_range(start, stop)
         rows = self.layout.chunk[0]
-        for shard, begin, end in self._by_shard(start // rows, (stop - 1) // rows + 1):
-            offsets = self._shard_offsets(shard)
-            length = int(offsets[end - 1] - offsets[begin]) + self.layout.chunk_bytes
-            FILES.advise(self._number, self._shard_file(shard), int(offsets[begin]), length)
+        for shard, offset, begin, end in self._pieces(start // rows, (stop - 1) // rows + 1, MOST_CHUNKS):
+            FILES.advise(self._number, self._shard_file(shard), offset, (end - begin) * self._size)
 
     def _blocks(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
         """Chunks `first` to `last`, checked: (number of the first, (chunks, *chunk shape)) for each read.
 
         The values lie in memory that the next read overwrites.
         """
-        layout = self.layout
-        size = layout.chunk_bytes
-        for shard, begin, end in self._by_shard(first, last):
-            for a, b, offset in self._neighbouring(shard, begin, end, max(1, SCRATCH_BYTES // size)):
-                data = _scratch((b - a) * size)
-                self._fill(shard, [data], offset)
-                number = shard * layout.chunks_per_shard + a
-                for i in range(b - a):
-                    self._check(data[i * size : (i + 1) * size - CRC_BYTES], number + i)
-                yield (
-                    number,
-                    np.ndarray((b - a, *layout.chunk), layout.dtype, data.data, 0, (size, *self._strides)),
-                )
+        layout, size = self.layout, self._size
+        for shard, offset, begin, end in self._pieces(first, last, max(1, SCRATCH_BYTES // size)):
+            data = _scratch((end - begin) * size)
+            self._fill(shard, [data], offset, len(data))
+            for at in range(end - begin):
+                self._check(data[at * size : (at + 1) * size - CRC_BYTES], begin + at)
+            shape, strides = (end - begin, *layout.chunk), (size, *self._strides)
+            yield begin, np.ndarray(shape, layout.dtype, data.data, 0, strides)
 
     def _read_straight(self, start: int, stop: int, out: np.ndarray) -> None:
         """Chunks of one row each lie in the file as they will lie in `out`, but for the checksum between them."""
         target = out.reshape(stop - start, -1).view(np.uint8)
         between = _scratch(CRC_BYTES)
-        for shard, begin, end in self._by_shard(start, stop):
-            for a, b, offset in self._neighbouring(shard, begin, end, MOST_CHUNKS):
-                number = shard * self.layout.chunks_per_shard + a
-                buffers = []
-                for row in range(number, number + b - a):
-                    buffers += [target[row - start], between]
-                self._fill(shard, buffers, offset)
-                for row in range(number, number + b - a):
-                    self._check(target[row - start], row)
+        for shard, offset, begin, end in self._pieces(start, stop, MOST_CHUNKS):
+            rows = [target[row - start] for row in range(begin, end)]
+            buffers = [buffer for row in rows for buffer in (row, between)]
+            self._fill(shard, buffers, offset, (end - begin) * self._size)
+            for row, number in zip(rows, range(begin, end), strict=True):
+                self._check(row, number)
 
-    def _by_shard(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-        """Chunks `first` to `last` as (shard, first and last within it)."""
+    def _pieces(self, first: int, last: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+        """Chunks `first` to `last` as (shard, offset, first, last), at most `most` that lie side by side in its file."""
         each = self.layout.chunks_per_shard
-        for shard in range(first // each, (last - 1) // each + 1):
-            yield shard, max(first - shard * each, 0), min(last - shard * each, each)
-
-    def _neighbouring(self, shard: int, begin: int, end: int, most: int) -> Iterator[tuple[int, int, int]]:
-        """Chunks of a shard in runs of at most `most` that lie side by side in its file: (first, last, offset)."""
-        offsets = self._shard_offsets(shard)
-        size = self.layout.chunk_bytes
-        while begin < end:
-            stop = min(end, begin + most)
-            if offsets[stop - 1] - offsets[begin] != (stop - 1 - begin) * size:
-                stop = begin + 1
-            yield begin, stop, int(offsets[begin])
-            begin = stop
+        while first < last:
+            shard, within = divmod(first, each)
+            offsets = self._shard_offsets(shard)
+            count = min(last - first, most, each - within)
+            offset = int(offsets[within])
+            if int(offsets[within + count - 1]) - offset != (count - 1) * self._size:
+                count = 1
+            yield shard, offset, first, first + count
+            first += count
 
     def _shard_offsets(self, shard: int) -> np.ndarray:
         if shard not in self._offsets:
@@ -153,11 +140,10 @@ class ArrayReader:
             self._files[shard] = str(self.layout.shard_file(shard))
         return self._files[shard]
 
-    def _fill(self, shard: int, buffers: list[np.ndarray], offset: int) -> None:
+    def _fill(self, shard: int, buffers: list[np.ndarray], offset: int, wanted: int) -> None:
         path = self._shard_file(shard)
-        wanted = sum(len(buffer) for buffer in buffers)
         try:
-            done = FILES.read_into(self._number, path, buffers, offset)
+            done = FILES.read_into(self._number, path, buffers, offset, wanted)
         except OSError as error:
             raise DamagedCache(f"{path} cannot be read ({error}).") from error
         if done != wanted:
@@ -190,8 +176,7 @@ def _scratch(size: int) -> np.ndarray:
     return held[:size]
 
 
-def _runs(flags: np.ndarray) -> Iterator[tuple[int, int]]:
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
     """(first, last) of each run of true flags."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    for begin, end in edges.reshape(-1, 2):
-        yield int(begin), int(end)
+    return [(int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]

@@ -35,14 +35,15 @@ class OpenFiles:
         self._handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
         self._lock = Lock()
 
-    def read_into(self, reader: int, path: str, buffers: list[np.ndarray], offset: int) -> int:
-        """Fill uint8 buffers, one after the other, from `offset`; returns the bytes read, fewer where the file ends.
+    def read_into(self, reader: int, path: str, buffers: list[np.ndarray], offset: int, wanted: int) -> int:
+        """Fill uint8 buffers of `wanted` bytes in all, one after the other, from `offset`.
+
+        Returns the bytes read, fewer where the file ends.
 
         Raises:
             OSError: if the file cannot be opened or read.
         """
         handle = self._handle((reader, path))
-        wanted = sum(len(buffer) for buffer in buffers)
         done = _preadv(handle.number, buffers, offset)
         while 0 < done < wanted:  # a signal, or a network file system, may cut a read short
             rest = _after(buffers, done)

@@ -119,9 +119,8 @@ class ZarrReader(PartitionReader):
     ) -> np.ndarray:
         import zarr
 
-        if not hasattr(self, "_group"):
-            self._group = zarr.open_group(self.manifest.store, mode="r")
-            self._opened = {key: self._group[key] for key in self._group.array_keys()}
+        if not hasattr(self, "_opened"):
+            self._opened = dict(zarr.open_group(self.manifest.store, mode="r").arrays())
         values = np.asarray(self._opened[name][start:stop])
         if out is None:
             return values

@@ -108,7 +108,9 @@ def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: in
     place = np.full(len(view.xyz), -1, np.int32)
     place[rows] = np.arange(len(rows), dtype=np.int32)
     nearest = place.take(stored[:, :count])
-    hit = np.unique(np.flatnonzero(nearest < 0) // count)  # few rows lose any neighbour: only these are looked at
+    hit = np.unique(
+        np.flatnonzero(nearest < 0) // count
+    )  # few rows lose any neighbour: only these are looked at
     if len(hit):
         nearest[hit] = _without_lost(xyz, rows[hit], stored[hit], place, count, hit)
     return nearest

@@ -127,9 +127,7 @@ class ViewSource:
             return NO_GRID.shape, NO_GRID.dtype
         return features.shape("features")[1:], features.dtype("features")
 
-    def read(
-        self, reading: int, view: int, variant: int, grid: np.ndarray | None = None
-    ) -> ViewPoints:
+    def read(self, reading: int, view: int, variant: int, grid: np.ndarray | None = None) -> ViewPoints:
         """What is stored of one view; its patch grid is read straight into `grid`, where that is given.
 
         Raises:
