@@ -72,12 +72,13 @@ def make_sample(
 def point_features(raw: np.ndarray, xyz: np.ndarray, intensity: tuple[float, float]) -> np.ndarray:
     """(n, 5) float32: intensity (n,) normalised by mean and deviation, x, y, z (n, 3) and range in metres."""
     mean, deviation = (np.float32(value) for value in intensity)
-    features = np.empty((len(xyz), 5), np.float32)
-    features[:, 0] = (raw - mean) / deviation
-    features[:, 1:4] = xyz
-    x, y, z = xyz.T
-    features[:, 4] = np.sqrt(x * x + y * y + z * z)
-    return features
+    features = np.empty((5, len(xyz)), np.float32)
+    np.subtract(raw, mean, out=features[0])
+    features[0] /= deviation
+    features[1:4] = xyz.T
+    x, y, z = features[1:4]
+    np.sqrt(x * x + y * y + z * z, out=features[4])
+    return features.T
 
 
 @lru_cache(maxsize=8)
@@ -107,11 +108,12 @@ def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: in
         return stored[:, :count]
     place = np.full(len(view.xyz), -1, np.int32)
     place[rows] = np.arange(len(rows), dtype=np.int32)
-    nearest = place.take(stored[:, :count])
-    hit = np.unique(
-        np.flatnonzero(nearest < 0) // count
-    )  # few rows lose any neighbour: only these are looked at
-    if len(hit):
+    nearest = place.take(stored[:, :count], mode="wrap")  # all are in range; `wrap` is the fastest way
+    lost = np.flatnonzero(nearest < 0)
+    if len(lost):
+        flags = np.zeros(len(rows), np.bool_)
+        flags[lost // count] = True
+        hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
         nearest[hit] = _without_lost(xyz, rows[hit], stored[hit], place, count, hit)
     return nearest
 

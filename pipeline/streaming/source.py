@@ -139,13 +139,13 @@ class ViewSource:
         kept_view = variant * len(opened.view_scan) + view
         kept_first, kept_last = opened.kept_bounds[kept_view : kept_view + 2]
         kept = opened.views.read("kept", kept_first, kept_last)
-        rows = opened.views.read("point", first, last)[kept]
+        rows = opened.views.read("point", first, last).take(kept)
         height, width = (int(side) for side in opened.image_size[view])
         begin, end = opened.scan_bounds[scan : scan + 2]
         return ViewPoints(
             xyz=opened.scans.read_rows("xyz", begin, end, rows),
             intensity=opened.scans.read_rows("intensity", begin, end, rows),
-            pixel=opened.views.read("pixel", first, last)[kept],
+            pixel=opened.views.read("pixel", first, last).take(kept, axis=0),
             neighbours=opened.views.read("neighbours", kept_first, kept_last),
             original=(width, height),
             grid=_read_grid(opened, view, grid),
