@@ -23,9 +23,9 @@ VIEWS_ALGORITHM = 1
 """Raised by hand when the meaning of a view partition's bytes changes."""
 FEATURES_ALGORITHM = 1
 """Raised by hand when the meaning of a feature partition's bytes changes."""
-PRETRAIN_ALGORITHM = 1
+PRETRAIN_ALGORITHM = 2
 """Raised by hand when the same config would train another student."""
-PROBE_ALGORITHM = 1
+PROBE_ALGORITHM = 2
 """Raised by hand when the same config would train or score another probe."""
 
 

@@ -16,6 +16,7 @@ from cache_schemas.errors import GriddleError
 from pipeline.planned import Run
 from pipeline.random import generator
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
+from pipeline.streaming.readahead import STEPS_AHEAD, ReadAhead
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
 from pipeline.students.packed import PackedClouds, pack
@@ -63,6 +64,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         run: Run,
         image_size: tuple[int, int],
         intensity: dict[str, tuple[float, float]],
+        ahead: int = STEPS_AHEAD,
     ) -> None:
         self._source = source
         self._scans = scans
@@ -70,20 +72,18 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._seed = run.seed
         self._image_size = image_size
         self._intensity = intensity
+        self._ahead = ReadAhead(source, self.draws, ahead)
 
     def __len__(self) -> int:
         """Scans that can be drawn."""
         return len(self._scans)
 
     def __getitem__(self, step: int) -> PretrainBatch:
-        student = self._student
-        draws = batch_of_step(
-            self._scans,
-            seed=self._seed,
-            step=step,
-            batch=student.pretrain.batch,
-            variants=student.points.variants,
-        )
+        draws = self.draws(step)
+        with self._ahead.reading(step):
+            return self._batch(draws)
+
+    def _batch(self, draws: list[Draw]) -> PretrainBatch:
         shape, dtype = self._source.grid_shape(draws[0].scan.reading)
         grids = _empty((len(draws), *shape), dtype)
         samples = [self.sample(draw, grid) for draw, grid in zip(draws, grids.numpy(), strict=True)]
@@ -93,6 +93,17 @@ class PretrainSteps(Dataset[PretrainBatch]):
             coordinates=torch.from_numpy(coordinates),
             grids=grids,
             draws=tuple(draws),
+        )
+
+    def draws(self, step: int) -> list[Draw]:
+        """What a step is made of."""
+        student = self._student
+        return batch_of_step(
+            self._scans,
+            seed=self._seed,
+            step=step,
+            batch=student.pretrain.batch,
+            variants=student.points.variants,
         )
 
     def sample(self, draw: Draw, grid: np.ndarray | None = None) -> Sample:

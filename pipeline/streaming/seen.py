@@ -22,8 +22,9 @@ from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
 from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.opened import OpenPartitions
-from pipeline.streaming.order import places_of_step
-from pipeline.streaming.scan_source import LabelledPlace
+from pipeline.streaming.order import blocks_of, places_of_step
+from pipeline.streaming.places import Places
+from pipeline.streaming.scan_source import LabelledPlace, labelled_places
 from pipeline.teachers.sampling import Sampling, grid_coordinates
 
 
@@ -96,13 +97,16 @@ class SeenSource:
         self._storage, self._image_size, self._sampling = storage, image_size, sampling
         self._opened = OpenPartitions(self._open)
 
-    def scans(self) -> list[LabelledPlace]:
+    def scans(self) -> Places[LabelledPlace]:
         """All scans that have views, in the order of the plan."""
-        return [
-            LabelledPlace(number, int(row), reading.dataset, self._opened[number].names[row])
-            for number, reading in enumerate(self._readings)
-            for row in np.unique(self._opened[number].view_scan)
-        ]
+        return labelled_places(
+            [reading.dataset for reading in self._readings],
+            (
+                (number, self._opened[number].names[row], (int(row),))
+                for number in range(len(self._readings))
+                for row in np.unique(self._opened[number].view_scan)
+            ),
+        )
 
     @property
     def channels(self) -> int:
@@ -157,7 +161,7 @@ class SeenSteps(Dataset[SeenBatch]):
         self._seed, self._batch = seed, batch
 
     def __getitem__(self, step: int) -> SeenBatch:
-        _, places = places_of_step(len(self._scans), seed=self._seed, step=step, batch=self._batch)
+        _, places = places_of_step(blocks_of(self._scans), seed=self._seed, step=step, batch=self._batch)
         return self._source.read([self._scans[place] for place in places])
 
 
