@@ -56,14 +56,14 @@ rule scans:
         f"{WORK}/logs/scans/{{lot}}.log",
     benchmark:
         f"{WORK}/benchmarks/scans/{{lot}}.tsv"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=2000,
         runtime=60,
     params:
         arguments=W.arguments,
     shell:
-        "griddle scans {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle scans {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule labels:
@@ -77,14 +77,14 @@ rule labels:
         f"{WORK}/logs/labels/{{lot}}.log",
     benchmark:
         f"{WORK}/benchmarks/labels/{{lot}}.tsv"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=2000,
         runtime=60,
     params:
         arguments=W.arguments,
     shell:
-        "griddle scans --labels {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle scans --labels {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule views:
@@ -98,14 +98,14 @@ rule views:
         f"{WORK}/logs/views/{{lot}}.log",
     benchmark:
         f"{WORK}/benchmarks/views/{{lot}}.tsv"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=4000,
         runtime=240,
     params:
         arguments=W.arguments,
     shell:
-        "griddle views {params.arguments} --lot {wildcards.lot} 2>&1 | tee {log:q}"
+        "griddle views {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule features:

@@ -12,12 +12,19 @@ from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.writing import PartitionWriter
 from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
-from pipeline.datasets.records import PartitionRecord
+from pipeline.datasets.records import PartitionRecord, ScanRecord
+from pipeline.parallel import for_each
 from pipeline.plan import Store
 
 
 def write_scans(
-    reader: Reader, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
+    reader: Reader,
+    root: Path,
+    store: Store,
+    partition: PartitionRecord,
+    member: str,
+    folder: Path,
+    threads: int | None = None,
 ) -> Manifest:
     """Read every lidar file of a partition and publish its scans.
 
@@ -26,7 +33,7 @@ def write_scans(
     """
     for scan in partition.scans:
         check_size(root / scan.path, scan.bytes)
-    read = [reader.read_points(root, scan) for scan in partition.scans]
+    read = for_each(lambda scan: reader.read_points(root, scan), partition.scans, threads)
     offsets = np.cumsum([0, *(len(xyz) for xyz, _ in read)]).astype(np.uint64)
     with PartitionWriter(
         folder,
@@ -43,15 +50,21 @@ def write_scans(
 
 
 def write_labels(
-    reader: Reader, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
+    reader: Reader,
+    root: Path,
+    store: Store,
+    partition: PartitionRecord,
+    member: str,
+    folder: Path,
+    threads: int | None = None,
 ) -> Manifest:
     """Read every label file of a partition and publish its classes.
 
     Raises:
         BadInput: for a file that is missing, has another length than its scan, or holds unknown classes.
     """
-    read = []
-    for scan in partition.scans:
+
+    def read_one(scan: ScanRecord) -> np.ndarray:
         if scan.label_path is not None and scan.label_bytes is not None:
             check_size(root / scan.label_path, scan.label_bytes)
         labels = reader.read_labels(root, scan)
@@ -60,7 +73,9 @@ def write_labels(
             raise BadInput(
                 f"scan {scan.name}: {root / str(scan.label_path)} has {len(labels)} labels for {points} points"
             )
-        read.append(labels)
+        return labels
+
+    read = for_each(read_one, partition.scans, threads)
     offsets = np.cumsum([0, *map(len, read)]).astype(np.uint64)
     label = np.concatenate(read)
     with PartitionWriter(

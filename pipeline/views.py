@@ -18,6 +18,7 @@ from pipeline.datasets.records import PartitionRecord
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.projection import Seen, see
 from pipeline.geometry.voxels import representatives
+from pipeline.parallel import for_each
 from pipeline.plan import Store
 from pipeline.random import generator
 
@@ -28,7 +29,7 @@ class Kept:
 
     Attributes:
         place: (R,) uint32, places among the view's seen points, in voxel order.
-        neighbours: (R, K + spares) uint32, places among these R.
+        neighbours: (R, K + spares) uint16 where that is enough, else uint32, places among these R.
     """
 
     place: np.ndarray
@@ -44,22 +45,26 @@ def write_views(
     member: str,
     folder: Path,
     scans: PartitionReader,
+    threads: int | None = None,
 ) -> Manifest:
-    """Compute and publish the views of a partition, from its scan store."""
+    """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads."""
     bounds = scans.read("scan_offsets").astype(np.int64)
-    seen: list[Seen] = []
-    kept: list[list[Kept]] = [[] for _ in range(points.variants)]
-    for number, scan in enumerate(partition.scans):
-        xyz = scans.read("xyz", bounds[number], bounds[number + 1])
+
+    def look(number: int) -> list[tuple[Seen, list[Kept]]]:
+        """What each camera sees of a scan, and what it keeps of that in each variant."""
+        scan = partition.scans[number]
+        xyz = scans.read("xyz", int(bounds[number]), int(bounds[number + 1]))
         voxels = [
             representatives(xyz, points.voxel, generator(points.seed, "voxel", scan.name, variant))
             for variant in range(points.variants)
         ]
-        for image in scan.images:
-            view = see(xyz, image, rule)
-            seen.append(view)
-            for variant, rows in enumerate(voxels):
-                kept[variant].append(keep(xyz, view, rows, points.neighbours + points.spares))
+        views = [see(xyz, image, rule) for image in scan.images]
+        count = points.neighbours + points.spares
+        return [(view, [keep(xyz, view, rows, count) for rows in voxels]) for view in views]
+
+    views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
+    seen = [view for view, _ in views]
+    kept = [[of_view[variant] for _, of_view in views] for variant in range(points.variants)]
     return _write(store, cameras, points, partition, member, folder, seen, kept)
 
 
@@ -69,7 +74,8 @@ def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, neighbour
     place_of_row[view.point] = np.arange(len(view.point))
     place = place_of_row[representative_rows]
     place = place[place >= 0]
-    return Kept(place.astype(np.uint32), nearest_others(xyz[view.point[place]], neighbours))
+    near = nearest_others(xyz[view.point[place]], neighbours)
+    return Kept(place.astype(np.uint32), VIEWS.array("neighbours").fitted(near))
 
 
 def _write(

@@ -11,6 +11,7 @@ from stages.options import chosen_lots, lot_options, make_plan
 
 @click.command()
 @lot_options
+@click.option("--threads", type=int, help="Scans at a time. Default: one for each core.")
 @click.option("--labels", is_flag=True, help="Write the label store instead of the scan store.")
 def scans(
     config_path: str,
@@ -18,6 +19,7 @@ def scans(
     only: str | None,
     digest: str | None,
     number: int | None,
+    threads: int | None,
     labels: bool,
 ) -> None:
     """Write the points (or the labels) of a lot of partitions into the scan store."""
@@ -31,4 +33,5 @@ def scans(
     for lot in chosen_lots(plan, "labels" if labels else "scans", digest, number):
         dataset = plan.config.datasets[lot.store.dataset]
         write = write_labels if labels else write_scans
-        do_lot(plan, lot, partial(write, reader_named(dataset.reader), Path(dataset.root), lot.store))
+        compute = partial(write, reader_named(dataset.reader), Path(dataset.root), lot.store, threads=threads)
+        do_lot(plan, lot, compute)

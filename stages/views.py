@@ -11,8 +11,14 @@ from stages.options import chosen_lots, lot_options, make_plan
 
 @click.command()
 @lot_options
+@click.option("--threads", type=int, help="Scans at a time. Default: one for each core.")
 def views(
-    config_path: str, workdir: Path | None, only: str | None, digest: str | None, number: int | None
+    config_path: str,
+    workdir: Path | None,
+    only: str | None,
+    digest: str | None,
+    number: int | None,
+    threads: int | None,
 ) -> None:
     """Write the views of a lot of partitions, from the scan store."""
     from cache_schemas.manifest import Manifest
@@ -46,6 +52,6 @@ def views(
                 partition.name,
                 str(partition.member_digests()["scans"]),
             )
-            return write_views(store, traits.cameras, rule, points, partition, member, folder, scans)
+            return write_views(store, traits.cameras, rule, points, partition, member, folder, scans, threads)
 
         do_lot(plan, lot, compute)

@@ -17,7 +17,7 @@ class Places(Sequence[Place]):
     """A sequence of places that are made when they are asked for.
 
     The columns lie in shared memory: workers, forked or spawned, read the same bytes. A scan takes 12 bytes, its
-    name and 2 bytes for each of its numbers (4 where one exceeds 65,535).
+    name and 2 bytes for each of its numbers (4 where one exceeds 32,767).
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class Places(Sequence[Place]):
         """
         self._make = make
         self._datasets = tuple(datasets)
-        reading_of, numbers, names = array("I"), array("I"), bytearray()
-        number_ends, name_ends = array("I", [0]), array("I", [0])
+        reading_of, numbers, names = array("i"), array("i"), bytearray()
+        number_ends, name_ends = array("i", [0]), array("i", [0])
         for reading, name, its in rows:
             reading_of.append(reading)
             numbers.extend(its)
@@ -84,6 +84,6 @@ def blocks(readings: Iterable[int]) -> tuple[int, ...]:
 def _shared(values: Any, narrow: bool = False) -> Tensor:
     """A copy in shared memory, of 16 bits each where that is enough and asked for."""
     plain = np.array(memoryview(values))
-    if narrow and plain.max(initial=0) < 2**16:
-        plain = plain.astype(np.uint16)
+    if narrow and plain.max(initial=0) < 2**15:
+        plain = plain.astype(np.int16)
     return torch.from_numpy(plain).share_memory_()

@@ -7,7 +7,16 @@ import pytest
 
 from cache_schemas.errors import BadInput
 from pipeline.random import generator
-from pipeline.streaming.order import Draw, ScanPlace, batch_of_step, draw, steps_per_epoch
+from pipeline.streaming.order import (
+    PARTITIONS_MIXED,
+    Draw,
+    ScanPlace,
+    batch_of_step,
+    draw,
+    order_of_epoch,
+    places_of_step,
+    steps_per_epoch,
+)
 
 
 def scans(count: int, views: int = 6) -> list[ScanPlace]:
@@ -130,3 +139,59 @@ def test_a_batch_larger_than_all_scans_is_refused() -> None:
     with pytest.raises(BadInput, match=r"pretrain.batch is 5, but there are only 4 scan\(s\)"):
         batch_of_step(scans(4), seed=0, step=0, batch=5, variants=1)
     assert steps_per_epoch(4, 4) == 1
+
+
+SIZES = tuple(int(size) for size in np.random.default_rng(0).integers(1, 60, 300))
+"""Scans of 300 partitions."""
+
+
+def test_few_partitions_are_open_at_a_time_and_each_batch_mixes_many() -> None:
+    partition = np.repeat(np.arange(300), SIZES)
+    for epoch in range(3):
+        order = partition[order_of_epoch(SIZES, 0, epoch)]
+        first = np.array([np.flatnonzero(order == p)[0] for p in range(300)])
+        last = np.array([np.flatnonzero(order == p)[-1] for p in range(300)])
+        open_at = [int(((first <= at) & (at <= last)).sum()) for at in range(len(order))]
+        assert max(open_at) <= PARTITIONS_MIXED
+        in_batch = [len(set(order[at : at + 8].tolist())) for at in range(0, len(order) - 8, 8)]
+        assert np.mean(in_batch) > 6
+
+
+def test_the_order_of_an_epoch_goes_through_all_scans_of_all_partitions() -> None:
+    orders = [order_of_epoch(SIZES, 0, epoch) for epoch in range(3)] + [order_of_epoch(SIZES, 1, 0)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(sum(SIZES)))
+    assert len({tuple(order[:20].tolist()) for order in orders}) == 4
+    # Partitions, too, come in another order: the same ones are not always mixed with each other.
+    first = [set(np.searchsorted(np.cumsum(SIZES), order[:1000], side="right").tolist()) for order in orders]
+    assert len(first[0] & first[1]) < 40
+
+
+def test_the_order_is_what_it_was() -> None:
+    """A change here trains every student on another order: raise PRETRAIN_ALGORITHM and PROBE_ALGORITHM with it."""
+    assert order_of_epoch((2, 3, 4), 0, 0).tolist() == [1, 0, 7, 3, 5, 6, 2, 8, 4]
+    assert order_of_epoch(SIZES, 3, 5)[::1000].tolist() == [
+        1501,
+        2101,
+        638,
+        1979,
+        4825,
+        4880,
+        2896,
+        8249,
+        6727,
+        683,
+    ]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_ranks_that_share_each_batch_see_the_same_samples_in_the_same_order(ranks: int) -> None:
+    for step in (0, 17, 2000):
+        epoch, places = places_of_step(SIZES, seed=0, step=step, batch=8)
+        shares = []
+        for rank in range(ranks):
+            order_of_epoch.cache_clear()  # a process of its own
+            again, mine = places_of_step(SIZES, seed=0, step=step, batch=8)
+            assert again == epoch
+            shares.append(mine[rank::ranks])
+        assert [place for of_all in zip(*shares, strict=True) for place in of_all] == places

@@ -24,7 +24,7 @@ from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
 from pipeline.plan import Plan, Reading, Run
 from pipeline.random import generator
-from pipeline.streaming import opened
+from pipeline.streaming import opened, readahead
 from pipeline.streaming.batches import PretrainSteps, stream
 from pipeline.streaming.source import ViewSource
 from pipeline.views import write_views
@@ -147,6 +147,37 @@ def test_a_worker_reads_patch_grids_into_shared_memory(cached: Cached) -> None:
     for mine, theirs in zip(here, there, strict=True):
         assert torch.equal(mine.grids, theirs.grids)
         assert torch.equal(mine.clouds.features, theirs.clouds.features)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_do_not_depend_on_workers_or_on_readahead(
+    workers: int, cached: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(ahead: int) -> PretrainSteps:
+        source = cached.source()
+        return PretrainSteps(
+            source, source.scans()[0], cached.run, (28, 56), {"nuscenes": (18.0, 22.0)}, ahead
+        )
+
+    plain = [steps(0)[step] for step in range(6)]
+    monkeypatch.setattr(readahead, "WAITS", -1)  # all reading counts as waiting
+    asked: list[str] = []
+    monkeypatch.setattr(ViewSource, "advise", noted(ViewSource.advise, asked))
+    announced = list(stream(steps(3), 0, 6, workers=workers, pin=False))
+    assert bool(asked) == (workers == 0)  # workers ask in their own processes
+    for mine, theirs in zip(plain, announced, strict=True):
+        assert mine.draws == theirs.draws
+        assert torch.equal(mine.clouds.features, theirs.clouds.features)
+        assert torch.equal(mine.clouds.neighbours, theirs.clouds.neighbours)
+        assert torch.equal(mine.grids, theirs.grids)
+
+
+def noted(work: Callable[..., None], calls: list[str]) -> Callable[..., None]:
+    def call(*arguments: Any) -> None:
+        calls.append(str(arguments))
+        work(*arguments)
+
+    return call
 
 
 def test_each_variant_is_another_draw_of_the_same_voxels(cached: Cached) -> None:
