@@ -15,14 +15,28 @@ def representatives(xyz: np.ndarray, voxel: float, rng: np.random.Generator | No
     """
     if not len(xyz):
         return np.empty(0, np.int64)
-    order = np.arange(len(xyz)) if rng is None else rng.permutation(len(xyz))
-    shifted = xyz[order] - xyz.min(axis=0, keepdims=True)
-    cell = (shifted / np.float32(voxel)).astype(np.int64)
-    sides = cell.max(axis=0) + 1
-    if prod(map(int, sides)) < 2**63:
-        # One integer per voxel sorts as the triple does, and many times faster.
-        key = (cell[:, 0] * sides[1] + cell[:, 1]) * sides[2] + cell[:, 2]
-        _, first = np.unique(key, return_index=True)
+    cell = np.array(xyz.T, order="C")  # (3, N)
+    cell -= cell.min(axis=1, keepdims=True)
+    cell /= np.float32(voxel)
+    cell = cell.astype(np.int64)
+    order = None if rng is None else rng.permutation(len(xyz))
+    sides = [int(side) for side in cell.max(axis=1) + 1]
+    bits = len(xyz).bit_length()
+    if prod(sides) < 2 ** (63 - bits):
+        # One integer holds a point's voxel and, below it, the point's place: sorting these is several times faster
+        # than finding unique triples, and keeps the same points.
+        key = (cell[0] * sides[1] + cell[1]) * sides[2] + cell[2]
+        if order is not None:
+            key = key.take(order)
+        key <<= bits
+        key += np.arange(len(key))
+        key.sort()
+        voxels = key >> bits
+        new = np.empty(len(key), np.bool_)
+        new[0] = True
+        np.not_equal(voxels[1:], voxels[:-1], out=new[1:])
+        first = key[new] & ((1 << bits) - 1)
     else:
-        _, first = np.unique(cell, return_index=True, axis=0)
-    return order[first]
+        rows = cell.T if order is None else cell.T[order]
+        first = np.unique(rows, return_index=True, axis=0)[1]
+    return first if order is None else order[first]
