@@ -7,6 +7,7 @@ import platform
 import socket
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,12 @@ class Manifest:
     def left_out(self) -> list[dict[str, Any]]:
         return self.body["left_out"]
 
-    @property
+    @cached_property
     def store(self) -> Path:
         """The Zarr group that this manifest describes."""
         return self.path.parent / f"{self.partition}.{self.content_digest}.zarr"
 
-    @property
+    @cached_property
     def sidecar(self) -> Path:
         """The file of all inner chunks' checksums."""
         return self.path.parent / f"{self.partition}.{self.content_digest}.crc"
