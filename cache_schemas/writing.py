@@ -104,8 +104,17 @@ class PartitionWriter:
         """A whole array at once."""
         self.create(name, values.shape).append(values)
 
-    def publish(self, *, counts: Mapping[str, int], left_out: list[dict[str, Any]]) -> Manifest:
-        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers."""
+    def publish(
+        self,
+        *,
+        counts: Mapping[str, int],
+        left_out: list[dict[str, Any]],
+        made_with: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
+
+        `made_with` is recorded beside time, host and versions, and is no identity: the device, for instance.
+        """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
@@ -138,7 +147,9 @@ class PartitionWriter:
             "crc": crc,
         }
         fsync_tree(self._folder)
-        manifest = Manifest(manifest_path(self.store_folder, self.partition, self.member_digest), seal(body))
+        manifest = Manifest(
+            manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)
+        )
         _place(store, manifest)
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)
