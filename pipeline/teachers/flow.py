@@ -49,11 +49,12 @@ class Passage:
     """The images of one partition on their way through the teacher: one thread hands them in, another takes them.
 
     Attributes:
-        seconds: from the first image handed in to the last patch grid taken.
+        seconds: from the first image handed in, or the last patch grid of the partition before if that came later, to
+            the last patch grid taken.
     """
 
     seconds: float = 0.0
-    _began: float = field(default_factory=time.monotonic)
+    _handed_in: float = field(default_factory=time.monotonic)
     _batches: SimpleQueue[_Batch | None] = field(default_factory=SimpleQueue)
     _all_taken: bool = False
     _given_up: bool = False
@@ -84,6 +85,7 @@ class Flow:
             1
         )  # the threads are ours; those that torch starts inside each would come on top
         self._slots = threading.Semaphore(self.window)
+        self._taken = time.monotonic()
         self._decoders = ThreadPoolExecutor(self.threads, "decode", torch.set_num_threads, (1,))
         self._lanes = ThreadPoolExecutor(self.lanes, "teacher", self._open_lane)
         return self
@@ -115,12 +117,15 @@ class Flow:
             BadInput: what the load of an image raised.
             GriddleError: if the device has not the memory.
         """
+        began = None
         while (batch := passage._batches.get()) is not None:
             try:
                 grids = batch.grids.result()
             finally:
                 self._slots.release()
-            passage.seconds = time.monotonic() - passage._began
+            began = began or max(passage._handed_in, self._taken)
+            self._taken = time.monotonic()
+            passage.seconds = self._taken - began
             yield grids
         passage._all_taken = True
 
@@ -148,38 +153,39 @@ class Flow:
     def _run(self, inputs: list[Future[Tensor]]) -> np.ndarray:
         stream: Any = self._lane.stream
         try:
-            images = torch.stack([future.result() for future in inputs])  # (1 to batch, 3, H, W)
-            short = self.batch - len(images)
-            if short:
-                images = torch.cat([images, images[-1:].expand(short, -1, -1, -1)])
+            images = filled_up([future.result() for future in inputs], self.batch)
             with torch.cuda.stream(stream) if self._on_gpu else nullcontext():
                 return self._teacher.features(images)[: len(inputs)]
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            raise GriddleError(self._what_to_do(error)) from error
+            raise out_of_memory(error, self._teacher.device, self._name, self.lanes, self.batch) from error
 
-    def _what_to_do(self, error: BaseException) -> str:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        setting = f"teachers.{self._name}.images_per_batch"
-        if not self._on_gpu:
-            at_once = f"{self.lanes} image(s), one for each thread"
-            mend = (
-                f"Give the job fewer --threads or more memory; {setting} does not matter here, a CPU computes each image "
-                f"alone."
-            )
-        elif self.batch > 1:
-            at_once = f"{self.lanes} batches of {self.batch} images"
-            mend = f"Write {setting}: {self.batch // 2}."
-        else:
-            at_once = f"{self.lanes} images"
-            mend = (
-                f"{setting} is 1 already: this teacher needs a larger GPU, a smaller image_size or bfloat16."
-            )
-        return (
-            f"{self._teacher.device} ran out of memory on teacher {self._name} with {at_once} at once ({said}).\n{mend} "
-            f"Then run the same command again: what is published stays, only what was in flight is computed anew."
-        )
+
+def filled_up(images: list[Tensor], batch: int) -> Tensor:
+    """(batch, 3, H, W): the last image over and over where there are fewer."""
+    return torch.stack([*images, *images[-1:] * (batch - len(images))])
+
+
+def out_of_memory(
+    error: BaseException, device: torch.device, name: str, lanes: int, batch: int
+) -> GriddleError:
+    """What the device said, and what to write where."""
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    setting = f"teachers.{name}.images_per_batch"
+    if device.type == "cpu":
+        at_once = f"{lanes} image(s), one for each thread,"
+        mend = f"Give the job fewer --threads or more memory; {setting} does not matter here, a CPU computes each image alone."
+    elif batch > 1:
+        at_once = f"{lanes} batches of {batch} images"
+        mend = f"Write {setting}: {batch // 2}."
+    else:
+        at_once = f"{lanes} images"
+        mend = f"{setting} is 1 already: this teacher needs a larger GPU, a smaller image_size or bfloat16."
+    return GriddleError(
+        f"{device} ran out of memory on teacher {name} with {at_once} at once ({said}).\n{mend} Then run the same "
+        f"command again: what is published stays, only what was in flight is computed anew."
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
