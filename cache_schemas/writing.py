@@ -104,8 +104,18 @@ class PartitionWriter:
         """A whole array at once."""
         self.create(name, values.shape).append(values)
 
-    def publish(self, *, counts: Mapping[str, int], left_out: list[dict[str, Any]]) -> Manifest:
-        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers."""
+    def publish(
+        self,
+        *,
+        counts: Mapping[str, int],
+        left_out: list[dict[str, Any]],
+        measured: Mapping[str, float] | None = None,
+    ) -> Manifest:
+        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
+
+        Args:
+            measured: figures about the content for the manifest; they must be functions of it.
+        """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
@@ -134,6 +144,7 @@ class PartitionWriter:
             "identity": self.identity,
             "counts": dict(counts),
             "left_out": left_out,
+            "measured": dict(measured or {}),
             "files": files,
             "crc": crc,
         }

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cache_schemas.features import features_schema
+from cache_schemas.fidelity import Fidelity
 from cache_schemas.manifest import Manifest
+from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.datasets.records import ImageRecord, PartitionRecord
 from pipeline.plan import Store
 from pipeline.teachers.images import read_image, to_input
-from pipeline.teachers.vit import LoadedTeacher
+from pipeline.teachers.loaded import LoadedTeacher
 
 
 def write_features(
@@ -37,14 +40,39 @@ def write_features(
         attributes={
             "images": [image.path for image in images],
             "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
+            "licence": teacher.licence,
             "image_size": list(config.image_size),
             "patch": teacher.patch,
         },
     ) as writer:
-        array = writer.create("features", (len(images), *teacher.grid, teacher.channels))
+        stored = StoredFeatures(writer, config.storage, (len(images), *teacher.grid, teacher.channels))
         for batch in _batches(root, images, config.image_size, config.antialias, config.images_per_batch):
-            array.append(teacher.features(batch))
-        return writer.publish(counts={"images": len(images)}, left_out=[])
+            stored.append(teacher.features(batch))
+        return writer.publish(counts={"images": len(images)}, left_out=[], measured=stored.fidelity.report())
+
+
+class StoredFeatures:
+    """The arrays of a feature partition being written, and how near they are to what was computed."""
+
+    def __init__(self, writer: PartitionWriter, storage: str, shape: tuple[int, int, int, int]) -> None:
+        self._storage = storage
+        self._arrays = {"features": writer.create("features", shape)}
+        if storage == "int8":
+            self._arrays["scales"] = writer.create("scales", (*shape[:3], groups(shape[3])))
+        self.fidelity = Fidelity(shape[3])
+
+    def append(self, computed: np.ndarray) -> None:
+        """Patch grids (B, rows, cols, C) float32, in the order of the images.
+
+        Raises:
+            BadInput: if a value does not fit the storage type, or is not finite.
+        """
+        encoded = encode(computed, self._storage)
+        for name, array in self._arrays.items():
+            array.append(encoded[name])
+        stored = decode(encoded["features"], encoded.get("scales"))
+        for one, kept in zip(computed, stored, strict=True):
+            self.fidelity.add(one, kept)
 
 
 def _batches(

@@ -26,7 +26,7 @@ def features(
     from pipeline.datasets.records import PartitionRecord
     from pipeline.features import write_features
     from pipeline.lots import do_lot
-    from pipeline.teachers.vit import LoadedTeacher, load_teacher
+    from pipeline.teachers.loaded import LoadedTeacher, load_teacher
     from pipeline.teachers.weights_lock import check_weights
 
     plan = make_plan(config_path, workdir, only)
