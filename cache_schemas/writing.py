@@ -110,11 +110,13 @@ class PartitionWriter:
         counts: Mapping[str, int],
         left_out: list[dict[str, Any]],
         measured: Mapping[str, float] | None = None,
+        made_with: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
 
         Args:
             measured: figures about the content for the manifest; they must be functions of it.
+            made_with: recorded beside time, host and versions, and no identity: the device, for instance.
         """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
@@ -149,7 +151,9 @@ class PartitionWriter:
             "crc": crc,
         }
         fsync_tree(self._folder)
-        manifest = Manifest(manifest_path(self.store_folder, self.partition, self.member_digest), seal(body))
+        manifest = Manifest(
+            manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)
+        )
         _place(store, manifest)
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)

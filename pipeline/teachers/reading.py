@@ -38,14 +38,30 @@ def reader_of(model: Any, layer: Layer, name: str) -> Read:
         )[0]
     if layer.what in _PARTS:
         weight, bias = _projection(block, _PARTS[layer.what], layer, name)
-        return lambda images: _as_grid(
-            model, images, F.linear(_input_of(model, block.attn, images), weight, bias)
-        )
+        rows_at_attention = _up_to(model, block.attn)
+        return lambda images: _as_grid(model, images, F.linear(rows_at_attention(images), weight, bias))
     if isinstance(
         getattr(model, "norm_pre", None), nn.Identity | None
     ):  # CLIP alone has a norm before its blocks
         raise BadInput(f"{name} is no CLIP ViT: there is no `{layer}`.")
-    return lambda images: _as_grid(model, images, _maskclip(model, block, images, layer))
+    weight, bias = _projection(block, _PARTS["values"], layer, name)
+    rows_at_block = _up_to(model, block)
+    project = model.head.weight if layer.what == "maskclip projected" else None
+
+    def maskclip(images: Tensor) -> Tensor:
+        """MaskCLIP's dense features.
+
+        The last block without its attention weights: values and output projection of every patch for itself, the
+        residual, the MLP with its residual, and the final norm (MaskCLIP, section 3.2; its code,
+        mmseg/models/backbones/vit.py, TransformerEncoderLayer.forward with return_qkv, then ln1;
+        decode_heads/maskclip_head.py, proj).
+        """
+        x = rows_at_block(images)  # (B, N, C)
+        x = x + block.attn.proj(F.linear(block.norm1(x), weight, bias))
+        x = model.norm(x + block.mlp(block.norm2(x)))
+        return _as_grid(model, images, x if project is None else F.linear(x, project))
+
+    return maskclip
 
 
 def _projection(block: Any, part: int, layer: Layer, name: str) -> tuple[Tensor, Tensor | None]:
@@ -62,20 +78,6 @@ def _projection(block: Any, part: int, layer: Layer, name: str) -> tuple[Tensor,
     return qkv.weight[piece], None if qkv.bias is None else qkv.bias[piece]
 
 
-def _maskclip(model: Any, block: Any, images: Tensor, layer: Layer) -> Tensor:
-    """MaskCLIP's dense features (B, N, 768), or (B, N, 512) projected.
-
-    The last block without its attention weights: values and output projection of every patch for itself, the residual,
-    the MLP with its residual, and the final norm (MaskCLIP, section 3.2; its code, mmseg/models/backbones/vit.py,
-    TransformerEncoderLayer.forward with return_qkv, then ln1; decode_heads/maskclip_head.py, proj).
-    """
-    x = _input_of(model, block, images)  # (B, N, C)
-    weight, bias = _projection(block, _PARTS["values"], layer, "this CLIP ViT")
-    x = x + block.attn.proj(F.linear(block.norm1(x), weight, bias))
-    x = model.norm(x + block.mlp(block.norm2(x)))
-    return F.linear(x, model.head.weight) if layer.what == "maskclip projected" else x
-
-
 class _Reached(Exception):
     """Ends a forward pass where what is needed has been seen."""
 
@@ -83,20 +85,25 @@ class _Reached(Exception):
         self.value = value
 
 
-def _input_of(model: Any, module: nn.Module, images: Tensor) -> Tensor:
-    """What a module inside the model is given: (B, N, C). Nothing after it is computed."""
+def _up_to(model: Any, module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From images to what a module inside the model is given, (B, N, C). Nothing after it is computed.
+
+    The model ends there ever after, in whichever thread it runs: it serves this one reading.
+    """
 
     def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         raise _Reached(inputs[0])
 
-    handle = module.register_forward_pre_hook(stop)
-    try:
-        model.forward_features(images)
-    except _Reached as reached:
-        return reached.value
-    finally:
-        handle.remove()
-    raise RuntimeError("the forward pass never came to the module")
+    module.register_forward_pre_hook(stop)
+
+    def rows(images: Tensor) -> Tensor:
+        try:
+            model.forward_features(images)
+        except _Reached as reached:
+            return reached.value
+        raise RuntimeError("the forward pass never came to the module")
+
+    return rows
 
 
 def _as_grid(model: Any, images: Tensor, rows: Tensor) -> Tensor:
