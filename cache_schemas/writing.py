@@ -109,11 +109,14 @@ class PartitionWriter:
         *,
         counts: Mapping[str, int],
         left_out: list[dict[str, Any]],
+        measured: Mapping[str, float] | None = None,
         made_with: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
 
-        `made_with` is recorded beside time, host and versions, and is no identity: the device, for instance.
+        Args:
+            measured: figures about the content for the manifest; they must be functions of it.
+            made_with: recorded beside time, host and versions, and no identity: the device, for instance.
         """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
@@ -143,6 +146,7 @@ class PartitionWriter:
             "identity": self.identity,
             "counts": dict(counts),
             "left_out": left_out,
+            "measured": dict(measured or {}),
             "files": files,
             "crc": crc,
         }

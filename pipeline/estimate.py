@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cache_schemas.features import GROUP
 from pipeline.config.model import Points, Teacher
 from pipeline.plan import STAGES, Lot, Plan
 from pipeline.teachers.names import channels, patch_size
@@ -76,11 +77,12 @@ def _stage(plan: Plan, stage: str) -> StageEstimate:
 def _bytes(lot: Lot, points: int, images: int) -> int | None:
     source = lot.store.source
     if isinstance(source, Teacher):
-        patch, width = patch_size(source.model), channels(source.model)
+        patch, width = patch_size(source.model), channels(source.model, source.layer)
         if patch is None or width is None:
             return None
         patches = (source.image_size[0] // patch) * (source.image_size[1] // patch)
-        return images * patches * width * np.dtype(source.storage).itemsize
+        scales = 2 * -(-width // GROUP) if source.storage == "int8" else 0
+        return images * patches * (width * np.dtype(source.storage).itemsize + scales)
     if isinstance(source, Points):
         kept = VOXELS * points * source.variants * (4 + 4 * (source.neighbours + source.spares))
         return int(kept + SEEN * points * 16)

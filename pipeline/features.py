@@ -6,15 +6,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from cache_schemas.features import features_schema
+from cache_schemas.fidelity import Fidelity
 from cache_schemas.manifest import Manifest
+from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.datasets.records import PartitionRecord
 from pipeline.plan import Store
 from pipeline.progress import Progress
 from pipeline.teachers.flow import Flow, Passage
 from pipeline.teachers.images import load_input
-from pipeline.teachers.vit import LoadedTeacher
+from pipeline.teachers.loaded import LoadedTeacher
 
 IN_FLIGHT = 2
 """Partitions at once: one is computed while the one before it is checked, flushed and published."""
@@ -56,7 +60,7 @@ class FeatureWriter:
         self._flow.hand_in(
             passage,
             [
-                partial(load_input, root, image, config.image_size, config.antialias)
+                partial(load_input, root, image, config.image_size, config.antialias, config.decode)
                 for image in partition.images
             ],
         )
@@ -85,18 +89,21 @@ class FeatureWriter:
             attributes={
                 "images": [image.path for image in images],
                 "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
+                "licence": teacher.licence,
                 "image_size": list(teacher.config.image_size),
                 "patch": teacher.patch,
             },
         ) as writer:
-            array = writer.create("features", (len(images), *teacher.grid, teacher.channels))
+            shape = (len(images), *teacher.grid, teacher.channels)
+            stored = StoredFeatures(writer, teacher.config.storage, shape)
             for grids in self._flow.take(passage):
-                array.append(grids)
+                size = stored.append(grids)
                 if self._progress:
-                    self._progress.add(partition.name, len(grids), grids.nbytes)
+                    self._progress.add(partition.name, len(grids), size)
             return writer.publish(
                 counts={"images": len(images)},
                 left_out=[],
+                measured=stored.fidelity.report(),
                 made_with={
                     "device": str(teacher.device),
                     "threads": self._flow.threads,
@@ -104,6 +111,31 @@ class FeatureWriter:
                     "images_per_second": round(len(images) / max(passage.seconds, 1e-9), 3),
                 },
             )
+
+
+class StoredFeatures:
+    """The arrays of a feature partition being written, and how near they are to what was computed."""
+
+    def __init__(self, writer: PartitionWriter, storage: str, shape: tuple[int, int, int, int]) -> None:
+        self._storage = storage
+        self._arrays = {"features": writer.create("features", shape)}
+        if storage == "int8":
+            self._arrays["scales"] = writer.create("scales", (*shape[:3], groups(shape[3])))
+        self.fidelity = Fidelity(shape[3])
+
+    def append(self, computed: np.ndarray) -> int:
+        """Patch grids (B, rows, cols, C) float32, in the order of the images; returns the bytes that are stored.
+
+        Raises:
+            BadInput: if a value does not fit the storage type, or is not finite.
+        """
+        encoded = encode(computed, self._storage)
+        for name, array in self._arrays.items():
+            array.append(encoded[name])
+        stored = decode(encoded["features"], encoded.get("scales"))
+        for one, kept in zip(computed, stored, strict=True):
+            self.fidelity.add(one, kept)
+        return sum(part.nbytes for part in encoded.values())
 
 
 def write_features(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.config.model import Teacher
     from pipeline.datasets.records import PartitionRecord
     from pipeline.plan import Lot, Plan
-    from pipeline.teachers.vit import LoadedTeacher
+    from pipeline.teachers.loaded import LoadedTeacher
 
 
 @click.command()
@@ -44,7 +44,7 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
     from pipeline.features import FeatureWriter
     from pipeline.lots import do_lot
     from pipeline.progress import Progress
-    from pipeline.teachers.vit import load_teacher
+    from pipeline.teachers.loaded import load_teacher
     from pipeline.teachers.weights_lock import check_weights
 
     store, config = lot.store, lot.store.source
