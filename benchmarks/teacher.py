@@ -44,7 +44,7 @@ from pipeline.index import make_index
 from pipeline.lots import do_lot
 from pipeline.plan import Lot, Plan
 from pipeline.teachers.images import DECODES, load_input
-from pipeline.teachers.vit import LoadedTeacher, load_teacher
+from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 
 STARTED = time.monotonic()
 
@@ -211,9 +211,7 @@ def _forward_on_gpu(teacher: LoadedTeacher, inputs: Tensor) -> Pace:
 def _forward(teacher: LoadedTeacher, images: Tensor) -> None:
     low = teacher.config.precision == "bfloat16"
     with torch.autocast(teacher.device.type, dtype=torch.bfloat16, enabled=low):
-        teacher.model.forward_intermediates(
-            (images - teacher.mean) / teacher.std, indices=1, norm=False, intermediates_only=True
-        )
+        teacher.read((images - teacher.mean) / teacher.std)
 
 
 def decode_pace(root: Path, records: list[ImageRecord], teacher: Teacher) -> Pace:

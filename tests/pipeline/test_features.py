@@ -21,7 +21,7 @@ from pipeline.lots import do_lot
 from pipeline.plan import Lot, Plan
 from pipeline.progress import SECONDS, Progress
 from pipeline.teachers.images import load_input
-from pipeline.teachers.vit import LoadedTeacher, load_teacher
+from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from cache_schemas.errors import BadInput, GriddleError
+from pipeline.config.model import Teacher
 from pipeline.teachers.flow import Flow, Passage, filled_up, out_of_memory
+from pipeline.teachers.loaded import load_teacher
 
 CPU = torch.device("cpu")
 
@@ -54,10 +56,14 @@ def image(value: float) -> Tensor:
     return torch.full((3, 2, 2), value)
 
 
-def through(flow: Flow, values: list[float]) -> list[float]:
-    passage = Passage()
+def flow_of(teacher: Fake, name: str = "t") -> Flow[float]:
+    return Flow(teacher, name, 8, lambda grid: float(grid[0, 0, 0, 0]))
+
+
+def through(flow: Flow[float], values: list[float]) -> list[float]:
+    passage: Passage[float] = Passage()
     with ThreadPoolExecutor(1) as taker:
-        taken = taker.submit(lambda: [float(grids[0, 0, 0, 0]) for grids in flow.take(passage)])
+        taken = taker.submit(lambda: list(flow.take(passage)))
         flow.hand_in(passage, [partial(image, value) for value in values])
         return taken.result()
 
@@ -66,7 +72,7 @@ def through(flow: Flow, values: list[float]) -> list[float]:
 def test_images_come_in_order_each_alone_and_as_many_at_once_as_there_are_threads() -> None:
     rng = np.random.default_rng(0)
     teacher = Fake(lambda value: time.sleep(rng.uniform(0, 0.01)))
-    with Flow(teacher, "t", images_per_batch=8) as flow:
+    with flow_of(teacher) as flow:
         values = [float(v) for v in range(60)]
         assert through(flow, values) == values
         assert through(flow, values[:1]) == values[:1]
@@ -85,16 +91,16 @@ def test_no_more_is_on_its_way_than_the_window() -> None:
         most = max(most, loaded - taken)
         return image(value)
 
-    with Flow(Fake(), "t", 8) as flow, ThreadPoolExecutor(1) as hands:
-        passage = Passage()
+    with flow_of(Fake()) as flow, ThreadPoolExecutor(1) as hands:
+        passage: Passage[float] = Passage()
         handing = hands.submit(flow.hand_in, passage, [partial(load, float(v)) for v in range(100)])
-        grids = flow.take(passage)
+        values = flow.take(passage)
         for _ in range(20):
-            next(grids)
+            next(values)
             taken += 1
             time.sleep(0.005)  # a slow writer: the rest must wait
         assert loaded < 20 + flow.window + 2
-        for _ in grids:
+        for _ in values:
             taken += 1
         handing.result()
     assert loaded == 100
@@ -108,13 +114,13 @@ def test_an_image_that_cannot_be_had_ends_its_partition_alone() -> None:
             raise BadInput("image 5 is cut")
         return image(value)
 
-    with Flow(Fake(), "t", 8) as flow, ThreadPoolExecutor(1) as taker:
+    with flow_of(Fake()) as flow, ThreadPoolExecutor(1) as taker:
         for _ in range(3):  # so often that lost places would block it
-            passage = Passage()
+            passage: Passage[float] = Passage()
 
-            def take(passage: Passage = passage) -> list[float]:
+            def take(passage: Passage[float] = passage) -> list[float]:
                 try:
-                    return [float(grids[0, 0, 0, 0]) for grids in flow.take(passage)]
+                    return list(flow.take(passage))
                 except BadInput:
                     flow.give_up(passage)
                     raise
@@ -140,7 +146,7 @@ def test_out_of_memory_is_said_in_our_words(error: Exception) -> None:
     def fail(value: float) -> None:
         raise error
 
-    with Flow(Fake(fail), "dinov2_s", 8) as flow, pytest.raises(GriddleError) as caught:
+    with flow_of(Fake(fail), "dinov2_s") as flow, pytest.raises(GriddleError) as caught:
         through(flow, [0.0])
     assert not isinstance(caught.value, BadInput)  # a retry may do
     assert "cpu ran out of memory on teacher dinov2_s" in str(caught.value)
@@ -165,7 +171,7 @@ def test_another_error_stays_what_it_is() -> None:
     def fail(value: float) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    with Flow(Fake(fail), "t", 8) as flow, pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with flow_of(Fake(fail)) as flow, pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         through(flow, [0.0])
 
 
@@ -173,3 +179,19 @@ def test_a_short_batch_is_filled_up_with_its_last_image() -> None:
     batch = filled_up([image(1.0), image(2.0)], 4)
     assert [float(one[0, 0, 0]) for one in batch] == [1.0, 2.0, 2.0, 2.0]
     assert filled_up([image(1.0)], 1).shape == (1, 3, 2, 2)
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("layer", ["last", "last keys"])
+def test_a_real_teacher_gives_the_same_bits_side_by_side(layer: str) -> None:
+    config = Teacher.model_validate(
+        {"model": "vit_tiny_patch16_224", "weights": "untrained", "layer": layer, "image_size": (32, 64)}
+    )
+    teacher = load_teacher(config, CPU)
+    images = torch.rand(40, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    with Flow(teacher, "t", 8, lambda grid: grid) as flow, ThreadPoolExecutor(1) as taker:
+        alone = [teacher.features(image[None]) for image in images]
+        passage: Passage[np.ndarray] = Passage()
+        taken = taker.submit(lambda: list(flow.take(passage)))
+        flow.hand_in(passage, [partial(images.__getitem__, i) for i in range(len(images))])
+        np.testing.assert_array_equal(np.stack(taken.result()), np.stack(alone))
