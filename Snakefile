@@ -4,6 +4,7 @@
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
 from pipeline.report import before_report, report_marker
+from pipeline.teachers.memory import features_mem_mb
 from pipeline.workflow import open_workflow
 
 W = open_workflow(workflow)
@@ -120,7 +121,7 @@ rule features:
     priority: 1  # what others wait for goes first
     threads: 4
     resources:
-        mem_mb=8000,
+        mem_mb=lambda w, threads: features_mem_mb(W.plan.lot("features", w.lot).store.source, threads),
         runtime=480,
         gpu=W.gpu,
     params:
