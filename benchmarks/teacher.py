@@ -66,7 +66,7 @@ class Pace:
 @click.option("--images-per-batch", default=8, show_default=True, help="On a GPU.")
 @click.option("--threads", default=None, type=int, help="Default: all cores of this process.")
 @click.option("--partitions", default=20, show_default=True)
-@click.option("--scans", default=1, show_default=True, help="Of a partition; each has six images.")
+@click.option("--scans", default=2, show_default=True, help="Of a partition; each has six images.")
 @click.option("--lot-partitions", default=4, show_default=True, help="About so many partitions in a lot.")
 @click.option("--images", "folder", default=None, help="Default: those of nuScenes in $GRIDDLE_SAMPLES.")
 @click.option(

@@ -89,9 +89,8 @@ class Flow(Generic[Out]):
         self._lane = threading.local()
 
     def __enter__(self) -> Flow[Out]:
-        torch.set_num_threads(
-            1
-        )  # the threads are ours; those that torch starts inside each would come on top
+        # The threads are ours; those that torch starts inside each would come on top.
+        torch.set_num_threads(1)
         self._slots = threading.Semaphore(self.window)
         self._taken = time.monotonic()
         self._helpers = ThreadPoolExecutor(self.threads, "helper", torch.set_num_threads, (1,))
@@ -154,14 +153,16 @@ class Flow(Generic[Out]):
 
     def _open_lane(self) -> None:
         torch.set_num_threads(1)
-        # A stream of its own, so that one lane's copies run beside the other's arithmetic.
-        self._lane.stream = torch.cuda.Stream(self._teacher.device) if self._on_gpu else None
+        if self._on_gpu:
+            # A stream of its own, so that one lane's copies run beside the other's arithmetic.
+            torch.cuda.synchronize(self._teacher.device)
+            self._lane.stream = torch.cuda.Stream(self._teacher.device)
 
     def _run(self, inputs: list[Future[Tensor]]) -> list[Future[Out]]:
-        stream: Any = self._lane.stream
+        on_stream: Any = torch.cuda.stream(self._lane.stream) if self._on_gpu else nullcontext()
         try:
             images = filled_up([future.result() for future in inputs], self.batch)
-            with torch.cuda.stream(stream) if self._on_gpu else nullcontext():
+            with on_stream:
                 grids = self._teacher.features(images)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
