@@ -5,6 +5,7 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,20 @@ __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"
 
 
 class Plan:
-    """All that a config asks for. `only` names the one student that is wanted.
+    """All that a config asks for. `only` names the one student that is wanted; `indices` stand for those of the workdir.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
             partition that the index found broken.
     """
 
-    def __init__(self, config: Config, workdir: Path | None = None, only: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path | None = None,
+        only: str | None = None,
+        indices: dict[str, Index] | None = None,
+    ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
@@ -38,7 +45,7 @@ class Plan:
         self.traits: dict[str, Traits] = {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
-        self.indices = {name: self._index(name) for name in names}
+        self.indices = indices or {name: self._index(name) for name in names}
         self.runs = {
             name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
             for name, student in self.students.items()
@@ -50,10 +57,15 @@ class Plan:
             probe.folder: probe for row in self.probe_rows for probe in row.runs
         }
         """All trainings of the table by their folder; one that serves several rows is there once."""
-        wanted = [lot for run in self.runs.values() for lot in run.lots]
-        wanted += [lot for probe in self.probe_runs.values() for lot in probe.lots]
         self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
-        for lot in wanted:
+        for run in self.runs.values():
+            self.add(run.lots)
+        for probe in self.probe_runs.values():
+            self.add(probe.lots)
+
+    def add(self, lots: Iterable[Lot]) -> None:
+        """Plan these lots, too; one that is planned already is there once."""
+        for lot in lots:
             self._lots[lot.store.stage][lot.digest] = lot
 
     def lots(self, stage: str) -> list[Lot]:

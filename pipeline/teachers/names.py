@@ -6,6 +6,7 @@ The loaded model is checked against it, so a name that misleads is an error and 
 import re
 
 _PATCH = re.compile(r"_patch(\d+)(?:_|\.|$)")
+_STEM = re.compile(r"_s(\d+)_p\d+(?:_|\.|$)")
 _CHANNELS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280, "giant": 1536}
 
 
@@ -17,6 +18,16 @@ def patch_size(model: str) -> int | None:
     """
     match = _PATCH.search(model)
     return int(match.group(1)) if match else None
+
+
+def stride(model: str) -> int | None:
+    """Pixels from one patch of the grid to the next: for estimates of size alone. A hybrid's stem strides, too.
+
+    >>> stride("vit_tiny_r_s16_p8_224"), stride("vit_small_patch14_dinov2.lvd142m")
+    (16, 14)
+    """
+    match = _STEM.search(model)
+    return int(match.group(1)) if match else patch_size(model)
 
 
 def channels(model: str) -> int | None:
