@@ -4,7 +4,7 @@
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
 from pipeline.report import before_report, report_marker
-from pipeline.workflow import open_workflow
+from pipeline.workflow import before_jobs_start, open_workflow
 
 W = open_workflow(workflow)
 WORK = W.workdir
@@ -21,6 +21,10 @@ localrules:
     features_all,
     probe_all,
     report,
+
+
+onstart:
+    before_jobs_start(workflow, W.plan)
 
 
 rule pretrain_all:

@@ -9,10 +9,13 @@ from pipeline.estimate import StoreEstimate, free_bytes, pending
 from pipeline.plan import Lot, Plan
 
 
-def check_room(plan: Plan, lots: Iterable[Lot]) -> None:
+def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
     """Refuse to start on lots whose missing partitions do not fit where the cache lies.
 
     Stores whose size nobody can say before (a teacher of an unknown name) are not counted.
+
+    Returns:
+        What will be written and what is free, in words; None where nothing will be.
 
     Raises:
         GriddleError: naming the bytes needed and free, store by store, and the way out.
@@ -20,10 +23,18 @@ def check_room(plan: Plan, lots: Iterable[Lot]) -> None:
     stores = [store for store in pending(plan, lots) if store.bytes]
     needed = sum(store.bytes or 0 for store in stores)
     if not needed:
-        return
+        return None
     free = free_bytes(plan.cache)
     if needed > free:
         raise GriddleError(_refusal(plan, stores, needed, free))
+    parts: dict[str, int] = {}
+    for store in stores:
+        parts[store.stage] = parts.get(store.stage, 0) + (store.bytes or 0)
+    return (
+        f"about {needed / 1e9:,.2f} GB to be written to {plan.cache} "
+        f"({', '.join(f'{stage} {size / 1e9:,.2f}' for stage, size in parts.items())}); free there: "
+        f"{free / 1e9:,.0f} GB"
+    )
 
 
 def _refusal(plan: Plan, stores: list[StoreEstimate], needed: int, free: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import chosen_lots, lot_options, make_plan, pick_device, set_threads
+from stages.options import lot_options, lots_that_fit, make_plan, pick_device, set_threads
 
 
 @click.command()
@@ -31,7 +31,7 @@ def features(
 
     plan = make_plan(config_path, workdir, only)
     loaded: dict[Teacher, LoadedTeacher] = {}
-    for lot in chosen_lots(plan, "features", digest, number):
+    for lot in lots_that_fit(plan, "features", digest, number):
         store = lot.store
         config = store.source
         assert isinstance(config, Teacher)

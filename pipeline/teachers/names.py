@@ -6,7 +6,7 @@ The loaded model is checked against it, so a name that misleads is an error and 
 import re
 
 _PATCH = re.compile(r"_patch(\d+)(?:_|\.|$)")
-_STEM = re.compile(r"_s(\d+)_p\d+(?:_|\.|$)")
+_HYBRID = re.compile(r"_r\d*_s(\d+)(?:_p(\d+))?(?:_|\.|$)")
 _CHANNELS = {"tiny": 192, "small": 384, "base": 768, "large": 1024, "huge": 1280, "giant": 1536}
 
 
@@ -21,13 +21,18 @@ def patch_size(model: str) -> int | None:
 
 
 def stride(model: str) -> int | None:
-    """Pixels from one patch of the grid to the next: for estimates of size alone. A hybrid's stem strides, too.
+    """Pixels from one patch of the grid to the next: for estimates of size alone.
 
-    >>> stride("vit_tiny_r_s16_p8_224"), stride("vit_small_patch14_dinov2.lvd142m")
-    (16, 14)
+    A hybrid's network strides before its patches do: by what its name says in all, or where it has patches of its own
+    by a stem's 4.
+
+    >>> [stride(model) for model in ("vit_tiny_r_s16_p8_224", "vit_base_r50_s16_224", "vit_base_patch16_224")]
+    [32, 16, 16]
     """
-    match = _STEM.search(model)
-    return int(match.group(1)) if match else patch_size(model)
+    match = _HYBRID.search(model)
+    if match is None:
+        return patch_size(model)
+    return 4 * int(match.group(2)) if match.group(2) else int(match.group(1))
 
 
 def channels(model: str) -> int | None:
