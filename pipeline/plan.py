@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,18 @@ class Plan:
         lot = self.lot(stage, lot_digest)
         if stage not in ("views", "labels"):
             return []
-        names = {entry.name for entry, _ in lot.members}
-        return [
-            str(self.lot_path(scans))
-            for scans in self.lots("scans")
-            if scans.store.folder == lot.store.scans_folder
-            and names & {entry.name for entry in scans.entries}
-        ]
+        paths = self._scans_paths
+        read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
+        return list(dict.fromkeys(path for found in read for path in found))
+
+    @cached_property
+    def _scans_paths(self) -> dict[tuple[str, str], list[str]]:
+        """The lot manifests that each partition of each scan store is in."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for lot in self.lots("scans"):
+            for entry in lot.entries:
+                found.setdefault((lot.store.folder, entry.name), []).append(str(self.lot_path(lot)))
+        return found
 
     def run(self, run_folder_name: str) -> Run:
         """The run whose folder is named `<student>-<id>`."""

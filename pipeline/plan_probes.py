@@ -183,7 +183,8 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
             usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
             if not any(entry.members["labels"] for entry in entries):
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
-            left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry not in usable]
+            kept = {entry.name for entry in usable}
+            left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
             found[split] += [_reading(dataset, split, entry, stores, images) for entry in usable]
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits

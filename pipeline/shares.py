@@ -55,10 +55,10 @@ def measure_shares(
     """
     seen = kept = total = count = 0
     for entry, place in _evenly([entry for entry in entries if entry.images]):
-        scan = index.load_partition(entry).scans[place]
-        if not scan.images:
-            continue
         try:
+            scan = index.load_partition(entry).scans[place]
+            if not scan.images:
+                continue
             found = _count(reader, root, rule, points, scan)
         except (BadInput, OSError):  # the stage itself will say so
             continue
