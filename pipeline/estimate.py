@@ -171,7 +171,11 @@ def estimate(
     return {
         "stores": [asdict(store) for store in stores],
         "teachers": [
-            {**asdict(teaching), "hours": teaching.hours}
+            {
+                **asdict(teaching),
+                "hours": teaching.hours,
+                "source": teaching.rate.source if teaching.rate else None,
+            }
             for teaching in _teachings(plan, stores, images_per_second)
         ],
         "files": sum(store.files for store in stores),
@@ -197,7 +201,7 @@ def _teachings(plan: Plan, stores: list[StoreEstimate], given: float | None) -> 
         Teaching(
             teacher,
             count,
-            Rate(given, "given") if given else recorded_rate(plan.cache / "features" / teacher),
+            Rate(given) if given else recorded_rate(plan.cache / "features" / teacher),
         )
         for teacher, count in images.items()
         if count

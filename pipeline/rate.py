@@ -14,14 +14,27 @@ LATEST = 16
 
 @dataclass(frozen=True)
 class Rate:
-    """Images a second, and in words where the number comes from."""
+    """Images a second.
+
+    Attributes:
+        device: that it was measured on, as torch names it; None where the rate was given.
+        manifests: whose median it is.
+    """
 
     images_per_second: float
-    source: str
+    device: str | None = None
+    manifests: int = 0
+
+    @property
+    def source(self) -> str:
+        """Where the number comes from, in words."""
+        return f"measured on {self.device}, {self.manifests} partition(s)" if self.manifests else "given"
 
 
 def recorded_rate(teacher: Path) -> Rate | None:
     """The median rate of a teacher's latest partitions, of any dataset; None where none is recorded.
+
+    Only those of the device that was used last count: a CPU's rate says nothing about a GPU's.
 
     Args:
         teacher: its folder in the cache, which holds one folder for each dataset.
@@ -33,19 +46,21 @@ def recorded_rate(teacher: Path) -> Rate | None:
         for folder in os.scandir(teacher)
         if folder.is_dir()
         for entry in os.scandir(folder)
-        if entry.name.endswith(".json")
+        if entry.name.endswith(".json") and entry.is_file()
     ]
-    latest = sorted(manifests, key=lambda entry: entry.stat().st_mtime)[-LATEST:]
-    rates = [rate for entry in latest if (rate := _rate(Path(entry.path)))]
-    if not rates:
+    latest = sorted(manifests, key=lambda entry: (entry.stat().st_mtime_ns, entry.name))[-LATEST:]
+    found = [rate for entry in latest if (rate := _rate(Path(entry.path)))]
+    if not found:
         return None
-    return Rate(median(rates), f"measured, median of {len(rates)} partition(s)")
+    device = found[-1][0]
+    rates = [rate for on, rate in found if on == device]
+    return Rate(median(rates), device, len(rates))
 
 
-def _rate(manifest: Path) -> float | None:
-    """What one manifest records; None where it does not, or where the manifest is damaged or just went."""
+def _rate(manifest: Path) -> tuple[str, float] | None:
+    """Device and rate of one manifest; None where it records none, or is damaged."""
     try:
-        rate = json.loads(manifest.read_bytes())["made"].get("images_per_second")
+        made = json.loads(manifest.read_bytes())["made"]
+        return str(made.get("device", "an unknown device")), float(made["images_per_second"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None

@@ -33,7 +33,9 @@ class Shares:
 
     @property
     def source(self) -> str:
-        return f"measured on {self.scans} scan(s)" if self.scans else "typical shares"
+        if self.scans:
+            return f"measured on {self.scans} scan(s), right to 15 %"
+        return "not measured; as cameras and voxels of 10 cm typically leave of such scans"
 
 
 TYPICAL = {

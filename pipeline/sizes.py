@@ -19,7 +19,7 @@ from pipeline.teachers.names import channels, stride
 
 CRC, INDEX_ENTRY = 4, 16
 """Bytes of a checksum, and of a chunk's place in its shard's index."""
-ARRAY_TEXT, FILE_TEXT, NAME_TEXT, STORE_TEXT = 2_600, 150, 90, 1_100
+ARRAY_TEXT, FILE_TEXT, NAME_TEXT, STORE_TEXT = 2_900, 150, 90, 1_100
 """Bytes of JSON, about: of an array (its own, and its copy in the group's), of a file in the manifest, of the name of
 an image or scan, and of the rest. They matter only where a partition is tiny."""
 

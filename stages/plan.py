@@ -71,10 +71,13 @@ def plan(
 
 def _print(facts: dict[str, Any]) -> None:
     _print_stores(facts["stores"])
-    click.echo(
-        f"to be written to {facts['cache']}: about {_gigabytes(facts['bytes'])} in {facts['files']:,} files; "
-        f"free there: {facts['free_bytes'] / 1e9:,.0f} GB"
-    )
+    if facts["files"]:
+        click.echo(
+            f"to be written to {facts['cache']}: about {_size(facts['bytes'])} in {facts['files']:,} files; "
+            f"free there: {_size(facts['free_bytes'])}"
+        )
+    elif not facts["unknown"]:
+        click.echo(f"the cache in {facts['cache']} is complete")
     if facts["unknown"]:
         click.echo(
             f"not counted: {', '.join(facts['unknown'])}; the teacher's name does not say its channels"
@@ -84,7 +87,7 @@ def _print(facts: dict[str, Any]) -> None:
             "this does not fit: free some space, or write `cache: FOLDER` of a larger disk in the config"
         )
     for source in dict.fromkeys(row["source"] for row in facts["stores"] if row["source"]):
-        click.echo(f"views: {source}, give or take 15 %")
+        click.echo(f"views: {source}")
     for teaching in facts["teachers"]:
         click.echo(_teaching(teaching))
     for name, run in facts["runs"].items():
@@ -113,7 +116,7 @@ def _print_stores(stores: list[dict[str, Any]]) -> None:
     )
     click.echo(f"{'stage':<10}{'dataset':<{wide}}{titles}")
     for row in stores:
-        size = "unknown" if row["bytes"] is None else _gigabytes(row["bytes"])
+        size = "unknown" if row["bytes"] is None else _size(row["bytes"]) if row["to_compute"] else "–"
         click.echo(
             f"{row['stage']:<10}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
             f"{row['scans']:>10,}{row['images']:>10,}{row['files']:>9,}{size:>12}"
@@ -122,11 +125,19 @@ def _print_stores(stores: list[dict[str, Any]]) -> None:
 
 def _teaching(teaching: dict[str, Any]) -> str:
     what = f"{teaching['teacher']}: {teaching['images']:,} images"
-    if teaching["rate"] is None:
-        return f"{what}; GPU-hours unmeasured, give --images-per-second"
     rate = teaching["rate"]
-    return f"{what} at {rate['images_per_second']:,.4g} a second ({rate['source']}): {teaching['hours']:,.2g} GPU-hours"
+    if rate is None:
+        return f"{what}; GPU-hours unmeasured, give --images-per-second"
+    unit = "hours" if rate["device"] == "cpu" else "GPU-hours"
+    return (
+        f"{what} at {rate['images_per_second']:,.4g} a second ({teaching['source']}): "
+        f"{teaching['hours']:,.2g} {unit}"
+    )
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:,.2f} GB" if count < 1e11 else f"{count / 1e9:,.0f} GB"
+def _size(count: int) -> str:
+    """Bytes for people: three digits are enough to plan with."""
+    for unit, bytes_of in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)):
+        if count < 999.5 * bytes_of or unit == "TB":
+            return f"{float(f'{count / bytes_of:.3g}'):,g} {unit}"
+    raise AssertionError
