@@ -6,6 +6,7 @@ import json
 import platform
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,10 +66,10 @@ def manifest_path(store_folder: Path, partition: str, member_digest: str) -> Pat
     return store_folder / f"{partition}.{member_digest}.json"
 
 
-def seal(body: dict[str, Any]) -> dict[str, Any]:
+def seal(body: dict[str, Any], made_with: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`body` with its own digest (of all but `made`) and the `made` section: when, where and with what."""
     sealed = {"griddle": KIND, "format": FORMAT, **body}
-    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": made()}
+    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": {**made(), **(made_with or {})}}
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -104,8 +104,20 @@ class PartitionWriter:
         """A whole array at once."""
         self.create(name, values.shape).append(values)
 
-    def publish(self, *, counts: Mapping[str, int], left_out: list[dict[str, Any]]) -> Manifest:
-        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers."""
+    def publish(
+        self,
+        *,
+        counts: Mapping[str, int],
+        left_out: list[dict[str, Any]],
+        measured: Mapping[str, float] | None = None,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
+
+        Args:
+            measured: figures about the content for the manifest; they must be functions of it.
+            made_with: recorded beside time, host and versions, and no identity: the device, for instance.
+        """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
@@ -134,11 +146,14 @@ class PartitionWriter:
             "identity": self.identity,
             "counts": dict(counts),
             "left_out": left_out,
+            "measured": dict(measured or {}),
             "files": files,
             "crc": crc,
         }
         fsync_tree(self._folder)
-        manifest = Manifest(manifest_path(self.store_folder, self.partition, self.member_digest), seal(body))
+        manifest = Manifest(
+            manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)
+        )
         _place(store, manifest)
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)

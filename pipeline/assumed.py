@@ -146,6 +146,6 @@ def _learning_from(student: Student, datasets: list[str]) -> Student:
 
 def _add_labels(plan: Plan, student: Student) -> None:
     for dataset in student.datasets:
-        stores = plan.stores(dataset, student.points, plan.config.teachers[student.teacher])
         entries = plan.entries("--assume", dataset, "train")
-        plan.add(cut(stores["labels"], "train", entries, plan.config.lot_partitions))
+        for store in plan.stores(dataset, student)["labels"]:
+            plan.add(cut(store, "train", entries, plan.config.lot_partitions))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.features import features_schema
+from cache_schemas.features import GROUP, features_schema
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Points, Teacher
@@ -85,7 +85,14 @@ class PartitionSizes:
             grid = grid_shape(source)
             if grid is None:
                 return None
-            sizes = {"image": entry.images, **dict(zip(("row", "col", "channel"), grid, strict=True))}
+            rows, columns, channels = grid
+            sizes = {
+                "image": entry.images,
+                "row": rows,
+                "col": columns,
+                "channel": channels,
+                "group": -(-channels // GROUP),
+            }
             schema = features_schema(source.storage)
             return partition_size(schema, sizes, names=entry.images, identity=store.identity)
         if isinstance(source, Points):

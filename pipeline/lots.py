@@ -6,6 +6,8 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,15 @@ from cache_schemas.publish import write_json
 from pipeline.datasets.records import PartitionRecord
 from pipeline.log import log
 from pipeline.plan import Lot, Plan
+from pipeline.progress import duration
 
 KIND = "griddle lot"
 
-Compute = Callable[[PartitionRecord, str, Path], Manifest]
-"""(partition, member digest, store folder) -> the published manifest."""
+Compute = Callable[[PartitionRecord, str, Path], "Manifest | Future[Manifest]"]
+"""(partition, member digest, store folder) -> the published manifest, or the promise of one.
+
+A promise lets the next partition be computed while this one is flushed and published; one at most is waited for.
+"""
 
 
 def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] | None = None) -> Path:
@@ -43,27 +49,38 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] |
     if to_do and prepare is not None:
         prepare()
     problems: list[tuple[str, str]] = []
-    started, done, written = time.monotonic(), 0, 0
+    started, done = time.monotonic(), 0
+
+    def finish(name: str, begun: float, promise: Future[Manifest]) -> None:
+        nonlocal done
+        try:
+            manifest = promise.result()
+        except BadInput as error:
+            problems.append((name, str(error)))
+            log(f"  {name}: cannot be computed: {error}")
+            return
+        done += 1
+        left = (time.monotonic() - started) / done * (to_do - done - len(problems))
+        log(f"  {name}: {_told(manifest, time.monotonic() - begun)}, {duration(left)} left")
+        for item in manifest.left_out:
+            log(f"    left out: {item['what']}: {item['why']}")
+
+    before: Callable[[], None] | None = None  # the partition before, as long as it is a promise
     for (entry, member), there in zip(lot.members, valid, strict=True):
         if there:
             continue
         begun = time.monotonic()
         try:
-            manifest = compute(index.load_partition(entry), member, folder)
-        except BadInput as error:
-            problems.append((entry.name, str(error)))
-            log(f"  {entry.name}: cannot be computed: {error}")
-            continue
-        done, written = done + 1, written + manifest.bytes
-        seconds = time.monotonic() - begun
-        left = (time.monotonic() - started) / done * (to_do - done - len(problems))
-        log(
-            f"  {entry.name}: {_counts(manifest)}, {manifest.bytes / 1e6:.1f} MB in {seconds:.1f} s "
-            f"({manifest.bytes / 1e6 / max(seconds, 1e-9):.1f} MB/s)"
-            + (f", {left / 60:.0f} min left" if left > 60 else "")
-        )
-        for item in manifest.left_out:
-            log(f"    left out: {item['what']}: {item['why']}")
+            promise = _begin(compute, index.load_partition(entry), member, folder)
+        finally:  # whatever becomes of this one
+            if before:
+                before()
+        before = partial(finish, entry.name, begun, promise)
+        if promise.done():
+            before()
+            before = None
+    if before:
+        before()
     if problems:
         raise BadInput(
             f"{len(problems)} of {len(valid)} partition(s) of {store.dataset} cannot be computed:\n"
@@ -136,5 +153,26 @@ def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:
     return path
 
 
-def _counts(manifest: Manifest) -> str:
-    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in manifest.counts.items())
+def _begin(compute: Compute, partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
+    """The promise of a manifest, kept already where `compute` returned one or its input was bad."""
+    promise: Future[Manifest] = Future()
+    try:
+        came = compute(partition, member, folder)
+    except BadInput as error:
+        promise.set_exception(error)
+        return promise
+    if isinstance(came, Future):
+        return came
+    promise.set_result(came)
+    return promise
+
+
+def _told(manifest: Manifest, seconds: float) -> str:
+    """What a partition holds, and how fast it was made: by its own account, if it gives one."""
+    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in manifest.counts.items())
+    seconds = max(1e-9, manifest.body["made"].get("seconds", seconds))
+    rate = manifest.body["made"].get("images_per_second")
+    return (
+        f"{counts}, {manifest.bytes / 1e6:.1f} MB in {seconds:.1f} s ({manifest.bytes / 1e6 / seconds:.1f} MB/s"
+        + (f", {rate:.1f} images/s)" if rate else ")")
+    )

@@ -160,13 +160,20 @@ class Plan:
         return index
 
     def _check_weights(self) -> None:
-        for student in self.students.values():
-            teacher = self.config.teachers[student.teacher]
-            if teacher.weights not in ("hub", "untrained") and not Path(teacher.weights).is_file():
+        for name in {name for student in self.students.values() for name in student.teachers}:
+            weights = self.config.teachers[name].weights
+            from_hub = weights == "hub" or weights.startswith("hub@")
+            if not from_hub and weights != "untrained" and not Path(weights).is_file():
                 raise BadInput(
-                    f"teachers.{student.teacher}.weights: the file {teacher.weights} does not exist; give the path of "
-                    f"a weights file, `hub` to download them, or `untrained`"
+                    f"teachers.{name}.weights: the file {weights} does not exist; give the path of a weights file, `hub` "
+                    f"to download them, or `untrained`"
                 )
+
+    def teachers_of(self, student: Student) -> tuple[Teacher, ...]:
+        return tuple(self.config.teachers[name] for name in student.teachers)
+
+    def teacher_ids(self, student: Student) -> list[str]:
+        return [identity.teacher_id(identity.teacher_identity(t)) for t in self.teachers_of(student)]
 
     def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
         """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
@@ -198,40 +205,41 @@ class Plan:
             )
         return of_split
 
-    def stores(self, dataset_name: str, points: Points, teacher: Teacher) -> dict[str, Store]:
-        """The four stores of a dataset for one choice of points and teacher, by stage."""
+    def stores(self, dataset_name: str, student: Student) -> dict[str, tuple[Store, ...]]:
+        """The stores of a dataset that a student needs, by stage: one each, and one of features for each teacher."""
         dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
         scan = identity.scan_identity(dataset_name, dataset, traits)
         scan_id = identity.scan_id(dataset_name, scan)
-        view = identity.view_identity(scan_id, dataset, points, traits)
-        teaching = identity.teacher_identity(teacher)
+        view = identity.view_identity(scan_id, dataset, student.points, traits)
         label = identity.label_identity(traits)
         scans = f"scans/{scan_id}"
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
             return Store(stage, dataset_name, folder, what, source, scans)
 
+        def features(teacher: Teacher) -> Store:
+            what = identity.teacher_identity(teacher)
+            return store("features", f"features/{identity.teacher_id(what)}/{dataset_name}", what, teacher)
+
         return {
-            "scans": store("scans", scans, scan, None),
-            "labels": store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),
-            "views": store("views", f"views/{identity.view_id(dataset_name, view)}", view, points),
-            "features": store(
-                "features", f"features/{identity.teacher_id(teaching)}/{dataset_name}", teaching, teacher
-            ),
+            "scans": (store("scans", scans, scan, None),),
+            "labels": (store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),),
+            "views": (store("views", f"views/{identity.view_id(dataset_name, view)}", view, student.points),),
+            "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 
     def _runs(self, name: str, student: Student) -> list[Run]:
         """One run for each seed; all read the same."""
-        teacher = self.config.teachers[student.teacher]
         lots: list[Lot] = []
         readings: list[Reading] = []
         scans = 0
         for dataset in student.datasets:
-            stores = self.stores(dataset, student.points, teacher)
+            stores = self.stores(dataset, student)
             for split in student.splits:
                 entries = self.entries(f"students.{name}.splits", dataset, split)
                 for stage in ("scans", "views", "features"):
-                    lots += cut(stores[stage], split, entries, self.config.lot_partitions)
+                    for store in stores[stage]:
+                        lots += cut(store, split, entries, self.config.lot_partitions)
                 readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
                 scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
@@ -242,14 +250,13 @@ class Plan:
                 f"scan(s) with images; write a smaller one"
             )
         reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-        teacher_id = identity.teacher_id(identity.teacher_identity(teacher))
         intensity = {dataset: self.traits[dataset].intensity for dataset in student.datasets}
         return [
             Run(
                 name,
                 student,
                 seed,
-                identity.run_identity(student, seed, teacher_id, intensity, reads),
+                identity.run_identity(student, seed, self.teacher_ids(student), intensity, reads),
                 tuple(readings),
                 tuple(lots),
             )
@@ -267,8 +274,12 @@ def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _reading(dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store]) -> Reading:
-    scans, views, features = (member_of(stores[stage], entry) for stage in ("scans", "views", "features"))
+def _reading(
+    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, tuple[Store, ...]]
+) -> Reading:
+    (scans,), (views,), features = (
+        tuple(member_of(store, entry) for store in stores[stage]) for stage in ("scans", "views", "features")
+    )
     return Reading(dataset, split, entry.name, scans, views, features)
 
 

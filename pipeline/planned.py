@@ -57,14 +57,14 @@ class Lot:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run reads of one partition: the folders and member digests of its three stores."""
+    """What a run reads of one partition: the folders and member digests of its stores, one of features for each teacher."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
     views: Member
-    features: Member
+    features: tuple[Member, ...]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import GriddleError
+from pipeline.config.model import Teacher
 from pipeline.planned import Run
 from pipeline.random import generator
+from pipeline.streaming.grids import TargetBatch, batches_of
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
@@ -28,27 +28,24 @@ class PretrainBatch:
 
     Attributes:
         clouds: P points of B views.
-        coordinates: (P, 2) float32 (column, row) in each view's patch grid.
-        grids: (B, rows, cols, channels), the teacher's patch grids in their storage type.
+        targets: each teacher's patch grids of the B views, and where the points lie in them.
         draws: what was drawn, for errors and the log.
     """
 
     clouds: PackedClouds
-    coordinates: Tensor
-    grids: Tensor
+    targets: tuple[TargetBatch, ...]
     draws: tuple[Draw, ...]
 
     def to(self, device: torch.device) -> PretrainBatch:
         return PretrainBatch(
             self.clouds.to(device),
-            self.coordinates.to(device, non_blocking=True),
-            self.grids.to(device, non_blocking=True),
+            tuple(target.to(device) for target in self.targets),
             self.draws,
         )
 
     def pin_memory(self) -> PretrainBatch:
         return PretrainBatch(
-            self.clouds.pin_memory(), self.coordinates.pin_memory(), self.grids.pin_memory(), self.draws
+            self.clouds.pin_memory(), tuple(target.pin_memory() for target in self.targets), self.draws
         )
 
 
@@ -60,14 +57,14 @@ class PretrainSteps(Dataset[PretrainBatch]):
         source: ViewSource,
         scans: Sequence[ScanPlace],
         run: Run,
-        image_size: tuple[int, int],
+        teachers: Sequence[Teacher],
         intensity: dict[str, tuple[float, float]],
     ) -> None:
         self._source = source
         self._scans = scans
         self._student = run.student
         self._seed = run.seed
-        self._image_size = image_size
+        self._teachers = tuple(teachers)
         self._intensity = intensity
 
     def __getitem__(self, step: int) -> PretrainBatch:
@@ -82,10 +79,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         samples = [self.sample(draw) for draw in draws]
         return PretrainBatch(
             clouds=pack([sample.cloud for sample in samples]),
-            coordinates=torch.from_numpy(
-                np.concatenate([sample.coordinates for sample in samples]).astype(np.float32)
-            ),
-            grids=torch.from_numpy(np.stack([sample.grid for sample in samples])),
+            targets=batches_of([sample.targets for sample in samples]),
             draws=tuple(draws),
         )
 
@@ -96,7 +90,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
             points=student.points,
             augmentation=student.augment,
             intensity=self._intensity[draw.scan.dataset],
-            image_size=self._image_size,
+            teachers=self._teachers,
             sampling=student.sampling,
             rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
         )

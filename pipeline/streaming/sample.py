@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.model import Augment, Points
+from pipeline.config.model import Augment, Points, Teacher
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.streaming.augment import augment
+from pipeline.streaming.grids import Target, targets_of
 from pipeline.streaming.source import ViewPoints
 from pipeline.students.grid import Grid
 from pipeline.students.packed import Cloud
-from pipeline.teachers.sampling import Sampling, grid_coordinates
+from pipeline.teachers.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,11 @@ class Sample:
 
     Attributes:
         cloud: the student's input, n points.
-        coordinates: (n, 2) float64 (column, row) in the patch grid.
-        grid: (rows, cols, channels), the teacher's patch grid.
+        targets: for each teacher its patch grid, and where the points lie in it.
     """
 
     cloud: Cloud
-    coordinates: np.ndarray
-    grid: np.ndarray
+    targets: tuple[Target, ...]
 
 
 def make_sample(
@@ -36,7 +36,7 @@ def make_sample(
     points: Points,
     augmentation: Augment,
     intensity: tuple[float, float],
-    image_size: tuple[int, int],
+    teachers: Sequence[Teacher],
     sampling: Sampling,
     rng: np.random.Generator,
 ) -> Sample:
@@ -49,22 +49,15 @@ def make_sample(
     xyz = augment(view.xyz[rows], augmentation, rng)
     inside = plane_grid.inside(xyz)
     rows, xyz = rows[inside], xyz[inside]
-    grid_rows, grid_cols = view.grid.shape[:2]
     return Sample(
         cloud=Cloud(
             features=point_features(view.intensity[rows], xyz, intensity),
             neighbours=neighbours_of(xyz, rows, view, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
-        coordinates=grid_coordinates(
-            view.pixel[rows],
-            original=view.original,
-            image=image_size,
-            rows=grid_rows,
-            cols=grid_cols,
-            mode=sampling,
+        targets=targets_of(
+            view.grids, view.pixel[rows], original=view.original, teachers=teachers, sampling=sampling
         ),
-        grid=view.grid,
     )
 
 

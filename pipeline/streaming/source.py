@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from cache_schemas.errors import BadInput, DamagedCache
-from cache_schemas.features import features_schema
 from cache_schemas.manifest import mending
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
+from pipeline.config.model import Teacher
 from pipeline.plan import Reading
+from pipeline.streaming.grids import GridStores, PatchGrid
 from pipeline.streaming.opened import OpenPartitions
 from pipeline.streaming.order import ScanPlace
-
-NO_GRID = np.empty((1, 1, 0), np.float32)
-"""Stands for a patch grid where only the points are asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class ViewPoints:
         pixel: (n, 2) float32, continuous (u, v) in the original image.
         neighbours: (n, K + spares) uint32, rows of these n.
         original: (W0, H0) of the original image.
-        grid: (rows, cols, channels), the teacher's patch grid in its storage type.
+        grids: each teacher's patch grid as stored; none where only the points are asked for.
     """
 
     xyz: np.ndarray
@@ -40,45 +38,42 @@ class ViewPoints:
     pixel: np.ndarray
     neighbours: np.ndarray
     original: tuple[int, int]
-    grid: np.ndarray
+    grids: tuple[PatchGrid, ...]
 
 
 class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
-    def __init__(self, cache: Path, reading: Reading, storage: str | None) -> None:
+    def __init__(self, cache: Path, reading: Reading, teachers: Sequence[Teacher]) -> None:
         self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
         self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        self.features: PartitionReader | None = None
-        if storage is not None:
-            self.features = PartitionReader(
-                cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
-            )
+        members = reading.features if teachers else ()
+        self.grids = GridStores(cache, members, teachers, reading.partition)
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
         views, scans = self.views.attributes, self.scans.attributes
-        features = self.features.attributes if self.features else views
-        if views["images"] != features["images"] or views["scans"] != scans["scans"]:
-            where = self.features.manifest.path if self.features else self.scans.manifest.path
+        others = [r.manifest.path for r in self.grids.readers if r.attributes["images"] != views["images"]]
+        if views["scans"] != scans["scans"]:
+            others.append(self.scans.manifest.path)
+        if others:
             raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} and "
-                f"{where} list other images, or other scans than {self.scans.manifest.path}.\n"
-                f"{mending(self.views.manifest.path)}"
+                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
+                f"images or scans than {', '.join(map(str, others))}.\n{mending(self.views.manifest.path)}"
             )
         self.scan_names: list[str] = views["scans"]
         self.unusable: set[int] = set(views["unusable"])
 
 
 class ViewSource:
-    """Random access to the views of a run; without `storage` no patch grid is read and `grid` is empty."""
+    """Random access to the views of a run. Without teachers no patch grid is read."""
 
-    def __init__(self, cache: Path, readings: Sequence[Reading], storage: str | None) -> None:
+    def __init__(self, cache: Path, readings: Sequence[Reading], teachers: Sequence[Teacher]) -> None:
         self._cache = cache
         self._readings = readings
-        self._storage = storage
+        self._teachers = tuple(teachers)
         self._opened = OpenPartitions(self._open)
 
     def scans(self) -> tuple[list[ScanPlace], list[str]]:
@@ -125,8 +120,12 @@ class ViewSource:
             pixel=opened.views.read("pixel", first, last)[kept],
             neighbours=opened.views.read("neighbours", kept_first, kept_last),
             original=(width, height),
-            grid=opened.features.read("features", view, view + 1)[0] if opened.features else NO_GRID,
+            grids=opened.grids.read(view),
         )
 
+    def channels(self) -> int:
+        """Of all teachers together."""
+        return sum(self._opened[0].grids.channels())
+
     def _open(self, number: int) -> _Opened:
-        return _Opened(self._cache, self._readings[number], self._storage)
+        return _Opened(self._cache, self._readings[number], self._teachers)

@@ -74,7 +74,7 @@ def test_any_teacher_and_image_size(elsewhere: Path, tmp_path: Path) -> None:
     facts = json.loads(plan("--config", "other.yaml", "--assume", "nuscenes=1000x6", "--json").output)
     (features,) = [row for row in facts["stores"] if row["stage"] == "features"]
     assert features["bytes"] == pytest.approx(6_000 * 32 * 64 * 384 * 2, rel=0.001)
-    config["teachers"]["dinov2_l"].update(model="my_network")
+    config["teachers"]["dinov2_l"].update(model="my_network", position_embedding="timm")
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
     told = plan("--config", "other.yaml", "--assume", "nuscenes=1000x6").output
     assert "unknown" in told

@@ -120,7 +120,7 @@ def test_every_dimension_of_every_schema_is_planned() -> None:
     """A store that gains an array must be planned, too: this fails where a dimension is not known to the plan."""
     from pipeline.assumed import assume, parse_assumed
 
-    for storage in ("float16", "float32"):
+    for storage in ("float16", "float32", "int8"):
         config = Config.model_validate(
             {
                 "datasets": {"nuscenes": {"reader": "nuscenes", "root": "x", "version": "x"}},

@@ -15,6 +15,7 @@ from cache_schemas.schema import StoreSchema
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Teacher
 from pipeline.sizes import Size, grid_shape, partition_size
+from pipeline.teachers.registry import REGISTRY
 
 FEATURES = features_schema("float16")
 
@@ -44,7 +45,14 @@ def test_patch_grids_in_few_and_in_many_shards(
     names = [f"samples/CAM_FRONT/n015-2018-07-24-11-22-45+0800__CAM_FRONT__{n:016d}.jpg" for n in range(7)]
     values = np.ones((7, 4, 8, 96), np.float16)
     found = written(
-        tmp_path, FEATURES, {"features": values}, images=names, teacher="x" * 200, image_size=[1, 2], patch=1
+        tmp_path,
+        FEATURES,
+        {"features": values},
+        images=names,
+        teacher="x" * 200,
+        licence="x",
+        image_size=[1, 2],
+        patch=1,
     )
     expected = planned(FEATURES, {"image": 7, "row": 4, "col": 8, "channel": 96}, 7)
     assert expected.files == found.files
@@ -92,3 +100,19 @@ def test_the_narrow_type_is_taken_where_all_values_fit() -> None:
 )
 def test_the_grid_of_a_teacher_by_its_name(model: str, size: tuple[int, int], expected: Any) -> None:
     assert grid_shape(Teacher(model=model, image_size=size)) == expected
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_teacher_of_the_registry_has_a_size(name: str) -> None:
+    row = REGISTRY[name]
+    teacher = Teacher(model=name, image_size=(16 * row.patch, 32 * row.patch))
+    assert grid_shape(teacher) == (16, 32, row.channels)
+
+
+def test_int8_is_half_and_its_scales() -> None:
+    sizes = {"image": 100, "row": 16, "col": 32, "channel": 1024, "group": 32}
+    whole, half = (
+        partition_size(features_schema(storage), sizes, names=0, identity={}).bytes
+        for storage in ("float16", "int8")
+    )
+    assert half == pytest.approx(whole / 2 + 100 * 16 * 32 * 32 * 2, rel=0.001)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import pipeline.teachers.vit as vit
+import pipeline.teachers.loaded as loaded
 from pipeline.plan import Plan
 from stages.cli import griddle
 
@@ -18,9 +18,9 @@ def features(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     """Runs `griddle features`; how often a teacher was loaded, and the partitions that were computed."""
     monkeypatch.chdir(workspace.folder)
     loads: list[str] = []
-    load = vit.load_teacher
+    load = loaded.load_teacher
     monkeypatch.setattr(
-        vit, "load_teacher", lambda config, *rest: loads.append(config.model) or load(config, *rest)
+        loaded, "load_teacher", lambda config, *rest: loads.append(config.model) or load(config, *rest)
     )
     griddle.main(["index", "--config", "config/tiny.yaml"], standalone_mode=False)
 

@@ -42,7 +42,9 @@ class Cached:
         return self.run.student.points
 
     def source(self, readings: list[Reading] | None = None) -> ViewSource:
-        return ViewSource(self.plan.cache, readings or self.run.readings, "float16")
+        return ViewSource(
+            self.plan.cache, readings or self.run.readings, self.plan.teachers_of(self.run.student)
+        )
 
     def record(self, partition: str) -> PartitionRecord:
         index = self.plan.indices["nuscenes"]
@@ -84,7 +86,7 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
     for number, reading in enumerate(cached.run.readings):
         record = cached.record(reading.partition)
         grids = zarr.open_group(
-            next((cached.plan.cache / reading.features[0]).glob(f"{reading.partition}.*.zarr")), mode="r"
+            next((cached.plan.cache / reading.features[0][0]).glob(f"{reading.partition}.*.zarr")), mode="r"
         )
         for view, image in enumerate(record.images):
             scan = record.scans[view // 6]
@@ -100,7 +102,7 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
                 np.testing.assert_array_equal(read.pixel, seen.pixel[np.searchsorted(seen.point, rows)])
                 assert read.original == (image.width, image.height)
                 at = grids.attrs["images"].index(image.path)
-                np.testing.assert_array_equal(read.grid, grids["features"][at])
+                np.testing.assert_array_equal(read.grids[0].values, grids["features"][at])
 
 
 def test_neighbours_are_those_of_brute_force(cached: Cached) -> None:
@@ -134,7 +136,7 @@ def test_partitions_that_were_closed_are_opened_again(
     for number in (0, 1, 0, 2, 1):
         mine, theirs = small.read(number, 3, 0), large.read(number, 3, 0)
         np.testing.assert_array_equal(mine.xyz, theirs.xyz)
-        np.testing.assert_array_equal(mine.grid, theirs.grid)
+        np.testing.assert_array_equal(mine.grids[0].values, theirs.grids[0].values)
 
 
 def test_features_of_other_images_are_refused(cached: Cached) -> None:
@@ -151,7 +153,7 @@ def test_features_of_other_images_are_refused(cached: Cached) -> None:
     ) as writer:
         writer.put("features", np.zeros((len(images), 2, 4, 3), np.float16))
         writer.publish(counts={}, left_out=[])
-    other = replace(reading, features=("features/other/nuscenes", "0123456789"))
+    other = replace(reading, features=(("features/other/nuscenes", "0123456789"),))
     with pytest.raises(DamagedCache, match=r"(?s)do not belong together.*other images.*Delete .* and run"):
         cached.source([other]).read(0, 0, 0)
 
@@ -223,6 +225,8 @@ def test_a_scan_that_no_camera_sees_enough_of_is_said_and_none_at_all_is_refused
 
 
 def test_a_missing_partition_is_named(cached: Cached) -> None:
-    reading = replace(cached.run.readings[0], features=(cached.run.readings[0].features[0], "0000000000"))
+    reading = replace(
+        cached.run.readings[0], features=((cached.run.readings[0].features[0][0], "0000000000"),)
+    )
     with pytest.raises(DamagedCache, match=rf"{reading.partition}\.0000000000\.json"):
         cached.source([reading]).scans()
