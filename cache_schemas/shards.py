@@ -97,6 +97,11 @@ def read_shard_index(layout: ShardLayout, shard: int) -> np.ndarray:
             tail = file.read()
     except OSError as error:
         raise DamagedCache(f"{path} is missing or too short to hold its index ({error}).") from error
+    return index_offsets(tail, layout, shard, path)
+
+
+def index_offsets(tail: bytes, layout: ShardLayout, shard: int, path: Path) -> np.ndarray:
+    """As `read_shard_index`, from the bytes at the end of the shard file `path`."""
     if google_crc32c.value(tail[:-CRC_BYTES]) != int.from_bytes(tail[-CRC_BYTES:], "little"):
         raise DamagedCache(f"{path}: the index of this shard fails its checksum.")
     index = np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)[: layout.chunks_in(shard)]
