@@ -19,7 +19,12 @@ _ASIDE = re.compile(r"\.damaged-[0-9a-f]+$")
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file beside its place, fsync, rename: a reader sees the old file or the new one."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """How we spell JSON in files."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -162,7 +162,9 @@ class PartitionWriter:
             "crc": crc,
         }
         fsync_tree(self._folder)
-        manifest = Manifest(manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with))
+        manifest = Manifest(
+            manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)
+        )
         _place(store, manifest)
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)

@@ -15,7 +15,7 @@ from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
 from pipeline.index import Index, PartitionEntry, read_index
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
-from pipeline.planned import STAGES, Lot, Reading, Run, Store, cut, member_of
+from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
@@ -210,11 +210,14 @@ class Plan:
         scans = 0
         for dataset in student.datasets:
             stores = self.stores(dataset, student.points, teacher)
+            made_for = identities_of(stores)
             for split in student.splits:
                 entries = self.entries(f"students.{name}.splits", dataset, split)
                 for stage in ("scans", "views", "features"):
                     lots += cut(stores[stage], split, entries, self.config.lot_partitions)
-                readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+                readings += [
+                    _reading(dataset, split, entry, stores, made_for) for entry in entries if entry.images
+                ]
                 scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
@@ -249,9 +252,11 @@ def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _reading(dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store]) -> Reading:
+def _reading(
+    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store], made_for: Identities
+) -> Reading:
     scans, views, features = (member_of(stores[stage], entry) for stage in ("scans", "views", "features"))
-    return Reading(dataset, split, entry.name, scans, views, features)
+    return Reading(dataset, split, entry.name, scans, views, features, made_for)
 
 
 def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:

@@ -6,7 +6,7 @@ Imports neither torch nor zarr.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
 from pipeline.identity import probe_identity, teacher_id, teacher_identity
 from pipeline.index import PartitionEntry
-from pipeline.planned import Lot, Member, Run, Store, cut, member_of
+from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -36,6 +36,7 @@ class ProbeReading:
     labels: Member
     views: Member | None = None
     features: Member | None = None
+    identities: Identities = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
     lots: list[Lot] = []
     for dataset in datasets:
         stores = plan.stores(dataset, student.points, teacher)
+        made_for = identities_of(stores)
         for split in found:
             key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
             entries = plan.entries(key, dataset, split)
@@ -184,7 +186,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
             if not any(entry.members["labels"] for entry in entries):
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry not in usable]
-            found[split] += [_reading(dataset, split, entry, stores, images) for entry in usable]
+            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
@@ -217,13 +219,18 @@ def _lots(
 
 
 def _reading(
-    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store], images: bool
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, Store],
+    images: bool,
+    made_for: Identities,
 ) -> ProbeReading:
     scans, labels = member_of(stores["scans"], entry), member_of(stores["labels"], entry)
     if not images:
-        return ProbeReading(dataset, split, entry.name, scans, labels)
+        return ProbeReading(dataset, split, entry.name, scans, labels, identities=made_for)
     views, features = member_of(stores["views"], entry), member_of(stores["features"], entry)
-    return ProbeReading(dataset, split, entry.name, scans, labels, views, features)
+    return ProbeReading(dataset, split, entry.name, scans, labels, views, features, made_for)
 
 
 def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "probe": "Train linear probes on pretrained students and their baselines.",
     "report": "Print the table of what is done, and write it with loss curves.",
     "plan": "Say what would be computed, read and written.",
+    "cache": "List, measure, verify and clean the cache.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
 

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cache_schemas.errors import DamagedCache
+from cache_schemas.belonging import check_same_images, check_same_scans
 from cache_schemas.features import features_schema
-from cache_schemas.manifest import mending
-from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
 from pipeline.plan_probes import ProbeReading
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.scan_source import LabelledPlace
 from pipeline.teachers.sampling import Sampling, grid_coordinates
@@ -61,23 +59,16 @@ class _Opened:
     def __init__(self, cache: Path, reading: ProbeReading, storage: str) -> None:
         if reading.views is None or reading.features is None:
             raise ValueError(f"{reading.dataset} {reading.partition} was planned without views and features")
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        self.features = PartitionReader(
-            cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
-        )
-        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.views = open_store(cache, reading, "views", VIEWS)
+        self.features = open_store(cache, reading, "features", features_schema(storage))
+        self.labels = open_store(cache, reading, "labels", LABELS)
         self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, features = self.views.attributes, self.features.attributes
-        self.names: list[str] = views["scans"]
-        if views["images"] != features["images"] or self.names != self.labels.attributes["scans"]:
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
-                f"images than {self.features.manifest.path}, or other scans than {self.labels.manifest.path}.\n"
-                f"{mending(self.views.manifest.path)}"
-            )
+        check_same_images(self.views, self.features)
+        check_same_scans(self.views, self.labels)
+        self.names: list[str] = self.views.attributes["scans"]
 
 
 class SeenSource:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.belonging import check_same_images, check_same_scans
+from cache_schemas.errors import BadInput
 from cache_schemas.features import features_schema
-from cache_schemas.manifest import mending
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.plan import Reading
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import ScanPlace
 
 NO_GRID = np.empty((1, 1, 0), np.float32)
@@ -47,27 +47,20 @@ class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
     def __init__(self, cache: Path, reading: Reading, storage: str | None) -> None:
-        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
+        self.scans = open_store(cache, reading, "scans", SCANS)
+        self.views = open_store(cache, reading, "views", VIEWS)
         self.features: PartitionReader | None = None
         if storage is not None:
-            self.features = PartitionReader(
-                cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
-            )
+            self.features = open_store(cache, reading, "features", features_schema(storage))
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, scans = self.views.attributes, self.scans.attributes
-        features = self.features.attributes if self.features else views
-        if views["images"] != features["images"] or views["scans"] != scans["scans"]:
-            where = self.features.manifest.path if self.features else self.scans.manifest.path
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} and "
-                f"{where} list other images, or other scans than {self.scans.manifest.path}.\n"
-                f"{mending(self.views.manifest.path)}"
-            )
+        check_same_scans(self.views, self.scans)
+        if self.features is not None:
+            check_same_images(self.views, self.features)
+        views = self.views.attributes
         self.scan_names: list[str] = views["scans"]
         self.unusable: set[int] = set(views["unusable"])
 

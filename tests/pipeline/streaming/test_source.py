@@ -146,7 +146,7 @@ def test_features_of_other_images_are_refused(cached: Cached) -> None:
         schema,
         partition=reading.partition,
         member_digest="0123456789",
-        identity={},
+        identity=reading.identities["features"],
         attributes={**dict.fromkeys(schema.attributes, 0), "images": images[::-1]},
     ) as writer:
         writer.put("features", np.zeros((len(images), 2, 4, 3), np.float16))
@@ -164,7 +164,7 @@ def test_scans_of_other_names_are_refused(cached: Cached) -> None:
         SCANS,
         partition=reading.partition,
         member_digest="0123456789",
-        identity={},
+        identity=reading.identities["scans"],
         attributes={"frame": "lidar", "scans": real.attributes["scans"][::-1]},
     ) as writer:
         for name in ("scan_offsets", "xyz", "intensity"):
