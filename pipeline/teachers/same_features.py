@@ -30,8 +30,11 @@ IMAGES = 4
 class Computes(Protocol):
     """What is needed of a loaded teacher."""
 
-    config: Teacher
-    device: torch.device
+    @property
+    def config(self) -> Teacher: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def features(self, images: torch.Tensor) -> np.ndarray: ...
 
