@@ -3,7 +3,7 @@
 Zarr's own reader takes a shard that is missing for zeros, and one of another partition for this one's: its checksums
 fit. This store gives out only what the manifest lists and the sidecar confirms, and raises otherwise:
 
-    xarray.open_zarr(CheckedStore(read_manifest(path)))
+    xarray.open_zarr(CheckedStore(manifest_path))
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from cache_schemas.errors import DamagedCache
-from cache_schemas.manifest import Manifest, mending, open_partition
+from cache_schemas.manifest import mending, open_partition
 from cache_schemas.reading import check_metadata, read_sidecar
 from cache_schemas.shards import CRC_BYTES, ShardLayout, index_offsets, read_layout, read_shard_index
 
 
 class CheckedStore(Store):
-    """The Zarr group of one valid partition, to be read only.
+    """The Zarr group of one valid partition, named by its manifest `<partition>.<member digest>.json`. To be read only.
 
     Raises:
         DamagedCache: on opening, if the partition is not valid, or its metadata or sidecar is not what the manifest
@@ -43,9 +43,10 @@ class CheckedStore(Store):
     supports_deletes = False
     supports_listing = True
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest_path: Path) -> None:
         super().__init__(read_only=True)
-        self.manifest = open_partition(manifest.path.parent, manifest.partition, manifest.member_digest)
+        partition, member_digest = manifest_path.name.rsplit(".", 2)[:2]
+        self.manifest = open_partition(manifest_path.parent, partition, member_digest)
         self.root = self.manifest.store
         check_metadata(self.manifest)
         self._files: dict[str, dict[str, Any]] = self.manifest.body["files"]

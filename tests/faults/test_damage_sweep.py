@@ -77,10 +77,10 @@ class Sweep:
             values = {s.name: opened.read(s.name) for s in schema.arrays}
             return values | {"attributes": np.array(str(sorted(opened.attributes.items())))}
         if reader == "zarr":
-            group = zarr.open_group(CheckedStore(read_manifest(manifest.path)), mode="r")
+            group = zarr.open_group(CheckedStore(manifest.path), mode="r")
             values = {s.name: np.asarray(group[s.name]) for s in schema.arrays}
             return values | {"attributes": np.array(str(sorted(group.attrs.items())))}
-        with xarray.open_zarr(CheckedStore(read_manifest(manifest.path))) as dataset:
+        with xarray.open_zarr(CheckedStore(manifest.path)) as dataset:
             values = {str(name): dataset[name].values for name in dataset.data_vars}
             return values | {"attributes": np.array(str(sorted(dataset.attrs.items())))}
 
