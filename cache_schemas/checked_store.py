@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from zarr.abc.store import (
     ByteRequest,
@@ -28,7 +27,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import mending, open_partition
 from cache_schemas.reading import check_metadata, read_sidecar
-from cache_schemas.shards import CRC_BYTES, ShardLayout, index_offsets, read_layout, read_shard_index
+from cache_schemas.shards import ShardLayout, index_offsets, is_chunk, read_layout, read_shard_index
 
 
 class CheckedStore(Store):
@@ -133,10 +132,7 @@ class CheckedStore(Store):
                 raise DamagedCache(f"{path}: no chunk lies at byte {start}.")
         for number in wanted:
             chunk = data[offsets[number] - start : offsets[number] - start + layout.chunk_bytes]
-            if (
-                len(chunk) != layout.chunk_bytes
-                or google_crc32c.value(chunk[:-CRC_BYTES]) != self._sums[first + number]
-            ):
+            if len(chunk) != layout.chunk_bytes or not is_chunk(chunk, self._sums[first + number]):
                 raise DamagedCache(f"{path}: chunk {number} is not the one that was written (checksum).")
 
     def _offsets_of(self, key: str, layout: ShardLayout, shard: int) -> np.ndarray:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import CRC_BYTES, ShardLayout, read_layout, read_shard_index
+from cache_schemas.shards import ShardLayout, is_chunk, read_layout, read_shard_index
 
 
 class PartitionReader:
@@ -106,13 +106,9 @@ class _ArrayReader:
             data = os.pread(handle, layout.chunk_bytes, int(self._offsets[shard][within]))
         finally:
             os.close(handle)
-        values = memoryview(data)[:-CRC_BYTES]
-        # The sum beside the values is what other Zarr readers go by: it must be the sidecar's, too.
-        beside = int.from_bytes(data[-CRC_BYTES:], "little")
-        expected = self._sums[number]
-        if len(data) != layout.chunk_bytes or not google_crc32c.value(bytes(values)) == beside == expected:
+        if len(data) != layout.chunk_bytes or not is_chunk(data, self._sums[number]):
             raise DamagedCache(f"{path}: chunk {number} is not the one that was written (checksum).")
-        return np.frombuffer(values, layout.dtype).reshape(layout.chunk)
+        return np.frombuffer(data, layout.dtype, count=prod(layout.chunk)).reshape(layout.chunk)
 
 
 def check_version(manifest: Manifest, schema: StoreSchema) -> None:

@@ -110,6 +110,15 @@ def index_offsets(tail: bytes, layout: ShardLayout, shard: int, path: Path) -> n
     return index[:, 0].astype(np.int64)
 
 
+def is_chunk(data: bytes, expected: int) -> bool:
+    """Whether an encoded chunk is the one with this CRC-32C: its values, and the sum that stands beside them.
+
+    Other Zarr readers go by the sum beside the values, ours by the sidecar's: they must be one.
+    """
+    beside = int.from_bytes(data[-CRC_BYTES:], "little")
+    return google_crc32c.value(data[:-CRC_BYTES]) == beside == expected
+
+
 def stored_checksums(layout: ShardLayout) -> np.ndarray:
     """CRC-32C of every inner chunk of the array, in order, as the shards store them: (chunks,) uint32."""
     sums = np.empty(layout.chunks, dtype="<u4")

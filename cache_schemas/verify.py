@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from cache_schemas.canonical import digest, sha256_file
@@ -22,7 +21,7 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.recount import contradictions
 from cache_schemas.registry import schema_of
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import CRC_BYTES, read_layout, read_shard_index
+from cache_schemas.shards import is_chunk, read_layout, read_shard_index
 
 
 @dataclass(frozen=True)
@@ -163,8 +162,7 @@ def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wro
                     begin = first + shard * layout.chunks_per_shard
                     for number, offset in enumerate(offsets.tolist()):
                         chunk = data[offset : offset + layout.chunk_bytes]
-                        sum_beside = int.from_bytes(chunk[-CRC_BYTES:], "little")
-                        if not google_crc32c.value(chunk[:-CRC_BYTES]) == sum_beside == sums[begin + number]:
+                        if not is_chunk(chunk, sums[begin + number]):
                             wrong(path, f"chunk {number} is not the one that was written (checksum)")
                 result.chunks += len(offsets)
         except DamagedCache as error:

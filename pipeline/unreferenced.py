@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schemas.contents import NAME, StoreFolder, list_store, readable, size_of, store_folders
+from cache_schemas.disk import writing_to
 from cache_schemas.publish import is_aside, remove_tree, writer_is_dead
 from cache_schemas.removal import remove_partition, remove_unnamed
 from pipeline.lots import drop_lots_naming
@@ -59,14 +60,15 @@ def delete_unreferenced(
     gone: set[tuple[str, str, str]] = set()
     for item in items:
         name = NAME.fullmatch(item.path.name)
-        if item.kind == "partition" and name:
-            freed = remove_partition(item.store.path, name["partition"], name["digest"])
-            gone.add((item.store.folder, name["partition"], name["digest"]))
-        elif item.kind == "unnamed" and name:
-            freed = remove_unnamed(item.store.path, name["partition"])
-        else:
-            freed = item.bytes, item.files
-            remove_tree(item.path)
+        with writing_to(item.store.path):
+            if item.kind == "partition" and name:
+                freed = remove_partition(item.store.path, name["partition"], name["digest"])
+                gone.add((item.store.folder, name["partition"], name["digest"]))
+            elif item.kind == "unnamed" and name:
+                freed = remove_unnamed(item.store.path, name["partition"])
+            else:
+                freed = item.bytes, item.files
+                remove_tree(item.path)
         total, files = total + freed[0], files + freed[1]
     for store in dict.fromkeys(item.store for item in items):
         for folder in (store.path, store.path.parent):

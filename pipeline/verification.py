@@ -14,6 +14,7 @@ import numpy as np
 
 from cache_schemas.belonging import check_same_scans
 from cache_schemas.contents import NAME, StoreFolder, list_store, store_folders
+from cache_schemas.disk import writing_to
 from cache_schemas.errors import BadInput, DamagedCache
 from cache_schemas.manifest import Manifest, is_valid, manifest_path
 from cache_schemas.publish import remove_tree
@@ -107,16 +108,20 @@ def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
     """Remove what is broken, the manifest first, and each lot manifest that names it: it is then computed anew.
 
     Returns the manifests that are gone.
+
+    Raises:
+        CannotWrite: if the cache may only be read.
     """
     gone: set[tuple[str, str, str]] = set()
     for manifest in dict.fromkeys(problem.manifest for problem in result.problems):
         name = NAME.fullmatch(manifest.name)
-        if name is None:  # a lot manifest
-            remove_tree(manifest)
-        else:
-            remove_partition(manifest.parent, name["partition"], name["digest"])
-            folder = manifest.parent.relative_to(result.cache)
-            gone.add((str(folder), name["partition"], name["digest"]))
+        with writing_to(manifest.parent):
+            if name is None:  # a lot manifest
+                remove_tree(manifest)
+            else:
+                remove_partition(manifest.parent, name["partition"], name["digest"])
+                folder = manifest.parent.absolute().relative_to(result.cache.absolute())
+                gone.add((str(folder), name["partition"], name["digest"]))
         result.repaired.append(manifest)
     for workdir in workdirs:
         drop_lots_naming(workdir, lambda *member: member in gone)

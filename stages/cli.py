@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
+from cache_schemas.disk import explain
 from cache_schemas.errors import GriddleError
 
 COMMANDS = {
@@ -57,6 +59,12 @@ def main(arguments: list[str] | None = None) -> Any:
     except GriddleError as error:
         click.echo(f"griddle: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        told = explain(error, Path(error.filename or "."))
+        if told is None:
+            raise
+        click.echo(f"griddle: {told}", err=True)
+        sys.exit(told.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
