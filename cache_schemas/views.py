@@ -112,6 +112,7 @@ VIEWS = StoreSchema(
         "cameras": "the cameras' names, in order of their numbers",
         "images": "the image of each view, relative to the dataset's root, in the order of the views",
         "scans": "the scans' names in the dataset, in order",
+        "scan_points": "how many points each scan has, as the views were computed from it",
         "unusable": "views that see too few points to be drawn in training",
         "voxel": "side of a voxel in metres",
         "variants": "how many independent draws of the representatives there are",

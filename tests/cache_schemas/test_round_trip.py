@@ -29,6 +29,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "cameras": ["LEFT", "RIGHT"],
         "images": ["a.jpg", "b.jpg"],
         "scans": ["a"],
+        "scan_points": [1000],
         "unusable": [1],
         "voxel": 0.1,
         "variants": 2,
