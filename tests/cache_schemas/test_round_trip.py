@@ -170,7 +170,7 @@ def test_dimension_names_units_and_one_sentence_stand_in_the_store(store: str, t
     dataset = xarray.open_zarr(manifest.store, consolidated=True)
     for spec in schema.arrays:
         assert dataset[spec.name].dims == spec.dims
-        assert dataset[spec.name].attrs == {"units": spec.units, "about": spec.about}
+        assert dataset[spec.name].attrs == spec.attributes
     assert dataset.attrs["griddle_schema"] == schema.tag
     assert dataset.attrs["identity"] == {"of": "a test"}
 
