@@ -3,13 +3,15 @@
     python examples/pca.py work/demo/cache pca.png
     python examples/pca.py CACHE pca.png --teacher vit_small --dataset nuscenes --image samples/CAM_FRONT/....jpg
 
-Each shard is read once and leaves one matrix of channels × channels; dask adds these up as they come. Memory: a shard
-(256 MiB, twice in float32) for each of dask's threads, and a few such matrices, however large the dataset is.
+Each shard is read once and leaves one matrix of channels × channels; dask adds these up as they come. Memory: about 1.1 GB
+for each of dask's threads (full shards of float16; DASK_NUM_WORKERS says how many), however large the dataset is.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import nullcontext
 
 import dask.array as da
 import numpy as np
@@ -67,7 +69,7 @@ def main() -> None:
     print(
         f"{features.name}: {grids.shape[0]} images, {grids.nbytes / 1e9:.3f} GB in {grids.numblocks[0]} shard(s)"
     )
-    with ProgressBar(minimum=5):
+    with ProgressBar() if sys.stdout.isatty() else nullcontext():
         mean, components, variance = principal_components(grids, count=3)
     shares = variance / variance.sum()
     for number, share in enumerate(shares[:10], start=1):

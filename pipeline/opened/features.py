@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from pipeline.teachers.sampling import Sampling
 
+TOGETHER = 16
+"""Patch grids that are read at once on the way to float32."""
+
 
 class OpenedFeatures(OpenedStore):
     """What one teacher said of the images of one dataset. Images are named by their path in the dataset's root."""
@@ -133,7 +136,11 @@ class OpenedFeatures(OpenedStore):
 
 def read_grids(reader: PartitionReader, start: int, stop: int) -> np.ndarray:
     """Patch grids (images, rows, cols, channels) float32 of some rows of a feature partition."""
-    return reader.read("features", start, stop).astype(np.float32)
+    grids = np.empty((stop - start, *reader.shape("features")[1:]), np.float32)
+    for first in range(0, len(grids), TOGETHER):  # a shard may be large: not twice in memory
+        last = min(first + TOGETHER, len(grids))
+        grids[first:last] = reader.read("features", start + first, start + last)
+    return grids
 
 
 def unknown_image(image: str, stores: Sequence[OpenedFeatures]) -> BadInput:

@@ -112,6 +112,8 @@ class ShardRows:
                 reader = _reader(part.manifest, part.content_digest)
                 pieces.append(self.read(reader, start - begin, end - begin))
             start, number = max(start, end), number + 1
+        if len(pieces) == 1:
+            return pieces[0]
         return np.concatenate(pieces) if pieces else np.empty((0, *self.inner), self.dtype)
 
 
