@@ -39,7 +39,7 @@ class OpenedCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stores = _find(path)
+        self.stores = find_stores(path)
         if not self.stores:
             raise _no_cache(path)
 
@@ -156,8 +156,8 @@ def _one(found: Sequence[Store], known: Sequence[OpenedStore], what: str, choose
     raise BadInput(f"{what.format('no')}; it has:{listed or ' none'}")
 
 
-def _find(cache: Path) -> list[OpenedStore]:
-    """Every folder of a store's place that holds a manifest."""
+def find_stores(cache: Path) -> list[OpenedStore]:
+    """The stores of a cache: every folder of a store's place that holds a manifest."""
     found: list[OpenedStore] = []
     for kind, place in PLACES.items():
         for folder in sorted(cache.glob(place)):
@@ -176,10 +176,10 @@ def _no_cache(path: Path) -> BadInput:
             f"{path} does not exist; a cache is what the config names `cache`, else <workdir>/cache"
         )
     inside = path / "cache"
-    if inside.is_dir() and _find(inside):
+    if inside.is_dir() and find_stores(inside):
         return BadInput(f"{path} is no cache, but holds one: open {inside}")
     for above in list(path.resolve().parents)[:4]:
-        if _find(above):
+        if find_stores(above):
             return BadInput(f"{path} is no cache, but lies in one: open {above}")
     return BadInput(
         f"{path} is no cache: none of {', '.join(PLACES.values())} in it holds a manifest. A cache is what the config "

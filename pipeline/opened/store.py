@@ -51,8 +51,8 @@ class OpenedStore:
 
     @property
     def schema(self) -> str:
-        """As `name/version`."""
-        return self._schema.tag
+        """As `name/version`, also where this version of Griddle does not read it."""
+        return self.manifest(self.partitions[0]).body["schema"]
 
     @property
     def identity(self) -> dict[str, Any]:
