@@ -52,6 +52,9 @@ class PartitionReader:
         """The group's attributes."""
         return json.loads((self.manifest.store / "zarr.json").read_bytes())["attributes"]
 
+    def has(self, name: str) -> bool:
+        return name in self._arrays
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._arrays[name].layout.shape
 

@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 
 from cache_schemas.errors import DamagedCache
+from cache_schemas.schema import CODECS
 
 ABSENT = np.uint64(2**64 - 1)
 CRC_BYTES = 4
@@ -67,7 +68,7 @@ def read_layout(folder: Path) -> ShardLayout:
         meta = json.loads(path.read_bytes())
         codec = meta["codecs"][0]
         inner = [step["name"] for step in codec["configuration"]["codecs"]]
-        if codec["name"] != "sharding_indexed" or inner != ["bytes", "crc32c"]:
+        if codec["name"] != "sharding_indexed" or inner != list(CODECS):
             raise ValueError(f"codecs {codec['name']} of {inner}")
         return ShardLayout(
             folder=folder,

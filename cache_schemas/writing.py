@@ -109,7 +109,7 @@ class PartitionWriter:
             compressors=[Crc32cCodec()],
             fill_value=0,
             dimension_names=spec.dims,
-            attributes={"units": spec.units, "about": spec.about},
+            attributes={**spec.attributes},
             config={"write_empty_chunks": True},
         )
         self._arrays[name] = _Appender(array, spec.dtype, shard[0])

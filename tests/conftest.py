@@ -59,6 +59,8 @@ class Workspace:
     """A folder in which griddle and snakemake are run as a user would, on config/tiny.yaml and a toy tree."""
 
     folder: Path
+    prefix: tuple[str, ...] = ()
+    """Of every command: what makes its world another one, such as a file system that is read-only."""
 
     @property
     def config_path(self) -> Path:
@@ -89,7 +91,7 @@ class Workspace:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         done = subprocess.run(
-            command,
+            [*self.prefix, *command],
             cwd=self.folder,
             env=environment,
             capture_output=True,

@@ -35,7 +35,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "variants": 2,
         "spares": 1,
     },
-    "features": {"images": ["a.jpg"], "teacher": {"model": "vit"}, "image_size": [28, 56], "patch": 14},
+    "features": {"images": ["a.jpg"], "teacher": {"model": "vit"}, "image_size": [28, 56], "patch": 14, "licence": "none"},
 }
 
 
@@ -171,7 +171,7 @@ def test_dimension_names_units_and_one_sentence_stand_in_the_store(store: str, t
     dataset = xarray.open_zarr(manifest.store, consolidated=True)
     for spec in schema.arrays:
         assert dataset[spec.name].dims == spec.dims
-        assert dataset[spec.name].attrs == {"units": spec.units, "about": spec.about}
+        assert dataset[spec.name].attrs == spec.attributes
     assert dataset.attrs["griddle_schema"] == schema.tag
     assert dataset.attrs["identity"] == {"of": "a test"}
 
