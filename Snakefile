@@ -5,7 +5,7 @@
 
 from pipeline.report import before_report, report_marker
 from pipeline.teachers.memory import features_mem_mb
-from pipeline.workflow import open_workflow
+from pipeline.workflow import before_jobs_start, open_workflow
 
 W = open_workflow(workflow)
 WORK = W.workdir
@@ -22,6 +22,10 @@ localrules:
     features_all,
     probe_all,
     report,
+
+
+onstart:
+    before_jobs_start(workflow, W.plan)
 
 
 rule pretrain_all:

@@ -16,8 +16,10 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from cache_schemas.canonical import digest, sha256_file
+from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
 from cache_schemas.publish import (
+    delete,
     fsync_folder,
     fsync_tree,
     remove_tree,
@@ -66,17 +68,30 @@ class PartitionWriter:
         self._arrays: dict[str, _Appender] = {}
 
     def __enter__(self) -> PartitionWriter:
-        self._folder = working_folder(self.store_folder, self.partition)
-        self._group = zarr.create_group(
-            store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
-        )
+        with writing_to(self.store_folder):
+            self._folder = working_folder(self.store_folder, self.partition)
+        try:
+            with writing_to(self.store_folder):
+                self._group = zarr.create_group(
+                    store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
+                )
+        except BaseException:
+            delete(self._folder)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder.exists():
-            remove_tree(self._folder)
+            try:
+                remove_tree(self._folder)
+            except OSError:  # a disk so full that it takes no new name
+                delete(self._folder)
+        if isinstance(error, OSError):
+            told = explain(error, self.store_folder)
+            if told is not None:
+                raise told from error
 
     def create(self, name: str, shape: tuple[int, ...]) -> _Appender:
         """An empty array of the schema, to be filled row by row with `append`."""
@@ -94,7 +109,7 @@ class PartitionWriter:
             compressors=[Crc32cCodec()],
             fill_value=0,
             dimension_names=spec.dims,
-            attributes={"units": spec.units, "about": spec.about},
+            attributes={**spec.attributes},
             config={"write_empty_chunks": True},
         )
         self._arrays[name] = _Appender(array, spec.dtype, shard[0])

@@ -5,7 +5,9 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,26 @@ from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
 from pipeline.index import Index, PartitionEntry, read_index
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
-from pipeline.planned import STAGES, Lot, Reading, Run, Store, cut, member_of
+from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
 
 class Plan:
-    """All that a config asks for. `only` names the one student that is wanted.
+    """All that a config asks for. `only` names the one student that is wanted; `indices` stand for those of the workdir.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
             partition that the index found broken.
     """
 
-    def __init__(self, config: Config, workdir: Path | None = None, only: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path | None = None,
+        only: str | None = None,
+        indices: dict[str, Index] | None = None,
+    ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
@@ -38,7 +46,7 @@ class Plan:
         self.traits: dict[str, Traits] = {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
-        self.indices = {name: self._index(name) for name in names}
+        self.indices = indices or {name: self._index(name) for name in names}
         self.runs = {
             name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
             for name, student in self.students.items()
@@ -50,10 +58,15 @@ class Plan:
             probe.folder: probe for row in self.probe_rows for probe in row.runs
         }
         """All trainings of the table by their folder; one that serves several rows is there once."""
-        wanted = [lot for run in self.runs.values() for lot in run.lots]
-        wanted += [lot for probe in self.probe_runs.values() for lot in probe.lots]
         self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
-        for lot in wanted:
+        for run in self.runs.values():
+            self.add(run.lots)
+        for probe in self.probe_runs.values():
+            self.add(probe.lots)
+
+    def add(self, lots: Iterable[Lot]) -> None:
+        """Plan these lots, too; one that is planned already is there once."""
+        for lot in lots:
             self._lots[lot.store.stage][lot.digest] = lot
 
     def lots(self, stage: str) -> list[Lot]:
@@ -80,13 +93,18 @@ class Plan:
         lot = self.lot(stage, lot_digest)
         if stage not in ("views", "labels"):
             return []
-        names = {entry.name for entry, _ in lot.members}
-        return [
-            str(self.lot_path(scans))
-            for scans in self.lots("scans")
-            if scans.store.folder == lot.store.scans_folder
-            and names & {entry.name for entry in scans.entries}
-        ]
+        paths = self._scans_paths
+        read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
+        return list(dict.fromkeys(path for found in read for path in found))
+
+    @cached_property
+    def _scans_paths(self) -> dict[tuple[str, str], list[str]]:
+        """The lot manifests that each partition of each scan store is in."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for lot in self.lots("scans"):
+            for entry in lot.entries:
+                found.setdefault((lot.store.folder, entry.name), []).append(str(self.lot_path(lot)))
+        return found
 
     def run(self, run_folder_name: str) -> Run:
         """The run whose folder is named `<student>-<id>`."""
@@ -217,12 +235,15 @@ class Plan:
         scans = 0
         for dataset in student.datasets:
             stores = self.stores(dataset, student)
+            made_for = identities_of(stores)
             for split in student.splits:
                 entries = self.entries(f"students.{name}.splits", dataset, split)
                 for stage in ("scans", "views", "features"):
                     for store in stores[stage]:
                         lots += cut(store, split, entries, self.config.lot_partitions)
-                readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+                readings += [
+                    _reading(dataset, split, entry, stores, made_for) for entry in entries if entry.images
+                ]
                 scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
@@ -257,12 +278,16 @@ def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
 
 
 def _reading(
-    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, tuple[Store, ...]]
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, tuple[Store, ...]],
+    made_for: Identities,
 ) -> Reading:
     (scans,), (views,), features = (
         tuple(member_of(store, entry) for store in stores[stage]) for stage in ("scans", "views", "features")
     )
-    return Reading(dataset, split, entry.name, scans, views, features)
+    return Reading(dataset, split, entry.name, scans, views, features, made_for)
 
 
 def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stages.options import chosen_lots, lot_options, make_plan, pick_device, set_threads
+from stages.options import lot_options, lots_that_fit, make_plan, pick_device, set_threads
 
 if TYPE_CHECKING:
     from cache_schemas.manifest import Manifest
@@ -33,7 +33,7 @@ def features(
     """Run the teacher once over every image of a lot of partitions."""
     plan = make_plan(config_path, workdir, only)
     loaded: dict[Teacher, LoadedTeacher] = {}
-    for lot in chosen_lots(plan, "features", digest, number):
+    for lot in lots_that_fit(plan, "features", digest, number):
         _do(plan, lot, loaded, threads)
 
 

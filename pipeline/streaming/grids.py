@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cache_schemas.features import GROUP, features_schema
-from cache_schemas.reading import PartitionReader
 from pipeline.config.model import Teacher
-from pipeline.planned import Member
+from pipeline.plan_probes import ProbeReading
+from pipeline.planned import Reading
+from pipeline.streaming.opened import open_store
 from pipeline.teachers.sampling import Sampling, grid_coordinates, sample_grids
 
 
@@ -32,14 +33,12 @@ class PatchGrid:
 
 
 class GridStores:
-    """The feature stores of one partition, one for each teacher in the student's order."""
+    """The feature stores of one partition, one for each teacher in the student's order; none without teachers."""
 
-    def __init__(
-        self, cache: Path, members: Sequence[Member], teachers: Sequence[Teacher], partition: str
-    ) -> None:
+    def __init__(self, cache: Path, reading: Reading | ProbeReading, teachers: Sequence[Teacher]) -> None:
         self.readers = tuple(
-            PartitionReader(cache / folder, features_schema(teacher.storage), partition, member)
-            for (folder, member), teacher in zip(members, teachers, strict=True)
+            open_store(cache, reading, member, features_schema(teacher.storage))
+            for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
         self._scaled = tuple(teacher.storage == "int8" for teacher in teachers)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cache_schemas.errors import BadInput, DamagedCache
-from cache_schemas.manifest import mending
-from cache_schemas.reading import PartitionReader
+from cache_schemas.belonging import check_same_images, check_same_scans
+from cache_schemas.errors import BadInput
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan import Reading
 from pipeline.streaming.grids import GridStores, PatchGrid
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import ScanPlace
 
 
@@ -45,24 +44,18 @@ class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
     def __init__(self, cache: Path, reading: Reading, teachers: Sequence[Teacher]) -> None:
-        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        members = reading.features if teachers else ()
-        self.grids = GridStores(cache, members, teachers, reading.partition)
+        self.scans = open_store(cache, reading, reading.scans, SCANS)
+        self.views = open_store(cache, reading, reading.views, VIEWS)
+        self.grids = GridStores(cache, reading, teachers)
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, scans = self.views.attributes, self.scans.attributes
-        others = [r.manifest.path for r in self.grids.readers if r.attributes["images"] != views["images"]]
-        if views["scans"] != scans["scans"]:
-            others.append(self.scans.manifest.path)
-        if others:
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
-                f"images or scans than {', '.join(map(str, others))}.\n{mending(self.views.manifest.path)}"
-            )
+        check_same_scans(self.views, self.scans)
+        for reader in self.grids.readers:
+            check_same_images(self.views, reader)
+        views = self.views.attributes
         self.scan_names: list[str] = views["scans"]
         self.unusable: set[int] = set(views["unusable"])
 
