@@ -260,7 +260,17 @@ def flops_of(teacher: LoadedTeacher, image: Tensor) -> int:
 
 def make_tree(root: Path, images: list[Path], partitions: int, scans: int) -> list[ImageRecord]:
     """A toy tree whose images are these files in turn, and a record of each of them."""
-    write_toy(root, train=partitions, val=0, scans=scans, image=(56, 112), beams=2, azimuths=8, labels=False)
+    write_toy(
+        root,
+        train=partitions,
+        val=0,
+        scans=scans,
+        image=(56, 112),
+        beams=2,
+        azimuths=8,
+        labels=False,
+        processes=1,
+    )
     sizes = [_size(path) for path in images]
     for tables in sorted(root.glob("v1.0-*")):
         rows = json.loads((tables / "sample_data.json").read_text())

@@ -64,7 +64,11 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
                     plan.cache, plan.workdir, Path(store.folder).parent.name, teacher.weights_digest
                 )
                 loaded[config] = teacher
-            missing = [entry for entry, member in lot.members if not is_valid(folder, entry.name, member)]
+            missing = [
+                entry
+                for entry, member in lot.members
+                if not is_valid(folder, entry.name, member, store.identity)
+            ]
             progress = Progress(sum(entry.images for entry in missing), "images")
             writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress)))
 

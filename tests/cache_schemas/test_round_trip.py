@@ -35,7 +35,13 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "variants": 2,
         "spares": 1,
     },
-    "features": {"images": ["a.jpg"], "teacher": {"model": "vit"}, "image_size": [28, 56], "patch": 14, "licence": "none"},
+    "features": {
+        "images": ["a.jpg"],
+        "teacher": {"model": "vit"},
+        "image_size": [28, 56],
+        "patch": 14,
+        "licence": "none",
+    },
 }
 
 

@@ -29,12 +29,12 @@ from pipeline.planned import Store
 
 root, images = Path(sys.argv[1]), 258
 torch.set_num_threads(4)
-Image.new("RGB", (1600, 900), (90, 120, 30)).save(root / "a.jpg")
+Image.new("RGB", (320, 180), (90, 120, 30)).save(root / "a.jpg")
 grid = np.random.default_rng(0).normal(size=(1, 16, 32, 1024)).astype(np.float32)
 config = Teacher.model_validate({"model": "dinov2_vitl14", "weights": "untrained", "image_size": (224, 448)})
 teacher = SimpleNamespace(config=config, device=torch.device("cpu"), grid=(16, 32), channels=1024, patch=14,
                           weights_digest="", licence="", features=lambda x: grid + x.mean().item())
-record = ImageRecord("CAM", "a.jpg", (root / "a.jpg").stat().st_size, 900, 1600, (1.0,) * 9, ())
+record = ImageRecord("CAM", "a.jpg", (root / "a.jpg").stat().st_size, 180, 320, (1.0,) * 9, ())
 scan = ScanRecord("s", "s", "s", 1, None, None, (record,) * images)
 store = Store("features", "d", "features", {}, None, "")
 with FeatureWriter(teacher, "t") as writer:
