@@ -54,7 +54,8 @@ def write_features(
             "images": image_names(partition, len(values)),
             "teacher": {},
             "image_size": list(INPUT),
-            "patch": 14, "licence": "apache-2.0",
+            "patch": 14,
+            "licence": "apache-2.0",
         },
     ) as writer:
         writer.put("features", values.astype(np.float16))
