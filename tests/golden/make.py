@@ -117,7 +117,9 @@ def make(name: str) -> Path:
         for array, rows in values.items():
             writer.put(array, rows)
         manifest = writer.publish(counts={"rows": len(rows)}, left_out=[{"what": "a row", "why": "a test"}])
-    made = {key: value for key, value in manifest.body["made"].items() if key != "digest"} | {"host": "golden"}
+    made = {key: value for key, value in manifest.body["made"].items() if key != "digest"} | {
+        "host": "golden"
+    }
     body = {**manifest.body, "made": {**made, "digest": digest(made)}}
     manifest.path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     # no .json: in a store's folder those are manifests
