@@ -1,25 +1,20 @@
-"""Reading one partition: rows of an array, straight from the shard's bytes, every chunk checked.
-
-The Zarr API costs more Python per chunk than the bytes do, so this reads byte ranges through the shard index. Any
-Zarr reader sees the same values: a test holds the two readings equal.
-"""
+"""Reading one partition: opened once it is known to be whole, then read by rows, every chunk checked."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cache_schemas.array_reading import ArrayReader
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import ShardLayout, is_chunk, read_layout, read_shard_index
+from cache_schemas.shards import read_layout
 
 
 class PartitionReader:
@@ -58,15 +53,42 @@ class PartitionReader:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._arrays[name].layout.shape
 
-    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows `start` to `stop` of an array, in its own dtype. The result may be read-only."""
+    def dtype(self, name: str) -> np.dtype:
+        """The type of an array: the declared one, or the narrow one where the schema leaves a choice."""
+        return self._arrays[name].layout.dtype
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Rows `start` to `stop` of an array, in its own dtype; into `out`, contiguous and of that type, where given."""
         array = self._arrays[name]
         try:
-            return array.read(start, array.layout.shape[0] if stop is None else stop)
+            return array.read(start, array.layout.shape[0] if stop is None else stop, out)
         except DamagedCache as error:
-            raise DamagedCache(f"{error}\n{mending(self.manifest.path)}") from error
+            raise self._with_mending(error) from error
 
-    def _open_array(self, name: str) -> _ArrayReader:
+    def read_rows(self, name: str, start: int, stop: int, rows: np.ndarray) -> np.ndarray:
+        """Of rows `start` to `stop` those that `rows`, (n,) integers from 0, counts; other chunks are not read.
+
+        Raises:
+            IndexError: if there are not so many.
+        """
+        try:
+            return self._arrays[name].read_rows(start, stop, rows)
+        except DamagedCache as error:
+            raise self._with_mending(error) from error
+
+    def advise(self, name: str, start: int, stop: int) -> None:
+        """Say that rows `start` to `stop` will be read soon: the system may read ahead."""
+        try:
+            self._arrays[name].advise(start, stop)
+        except DamagedCache as error:
+            raise self._with_mending(error) from error
+
+    def _with_mending(self, error: DamagedCache) -> DamagedCache:
+        return DamagedCache(f"{error}\n{mending(self.manifest.path)}")
+
+    def _open_array(self, name: str) -> ArrayReader:
         first, count = self.manifest.body["crc"]["arrays"][name]
         layout = read_layout(self.manifest.store / name)
         if layout.chunks != count:
@@ -74,44 +96,7 @@ class PartitionReader:
                 f"{layout.folder}/zarr.json describes {layout.chunks} chunks, the manifest {count}.\n"
                 f"{mending(self.manifest.path)}"
             )
-        return _ArrayReader(layout, self._sums[first : first + count])
-
-
-class _ArrayReader:
-    def __init__(self, layout: ShardLayout, sums: np.ndarray) -> None:
-        self.layout = layout
-        self._sums = sums
-        self._offsets: dict[int, np.ndarray] = {}
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        layout = self.layout
-        if not 0 <= start <= stop <= layout.shape[0]:
-            raise IndexError(f"rows {start} to {stop} of {layout.shape[0]} in {layout.folder}")
-        if start == stop:
-            return np.empty((0, *layout.shape[1:]), layout.dtype)
-        rows = layout.chunk[0]
-        first, last = start // rows, (stop - 1) // rows
-        pieces = [self._chunk(number) for number in range(first, last + 1)]
-        block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return block[start - first * rows : stop - first * rows]
-
-    def _chunk(self, number: int) -> np.ndarray:
-        layout = self.layout
-        shard, within = divmod(number, layout.chunks_per_shard)
-        if shard not in self._offsets:
-            self._offsets[shard] = read_shard_index(layout, shard)
-        path = layout.shard_file(shard)
-        try:
-            handle = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise DamagedCache(f"{path} cannot be opened ({error}).") from error
-        try:
-            data = os.pread(handle, layout.chunk_bytes, int(self._offsets[shard][within]))
-        finally:
-            os.close(handle)
-        if len(data) != layout.chunk_bytes or not is_chunk(data, self._sums[number]):
-            raise DamagedCache(f"{path}: chunk {number} is not the one that was written (checksum).")
-        return np.frombuffer(data, layout.dtype, count=prod(layout.chunk)).reshape(layout.chunk)
+        return ArrayReader(layout, self._sums[first : first + count])
 
 
 def check_version(manifest: Manifest, schema: StoreSchema) -> None:
@@ -141,4 +126,26 @@ def read_sidecar(manifest: Manifest) -> np.ndarray:
         raise DamagedCache(
             f"{manifest.sidecar} is not the one its manifest lists (sha256).\n{mending(manifest.path)}"
         )
-    return np.memmap(manifest.sidecar, dtype="<u4", mode="r") if manifest.body["crc"]["size"] else np.empty(0)
+    if not manifest.body["crc"]["size"]:
+        return np.empty(0, "<u4")
+    return np.asarray(np.memmap(manifest.sidecar, dtype="<u4", mode="r"))
+
+
+class ZarrReader(PartitionReader):
+    """The same rows through Zarr's own API: slower, to compare with and for stores whose codecs are not ours."""
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        import zarr
+
+        if not hasattr(self, "_opened"):
+            self._opened = dict(zarr.open_group(self.manifest.store, mode="r").arrays())
+        values = np.asarray(self._opened[name][start:stop])
+        if out is None:
+            return values
+        out[...] = values
+        return out
+
+    def read_rows(self, name: str, start: int, stop: int, rows: np.ndarray) -> np.ndarray:
+        return self.read(name, start, stop)[rows]

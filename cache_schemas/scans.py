@@ -1,10 +1,13 @@
-"""The scan store: the points of every scan of one dataset."""
+"""The scan store: the points of every scan of one dataset.
+
+Chunks are small: one camera's points are a short run of a scan's, and whole scans take no longer for it.
+"""
 
 from cache_schemas.schema import ArraySpec, StoreSchema
 
 SCANS = StoreSchema(
     store="scans",
-    version=1,
+    version=2,
     identity={
         "dataset": "its name in the config",
         "reader": "the reader's name",
@@ -25,7 +28,7 @@ SCANS = StoreSchema(
             name="xyz",
             dtype="float32",
             dims=("point", "axis"),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="m",
             about="Position of each point, in file order.",
             frame="the one that the partition's attribute `frame` names",
@@ -34,7 +37,7 @@ SCANS = StoreSchema(
             name="intensity",
             dtype="float32",
             dims=("point",),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="as recorded",
             about="Return intensity as the dataset records it, not normalised.",
         ),
@@ -67,7 +70,7 @@ LABELS = StoreSchema(
             name="label",
             dtype="uint8",
             dims=("point",),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="class",
             about="Class of each point, row by row with the scan store; 255 is ignored.",
         ),

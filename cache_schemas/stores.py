@@ -20,9 +20,7 @@ PLACES = {
 }
 """The folders of each kind of store, relative to the cache."""
 
-RETIRED: dict[str, str] = {
-    "features/1": "since: the licence of the teacher, how images are decoded, int8 storage with its scales",
-}
+RETIRED: dict[str, str] = {}
 """Schemas that were written once and are no longer read, each with what was changed since. A schema that is raised
 either stays in `_DECLARED` beside the new one, where the readers can still take it, or moves here."""
 

@@ -93,16 +93,21 @@ class PartitionWriter:
             if told is not None:
                 raise told from error
 
-    def create(self, name: str, shape: tuple[int, ...]) -> _Appender:
-        """An empty array of the schema, to be filled row by row with `append`."""
+    def create(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> _Appender:
+        """An empty array of the schema, to be filled row by row with `append`; `dtype` where the schema leaves a choice."""
         spec = self.schema.array(name)
+        dtype = dtype or spec.dtype
+        if dtype not in spec.dtypes:
+            raise ValueError(
+                f"{self.schema.tag}: {name} is declared as {' or '.join(spec.dtypes)}, got {dtype}"
+            )
         if len(shape) != len(spec.dims):
             raise ValueError(f"{self.schema.tag}: {name} has dimensions {spec.dims}, got shape {shape}")
-        shard = spec.shard_shape(shape)
+        shard = spec.shard_shape(shape, dtype)
         array = self._group.create_array(
             name,
             shape=shape,
-            dtype=spec.dtype,
+            dtype=dtype,
             chunks=spec.chunk_shape(shape),
             shards=shard,
             filters=None,
@@ -112,12 +117,12 @@ class PartitionWriter:
             attributes={**spec.attributes},
             config={"write_empty_chunks": True},
         )
-        self._arrays[name] = _Appender(array, spec.dtype, shard[0])
+        self._arrays[name] = _Appender(array, dtype, shard[0])
         return self._arrays[name]
 
     def put(self, name: str, values: np.ndarray) -> None:
-        """A whole array at once."""
-        self.create(name, values.shape).append(values)
+        """A whole array at once, in the type it has."""
+        self.create(name, values.shape, str(values.dtype)).append(values)
 
     def publish(
         self,

@@ -10,6 +10,7 @@ from cache_schemas.errors import BadInput, DamagedCache, GriddleError
 if TYPE_CHECKING:
     from pipeline.opened.cache import OpenedCache, open_cache
     from pipeline.opened.features import OpenedFeatures
+    from pipeline.opened.run import OpenedRun, open_run
     from pipeline.opened.store import OpenedStore
 
 __all__ = [
@@ -18,15 +19,19 @@ __all__ = [
     "GriddleError",
     "OpenedCache",
     "OpenedFeatures",
+    "OpenedRun",
     "OpenedStore",
     "open_cache",
+    "open_run",
 ]
 
 _WHERE = {
     "OpenedCache": "pipeline.opened.cache",
     "OpenedFeatures": "pipeline.opened.features",
+    "OpenedRun": "pipeline.opened.run",
     "OpenedStore": "pipeline.opened.store",
     "open_cache": "pipeline.opened.cache",
+    "open_run": "pipeline.opened.run",
 }
 
 

@@ -117,6 +117,8 @@ def _write(
         }
         for view in few
     ]
+    for name in ("point", "kept", "neighbours"):
+        arrays[name] = VIEWS.array(name).fitted(arrays[name])
     with PartitionWriter(
         folder,
         VIEWS,

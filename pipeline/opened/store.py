@@ -127,7 +127,9 @@ class OpenedStore:
             raise BadInput(
                 f"{name} counts rows within a partition; name one: array({name!r}, partition={self.partitions[0]!r})"
             )
-        return self.rows(name, partial(_read_array, name=name), partition=partition)
+        # A partition may hold the same numbers in a narrower type: over all of them it is the declared one.
+        dtype = next((spec.dtype for spec in self._schema.arrays if spec.name == name and spec.narrow), None)
+        return self.rows(name, partial(_read_array, name=name), dtype=dtype, partition=partition)
 
     def rows(
         self, name: str, read: Read, *, dtype: str | None = None, partition: str | None = None
@@ -138,7 +140,8 @@ class OpenedStore:
         for one in self.partitions if partition is None else [partition]:
             manifest = self.partition(one).manifest
             layout = read_layout(manifest.store / name)
-            shapes.setdefault((layout.shape[1:], layout.dtype), manifest.path)
+            kind = layout.dtype if dtype is None else np.dtype(dtype)
+            shapes.setdefault((layout.shape[1:], kind), manifest.path)
             parts.append(Part(manifest.path, manifest.content_digest, layout.shape[0], layout.shard[0]))
         if len(shapes) > 1:
             said = "\n".join(f"  {path}: {dtype} {list(inner)}" for (inner, dtype), path in shapes.items())
@@ -146,8 +149,7 @@ class OpenedStore:
                 f"the partitions of {self.folder} do not belong together, their {name} have rows of\n{said}\n"
                 f"{mending(list(shapes.values())[-1])}"
             )
-        ((inner, stored),) = shapes
-        values = stored if dtype is None else np.dtype(dtype)
+        ((inner, values),) = shapes
         content = digest(
             [self.name, name, str(read), str(values), [part.content_digest for part in parts]], 32
         )

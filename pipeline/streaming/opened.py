@@ -36,7 +36,11 @@ class OpenPartitions(Generic[T]):
 
 
 def open_store(
-    cache: Path, reading: Reading | ProbeReading, member: Member, schema: StoreSchema
+    cache: Path,
+    reading: Reading | ProbeReading,
+    member: Member,
+    schema: StoreSchema,
+    by: type[PartitionReader] = PartitionReader,
 ) -> PartitionReader:
     """One store of the partition that is to be read: the one where `member` lies.
 
@@ -44,4 +48,4 @@ def open_store(
         DamagedCache: if it is not valid, or was made for another identity than the config's.
     """
     folder, digest = member
-    return PartitionReader(cache / folder, schema, reading.partition, digest, reading.identities.get(folder))
+    return by(cache / folder, schema, reading.partition, digest, reading.identities.get(folder))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +16,13 @@ from cache_schemas.errors import DamagedCache, GriddleError
 from cache_schemas.features import features_schema
 from cache_schemas.manifest import differences, made, manifest_path, open_partition
 from cache_schemas.reading import PartitionReader
+from cache_schemas.storage import decode, encode
 from pipeline.config.model import Teacher
 from pipeline.datasets.records import PartitionRecord
 from pipeline.index import PartitionEntry
 from pipeline.log import log
-from pipeline.teachers.images import read_image, to_input
+from pipeline.teachers.flow import filled_up
+from pipeline.teachers.images import load_input
 
 CLOSE = 0.9999
 """The least cosine, over the patches of an image, at which features count as the same."""
@@ -45,7 +48,7 @@ class Compared:
 
     Attributes:
         cosine: the lowest over its patches.
-        as_then: whether versions, device, threads and batch are those that it was computed with, so that every bit
+        as_then: whether versions, device and batch are those that it was computed with, so that every bit
             must be the same.
     """
 
@@ -63,14 +66,16 @@ class Compared:
 def computed_with(teacher: Computes) -> dict[str, Any]:
     """What may change bits and is no identity; the feature store records it in `made`."""
     if teacher.device.type == "cuda":
-        device, threads = torch.cuda.get_device_name(teacher.device), None
-    else:
-        device, threads = f"cpu {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads()
+        return {
+            "device": torch.cuda.get_device_name(teacher.device),
+            "cuda": torch.version.cuda,
+            "images_per_batch": teacher.config.images_per_batch,
+        }
+    # Each image alone, by one thread (`pipeline/teachers/flow.py`).
     return {
-        "device": device,
-        "cuda": torch.version.cuda if teacher.device.type == "cuda" else None,
-        "threads": threads,
-        "images_per_batch": teacher.config.images_per_batch,
+        "device": f"cpu {torch.backends.cpu.get_cpu_capability()}",
+        "cuda": None,
+        "images_per_batch": 1,
     }
 
 
@@ -136,7 +141,7 @@ def check_unchanged(
 def compare(
     teacher: Computes, folder: Path, root: Path, record: PartitionRecord, member: str, number: int
 ) -> Compared:
-    """Compute image `number` of a stored partition again, in the batch that it was computed in.
+    """Compute image `number` of a stored partition again, as it was computed: in its batch, by one thread.
 
     Raises:
         BadInput: naming the file, for an image that cannot be read.
@@ -145,23 +150,41 @@ def compare(
     config = teacher.config
     reader = PartitionReader(folder, features_schema(config.storage), record.name, member)
     then: Mapping[str, Any] = reader.manifest.body["made"]
-    count = int(then.get("images_per_batch") or config.images_per_batch)
+    now = computed_with(teacher)
+    count = int(then.get("images_per_batch") or now["images_per_batch"])
     first = number // count * count
     batch = [
-        to_input(read_image(root, image), config.image_size, config.antialias)
+        load_input(root, image, config.image_size, config.antialias, config.decode)
         for image in record.images[first : first + count]
     ]
-    fresh = teacher.features(torch.stack(batch))[number - first]
-    stored = reader.read("features", number, number + 1)[0]
-    now = {**made(), **computed_with(teacher), "images_per_batch": count}
-    alike = ("versions", "device", "cuda", "threads", "images_per_batch")
+    images = filled_up(batch, count) if teacher.device.type == "cuda" else torch.stack(batch)
+    with one_thread():
+        fresh = encode(teacher.features(images)[number - first], config.storage)
+    stored = {name: reader.read(name, number, number + 1)[0] for name in fresh}
+    now = {**made(), **now, "images_per_batch": count}
+    alike = ("versions", "device", "cuda", "images_per_batch")
     return Compared(
         record.images[number].path,
         reader.manifest.path,
-        bool(np.array_equal(fresh, stored)),
-        lowest_cosine(fresh, stored),
+        all(np.array_equal(fresh[name], stored[name]) for name in fresh),
+        lowest_cosine(_values(fresh), _values(stored)),
         all(name in then and then[name] == now[name] for name in alike),
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What torch computes inside, it computes as a flow's threads do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _values(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return decode(arrays["features"], arrays.get("scales"))
 
 
 def lowest_cosine(one: np.ndarray, other: np.ndarray) -> float:

@@ -164,14 +164,14 @@ def test_a_golden_store_is_small_and_has_the_documented_manifest(folder: Path) -
 
 def test_one_is_never_made_again() -> None:
     with pytest.raises(SystemExit, match="never made again"):
-        make.make("scans/1")
+        make.make("labels/1")
 
 
 @pytest.mark.parametrize("file", ["expected value", "shard"])
 def test_a_changed_golden_store_is_seen(file: str, tmp_path: Path) -> None:
     """These tests can fail: one changed bit in a copy is found."""
-    folder = tmp_path / "scans-1"
-    shutil.copytree(GOLDEN / "scans-1", folder)
+    folder = tmp_path / "scans-2"
+    shutil.copytree(GOLDEN / "scans-2", folder)
     if file == "shard":
         path = manifest_of(folder).store / "xyz" / "c" / "0" / "0"
         data = bytearray(path.read_bytes())

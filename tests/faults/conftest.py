@@ -16,7 +16,7 @@ import pytest
 SERVER = """
 import json, os, sys
 import numpy, scipy.spatial, torch, timm, zarr
-import pipeline.features, pipeline.lots, pipeline.scans, pipeline.teachers.vit, pipeline.views
+import pipeline.features, pipeline.lots, pipeline.scans, pipeline.teachers.loaded, pipeline.views
 from stages.cli import main
 
 def work(folder, arguments):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cache_schemas.canonical import digest
 from cache_schemas.schema import StoreSchema
 from cache_schemas.stores import declared
 from cache_schemas.writing import PartitionWriter
@@ -37,6 +38,7 @@ SIZES = {
     "row": 2,
     "col": 3,
     "channel": 8,
+    "group": 1,
 }
 """Of every dimension; a new one is added here."""
 
@@ -52,7 +54,9 @@ ATTRIBUTES: dict[str, Any] = {
     "voxel": 0.1,
     "variants": 2,
     "spares": 1,
+    "scan_points": [4, 0, 5],
     "teacher": {"model": "golden"},
+    "licence": "golden",
     "image_size": [28, 42],
     "patch": 14,
 }
@@ -113,7 +117,10 @@ def make(name: str) -> Path:
         for array, rows in values.items():
             writer.put(array, rows)
         manifest = writer.publish(counts={"rows": len(rows)}, left_out=[{"what": "a row", "why": "a test"}])
-    body = {**manifest.body, "made": {**manifest.body["made"], "host": "golden"}}
+    made = {key: value for key, value in manifest.body["made"].items() if key != "digest"} | {
+        "host": "golden"
+    }
+    body = {**manifest.body, "made": {**made, "digest": digest(made)}}
     manifest.path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n")
     # no .json: in a store's folder those are manifests
     expected = {
