@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -366,6 +366,7 @@ def run(world: World, examples: int, steps: int) -> Counter[str]:
             database=None,
             derandomize=True,
             print_blob=False,
+            phases=[Phase.generate],  # shrinking takes long, and a failure comes again as it is
             suppress_health_check=list(HealthCheck),
         ),
     )
