@@ -14,10 +14,12 @@ from pipeline.plan import STAGES, Plan
 
 def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
     """One row a store: partitions, how many of them the plan wants, counts, bytes and files, as manifests say."""
-    wanted: Counter[str] = Counter()
-    for stage in STAGES if plan is not None else ():
-        for lot in plan.lots(stage) if plan is not None else ():
-            wanted.update({f"{lot.store.folder}/{entry.name}.{member}.json" for entry, member in lot.members})
+    wanted = {
+        f"{lot.store.folder}/{entry.name}.{member}.json"
+        for stage in STAGES
+        for lot in (plan.lots(stage) if plan is not None else ())
+        for entry, member in lot.members
+    }
     rows = []
     for store in store_folders(cache):
         listing = list_store(store)

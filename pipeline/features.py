@@ -21,6 +21,7 @@ from pipeline.progress import Progress
 from pipeline.teachers.flow import Flow, Passage
 from pipeline.teachers.images import load_input
 from pipeline.teachers.loaded import LoadedTeacher
+from pipeline.teachers.same_features import computed_with
 
 IN_FLIGHT = 2
 """Partitions at once: one is computed while the one before it is checked, flushed and published."""
@@ -110,7 +111,7 @@ class FeatureWriter:
                 left_out=[],
                 measured=stored.fidelity.report(),
                 made_with={
-                    "device": str(teacher.device),
+                    **computed_with(teacher),
                     "threads": self._flow.threads,
                     "seconds": round(passage.seconds, 3),
                     "images_per_second": round(len(images) / max(passage.seconds, 1e-9), 3),

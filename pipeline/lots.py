@@ -53,7 +53,7 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] |
         f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
     )
     if to_do:
-        _try_to_write(folder)  # before a teacher is loaded for nothing
+        _try_to_write(folder, lot.entries[0].name)  # before a teacher is loaded for nothing
         if prepare is not None:
             prepare()
     problems: list[tuple[str, str]] = []
@@ -164,14 +164,14 @@ def _all_there(body: dict[str, Any] | None, names: set[str]) -> bool:
     return wanted <= names
 
 
-def _try_to_write(folder: Path) -> None:
-    """A folder that takes no file takes no partition.
+def _try_to_write(folder: Path, name: str) -> None:
+    """A folder that takes no file takes no partition. `name` is one whose leftovers are swept.
 
     Raises:
         CannotWrite: saying why not.
     """
     with writing_to(folder):
-        delete(working_folder(folder, "trial"))
+        delete(working_folder(folder, name))
 
 
 def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:

@@ -15,8 +15,8 @@ from cache_schemas.manifest import is_valid, manifest_path
 from cache_schemas.verify import Problem
 from pipeline.config.model import Teacher
 from pipeline.plan import Plan
-from pipeline.teachers.same_features import CLOSE, Compared, compare
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
+from pipeline.teachers.same_features import CLOSE, Compared, compare
 from pipeline.teachers.weights_lock import check_weights
 
 

@@ -230,11 +230,17 @@ def _against_index(
             yield "pairs views with other scans than the index"
     if store.stage in ("views", "labels"):
         scans, member = plan.cache / store.scans_folder, str(entry.members["scans"])
-        if is_valid(scans, entry.name, member):
-            try:
-                check_same_scans(reader, PartitionReader(scans, SCANS, entry.name, member))
-            except DamagedCache as error:
-                yield str(error).splitlines()[0]
+        if not is_valid(scans, entry.name, member):
+            return
+        try:
+            points = PartitionReader(scans, SCANS, entry.name, member)
+            points.read("scan_offsets")
+        except DamagedCache:
+            return  # that is the scan store's own damage, and told of it
+        try:
+            check_same_scans(reader, points)
+        except DamagedCache as error:
+            yield str(error).splitlines()[0]
 
 
 def _add(result: Verification, target: Target, verified: Verified) -> None:

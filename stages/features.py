@@ -45,6 +45,7 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
     from pipeline.lots import do_lot
     from pipeline.progress import Progress
     from pipeline.teachers.loaded import load_teacher
+    from pipeline.teachers.same_features import check_unchanged
     from pipeline.teachers.weights_lock import check_weights
 
     store, config = lot.store, lot.store.source
@@ -64,6 +65,9 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
                     plan.cache, plan.workdir, Path(store.folder).parent.name, teacher.weights_digest
                 )
                 loaded[config] = teacher
+            of_store = [m for other in plan.lots("features") if other.store == store for m in other.members]
+            load = plan.indices[store.dataset].load_partition
+            check_unchanged(loaded[config], folder, root, of_store, load)
             missing = [
                 entry
                 for entry, member in lot.members

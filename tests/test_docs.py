@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_no_block_is_overlooked() -> None:
     fences = re.findall(r"^```(\w*)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
     assert set(fences) <= {"", "bash", "yaml", "python"}
-    assert len(blocks("bash")) == 3
+    assert len(blocks("bash")) == 4
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
@@ -62,6 +63,15 @@ def test_the_commands_for_a_real_dataset_run_on_a_toy_tree(workspace: Any) -> No
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_commands_of_the_page_of_the_cache(filled: Any) -> None:
+    (filled.folder / "config" / "mine.yaml").write_text(filled.workspace.config_path.read_text())
+    commands = next(text for page, text in blocks("bash") if page == "cache.md").splitlines()
+    for command in commands:
+        arguments = shlex.split(command, comments=True)
+        assert arguments[0] == "griddle"
+        assert filled.workspace.griddle(*arguments[1:]).returncode == 0, command
 
 
 def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 Tree = Callable[[Path], dict[str, bytes]]
 
 COMMANDS = {
@@ -117,6 +120,52 @@ def test_killed_fifty_times(bench: Bench, capsys: pytest.CaptureFixture[str]) ->
         for moment, count in sorted(bench.moments.items()):
             print(f"  {count:>3} × {moment}")
     assert len(bench.moments) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphans", [True, False], ids=["snakemake alone", "the whole group"])
+def test_snakemake_killed_and_called_again(filled: Any, tree_of: Tree, orphans: bool) -> None:
+    """Its jobs go on writing while the second call's jobs write the same."""
+    workspace = filled.workspace
+    wanted = {name: tree_of(workspace.work / name) for name in ("cache", "lots")}
+    rng = random.Random(2)
+    for _ in range(3):
+        for name in ("cache", "lots"):
+            shutil.rmtree(workspace.work / name)
+        arguments = ["probe_all", "pretrain_all", "--until", "scans", "labels", "views", "features"]
+        first = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--snakefile",
+             str(REPOSITORY / "Snakefile"), "--configfile", "config/tiny.yaml"],
+            cwd=filled.folder,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        while not list((workspace.work / "logs").glob("*/*.log")) and first.poll() is None:
+            time.sleep(0.05)
+        shutil.rmtree(workspace.work / "logs", ignore_errors=True)
+        time.sleep(rng.uniform(0.0, 4.0))
+        os.kill(first.pid, signal.SIGKILL) if orphans else os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        workspace.snakemake(*arguments)
+        while members_of_group(first.pid):
+            time.sleep(0.05)
+        assert {name: tree_of(workspace.work / name) for name in wanted} == wanted
+
+
+def members_of_group(group: int) -> list[int]:
+    """The processes of a process group that still run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] not in ("Z", "X"):
+                found.append(int(entry.name))
+    return found
 
 
 def test_two_processes_at_once_both_succeed_and_leave_one_copy(bench: Bench) -> None:

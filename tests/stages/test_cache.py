@@ -259,6 +259,13 @@ def test_an_image_list_other_than_the_index(workspace: Any, griddle: Run) -> Non
     assert said.count("lists other images than the index") == 2  # views and features
 
 
+def test_damage_of_scans_is_not_blamed_on_their_labels(workspace: Any, griddle: Run) -> None:
+    manifest = read_manifest(manifest_of(workspace.work, "scans"))
+    flip(manifest.store / "scan_offsets" / "c" / "0")
+    found = json.loads(griddle("cache", "verify", "--json")[1])
+    assert {p["manifest"] for p in found["problems"]} == {str(manifest.path.relative_to(workspace.folder))}
+
+
 def test_files_that_nobody_wrote(workspace: Any, griddle: Run) -> None:
     manifest = read_manifest(manifest_of(workspace.work, "scans"))
     (manifest.store / "xyz" / "c" / "9").write_bytes(b"x")
