@@ -126,28 +126,31 @@ def test_batches_through_the_zarr_api_are_the_same(cached: Cached) -> None:
     plan, run = cached.plan, cached.run
     batches = []
     for reader in (PartitionReader, ZarrReader):
-        source = ViewSource(plan.cache, run.readings, "float16", reader)
+        teachers = plan.teachers_of(run.student)
+        source = ViewSource(plan.cache, run.readings, teachers, reader)
         places, _ = source.scans()
-        steps = PretrainSteps(source, places, run, (28, 56), {"nuscenes": (18.0, 22.0)})
+        steps = PretrainSteps(source, places, run, teachers, {"nuscenes": (18.0, 22.0)})
         batches.append([steps[step] for step in range(12)])
     for mine, theirs in zip(*batches, strict=True):
         assert mine.draws == theirs.draws
         for name in ("features", "neighbours", "cells", "offsets"):
             assert torch.equal(getattr(mine.clouds, name), getattr(theirs.clouds, name))
-        assert torch.equal(mine.coordinates, theirs.coordinates)
-        assert mine.grids.dtype == theirs.grids.dtype == torch.float16
-        assert torch.equal(mine.grids, theirs.grids)
+        (ours,), (zarrs,) = mine.targets, theirs.targets
+        assert torch.equal(ours.coordinates, zarrs.coordinates)
+        assert ours.values.dtype == zarrs.values.dtype == torch.float16
+        assert torch.equal(ours.values, zarrs.values)
 
 
 def test_a_worker_reads_patch_grids_into_shared_memory(cached: Cached) -> None:
     source = cached.source()
-    steps = PretrainSteps(source, source.scans()[0], cached.run, (28, 56), {"nuscenes": (18.0, 22.0)})
+    teachers = cached.plan.teachers_of(cached.run.student)
+    steps = PretrainSteps(source, source.scans()[0], cached.run, teachers, {"nuscenes": (18.0, 22.0)})
     here = [steps[step] for step in range(4)]
-    assert not any(batch.grids.is_shared() for batch in here)
+    assert not any(batch.targets[0].values.is_shared() for batch in here)
     there = list(stream(steps, 0, 4, workers=2, pin=False))
-    assert all(batch.grids.is_shared() for batch in there)
+    assert all(batch.targets[0].values.is_shared() for batch in there)
     for mine, theirs in zip(here, there, strict=True):
-        assert torch.equal(mine.grids, theirs.grids)
+        assert torch.equal(mine.targets[0].values, theirs.targets[0].values)
         assert torch.equal(mine.clouds.features, theirs.clouds.features)
 
 
