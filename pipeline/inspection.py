@@ -112,12 +112,21 @@ def _partition(path: Path, body: Facts) -> Facts:
         "files": len(body["files"]),
         "counts": manifest.counts,
         "left_out": manifest.left_out,
+        **({"measured": body["measured"]} if body["measured"] else {}),
+        **_licence(manifest),
         "member_digest": manifest.member_digest,
         "content_digest": manifest.content_digest,
         "identity": body["identity"],
         "arrays": _arrays(manifest),
         "made": body["made"],
     }
+
+
+def _licence(manifest: Manifest) -> Facts:
+    """Of the teacher's weights, where these are its features."""
+    path = manifest.store / "zarr.json"
+    attributes = json.loads(path.read_bytes())["attributes"] if path.exists() else {}
+    return {"licence": attributes["licence"]} if "licence" in attributes else {}
 
 
 def _arrays(manifest: Manifest) -> Facts:

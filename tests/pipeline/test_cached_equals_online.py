@@ -262,8 +262,10 @@ def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name:
     model = build(run, sum(part.shape[1] for part in wanted)).train()
 
     _, found = features_of(model, batch, step, run)
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert (mine - theirs).norm() < 1e-5 * theirs.norm()
+    moved = max(
+        ((mine - theirs).norm() / theirs.norm()).item() for mine, theirs in zip(found, wanted, strict=True)
+    )
+    assert moved < 1e-5
 
     from_cache = loss_of(model, batch, step, run)
     from_cache.backward()
@@ -275,7 +277,10 @@ def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name:
     assert from_cache.item() == pytest.approx(expected.item(), abs=1e-5)
     # All parameters together: a bias before a BatchNorm has gradient zero, and its rounding noise no scale.
     theirs = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    assert (torch.cat(gradients) - theirs).norm() < 1e-5 * theirs.norm()
+    turned = ((torch.cat(gradients) - theirs).norm() / theirs.norm()).item()
+    apart = abs(from_cache.item() - expected.item())
+    print(f"{name}: features {moved:.1e}, loss {apart:.1e}, gradients {turned:.1e}")
+    assert turned < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -285,7 +290,7 @@ def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name:
 def test_smaller_storage_moves_features_loss_and_gradients_a_little(
     cached: Cached, name: str, bound: float
 ) -> None:
-    """docs/teachers.md gives the figures; they are printed here under -s."""
+    """docs/teachers.md gives the figures, of this test and the one above; both print theirs under -s."""
     exact_name = name.rsplit("_", 1)[0]
     run, exact_run = cached.run(name), cached.run(exact_name)
     batch = cached.batch(name, 0)

@@ -244,3 +244,12 @@ def test_the_view_manifest_is_found_from_all_that_belongs_to_it(files: Files) ->
         view_manifest(files.scans.path)
     with pytest.raises(BadInput, match="overlays need a view manifest"):
         view_manifest(files.run_folder)
+
+
+def test_a_feature_manifest_tells_the_licence_and_what_storage_cost(finished_master: Any) -> None:
+    path = next((finished_master.work / "cache" / "features").glob("*/*/*.json"))
+    facts = inspect(path)
+    assert facts["licence"] == "apache-2.0"
+    assert facts["measured"]["largest_channels"] == 3
+    assert 0.999999 < facts["measured"]["cosine"] < 1
+    assert 0.999999 < facts["measured"]["cosine_without_largest"] < 1
