@@ -16,7 +16,7 @@ from cache_schemas.canonical import canonical_json, digest
 from cache_schemas.errors import DamagedCache
 
 KIND = "griddle partition"
-FORMAT = 1
+FORMAT = 2
 DIGEST_LENGTH = 64
 
 

@@ -76,8 +76,9 @@ def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any]
     except DamagedCache as error:
         wrong(path, _said(error, path))
         return result
+    before = len(result.problems)
     _check_files(manifest, result, wrong)
-    if not result.problems:
+    if len(result.problems) == before:
         _check_chunks(manifest, schema, result, wrong)
     if not result.problems:
         reader = PartitionReader(store.path, schema, manifest.partition, manifest.member_digest)

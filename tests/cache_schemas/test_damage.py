@@ -157,7 +157,7 @@ def test_flipped_bytes_all_over_the_manifest(tmp_path: Path) -> None:
 def test_a_manifest_of_another_format_says_what_to_do(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     path = manifest_path(tmp_path, "mine", MEMBER)
-    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
+    path.write_bytes(path.read_bytes().replace(b'"format": 2', b'"format": 3'))
     assert published.told(path)
 
 

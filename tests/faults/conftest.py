@@ -16,7 +16,8 @@ import pytest
 SERVER = """
 import json, os, sys
 import numpy, scipy.spatial, torch, timm, zarr
-import pipeline.features, pipeline.lots, pipeline.scans, pipeline.teachers.loaded, pipeline.views
+import pipeline.datasets.nuscenes.reader, pipeline.features, pipeline.lots, pipeline.scans, pipeline.teachers.loaded
+import pipeline.views
 from stages.cli import main
 
 def work(folder, arguments):
@@ -63,7 +64,7 @@ class Job:
 
 
 class Jobs:
-    """Starts griddle commands in real processes, forked from one that has imported everything already."""
+    """Starts griddle commands in real processes, forked from one that has imported all but torch already."""
 
     def __init__(self) -> None:
         self._server = subprocess.Popen(

@@ -55,7 +55,7 @@ def test_old_or_new_but_no_mixture(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for count in (20, 21)
+        for count in (14, 16)
     ]
     for writer in writers:
         assert writer.stdout is not None

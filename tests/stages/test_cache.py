@@ -48,7 +48,8 @@ def griddle(workspace: Any, capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 def manifest_of(work: Path, stage: str, scene: str = SCENES[0]) -> Path:
-    return next((work / "cache" / stage).glob(f"**/{scene}.*.json"))
+    level = {"scans": "scans/*", "labels": "scans/*/labels/*", "views": "views/*", "features": "features/*/*"}
+    return next((work / "cache").glob(f"{level[stage]}/{scene}.*.json"))
 
 
 def flip(path: Path, place: int = 3) -> None:
@@ -162,39 +163,56 @@ def test_a_sample_takes_so_many(griddle: Run) -> None:
     assert sum(row["partitions"] for row in found["stores"].values()) == 3
 
 
-def snakemake(workspace: Any) -> str:
-    done = workspace.snakemake("features_all")
-    return done.stdout + done.stderr
-
-
 def test_repair_removes_what_is_broken_and_snakemake_computes_just_that(workspace: Any, griddle: Run) -> None:
     cache = workspace.work / "cache"
-    view, feature = manifest_of(workspace.work, "views"), manifest_of(workspace.work, "features", SCENES[1])
-    flip(next((read_manifest(view).store / "depth" / "c").iterdir()))
-    feature.write_bytes(feature.read_bytes()[:100])
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+    view = manifest_of(workspace.work, "views")
+    flip(read_manifest(view).store / "depth" / "c" / "0")
+    before = {path: path.stat().st_mtime_ns for path in cache.glob("*/**/*") if path.is_file()}
     assert griddle("cache", "verify")[0] == 1
     code, said = griddle("cache", "verify", "--repair")
     assert code == 0
-    assert "removed 2 of them; run the same snakemake command again" in said
-    for manifest in (view, feature):
-        assert not list(manifest.parent.glob(f"{manifest.name.split('.')[0]}.*"))
-        assert not list(manifest.parent.glob(".*"))
-        stage = manifest.relative_to(cache).parts[0]
-        assert not list((workspace.work / "lots" / stage).glob("*.json"))
-    said = snakemake(workspace)
-    assert sorted(line for line in said.splitlines() if "of 2 partition(s) to compute" in line) == [
-        f"{stage} nuscenes train: 1 of 2 partition(s) to compute → {m.parent.relative_to(workspace.folder)}"
-        for stage, m in (("features", feature), ("views", view))
+    assert "removed 1 of them; run the same snakemake command again" in said
+    assert not list(view.parent.glob(f"{SCENES[0]}.*"))
+    assert not list(view.parent.glob(".*"))
+    assert not list((workspace.work / "lots" / "views").glob("*.json"))
+    done = workspace.snakemake("features_all")
+    computed = [line for line in done.stdout.splitlines() if "to compute" in line]
+    assert computed == [
+        "views nuscenes train: 1 of 2 partition(s) to compute → "
+        + str(view.parent.relative_to(workspace.folder))
     ]
-    files = {path for path in cache.glob("*/**/*") if path.is_file()}
-    anew = {path for path in files if before.get(path) != path.stat().st_mtime_ns}
-    # Content digests are the old ones, so the paths are, too.
-    assert {path.relative_to(cache).parts[0] for path in anew} == {"views", "features"}
-    assert {path.name.split(".")[0] for path in anew if path.parent in (view.parent, feature.parent)} == set(
-        SCENES
+    after = {path: path.stat().st_mtime_ns for path in cache.glob("*/**/*") if path.is_file()}
+    assert after.keys() == before.keys()  # content digests are the old ones
+    anew = {path for path in after if before[path] != after[path]}
+    assert {path.relative_to(view.parent).parts[0].split(".")[0] for path in anew} == {SCENES[0]}
+    assert griddle("cache", "verify")[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["manifest cut", "sidecar gone", "shard empty", "store gone"])
+def test_repair_and_the_stage_again(workspace: Any, griddle: Run, damage: str) -> None:
+    manifest = read_manifest(manifest_of(workspace.work, "labels" if damage == "store gone" else "scans"))
+    before = sorted(path.relative_to(workspace.work) for path in (workspace.work / "cache").rglob("*"))
+    if damage == "manifest cut":
+        manifest.path.write_bytes(manifest.path.read_bytes()[:100])
+    elif damage == "sidecar gone":
+        manifest.sidecar.unlink()
+    elif damage == "shard empty":
+        (manifest.store / "xyz" / "c" / "0" / "0").write_bytes(b"")
+    else:
+        shutil.rmtree(manifest.store)
+    assert griddle("cache", "verify")[0] == 1
+    assert griddle("cache", "verify", "--repair")[0] == 0
+    assert not list(manifest.path.parent.glob(f"{manifest.partition}.*"))
+    stage = manifest.body["schema"].split("/")[0]
+    assert not list((workspace.work / "lots" / stage).glob("*.json"))
+    assert (
+        "1 of 2 partition(s) to compute"
+        in griddle(*(["scans", "--labels"] if stage == "labels" else ["scans"]))[1]
     )
     assert griddle("cache", "verify")[0] == 0
+    assert before == sorted(
+        path.relative_to(workspace.work) for path in (workspace.work / "cache").rglob("*")
+    )
 
 
 LIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
@@ -218,9 +236,7 @@ LIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
 @pytest.mark.parametrize("lie", LIES)
 def test_a_manifest_that_lies_is_found_out(workspace: Any, griddle: Run, lie: str) -> None:
     stage, change, told = LIES[lie]
-    path = manifest_of(workspace.work, "scans" if stage == "labels" else stage)
-    if stage == "labels":
-        path = next((workspace.work / "cache").glob("scans/*/labels/*/scene-0061.*.json"))
+    path = manifest_of(workspace.work, stage)
     rewritten(path, **change(read_manifest(path)))
     code, said = griddle("cache", "verify")
     assert code == 1
