@@ -27,6 +27,7 @@ from pipeline.index import make_index
 from pipeline.plan import Plan, Reading, Run
 from pipeline.scans import write_scans
 from pipeline.streaming.batches import PretrainSteps
+from pipeline.streaming.readahead import STEPS_AHEAD
 from pipeline.streaming.source import ViewSource
 from pipeline.views import write_views
 
@@ -47,11 +48,23 @@ class Keyframes:
     scans: tuple[ScanRecord, ...]
 
     def steps(
-        self, storage: str = "float16", reader: type[PartitionReader] = PartitionReader
+        self,
+        storage: str = "float16",
+        reader: type[PartitionReader] = PartitionReader,
+        ahead: int = STEPS_AHEAD,
     ) -> PretrainSteps:
         source = ViewSource(self.plan.cache, self.run.readings, storage, reader)
         places, _ = source.scans()
-        return PretrainSteps(source, places, self.run, IMAGE, {"nuscenes": READER.traits.intensity})
+        return PretrainSteps(source, places, self.run, IMAGE, {"nuscenes": READER.traits.intensity}, ahead)
+
+    def forget(self) -> None:
+        """Drop the cache's files from the system's page cache."""
+        for path in self.plan.cache.rglob("*"):
+            if path.is_file():
+                handle = os.open(path, os.O_RDONLY)
+                os.fsync(handle)
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(handle)
 
 
 def real_keyframes(

@@ -24,3 +24,7 @@ class DamagedCache(GriddleError):
 
 class CannotWrite(GriddleError):
     """The disk is full, or the folder may only be read (then a retry would repeat it: exit code 2)."""
+
+
+class OtherVersion(DamagedCache):
+    """A store that another version of Griddle wrote, of a schema that this one does not read."""

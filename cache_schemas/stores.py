@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cache_schemas.errors import BadInput
+from cache_schemas.errors import OtherVersion
 from cache_schemas.features import STORAGES, features_schema
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
@@ -28,7 +28,9 @@ _DECLARED: dict[str, Callable[[dict[str, Any]], StoreSchema]] = {
     SCANS.tag: lambda identity: SCANS,
     LABELS.tag: lambda identity: LABELS,
     VIEWS.tag: lambda identity: VIEWS,
-    features_schema(STORAGES[0]).tag: lambda identity: features_schema(identity["storage"]),
+    features_schema(STORAGES[0]).tag: lambda identity: features_schema(
+        str(identity.get("storage", STORAGES[0]))
+    ),
 }
 """From a schema's tag to the schema of a store with this identity."""
 
@@ -43,7 +45,7 @@ def schema_of(manifest: Manifest) -> StoreSchema:
     """The schema by which a partition is read.
 
     Raises:
-        BadInput: if it is of a version that this one does not read, naming both, and what to do.
+        OtherVersion: if it is of a version that this one does not read, naming both, and what to do.
     """
     found = manifest.body["schema"]
     if found in _DECLARED:
@@ -51,11 +53,11 @@ def schema_of(manifest: Manifest) -> StoreSchema:
     store = found.split("/")[0]
     read = ", ".join(tag for tag in _DECLARED if tag.startswith(f"{store}/")) or "no store of that name"
     if found in RETIRED:
-        raise BadInput(
+        raise OtherVersion(
             f"{manifest.path} is of schema {found}; this version of Griddle reads {read} ({RETIRED[found]}).\n"
             f"Run the same snakemake command again: it computes the store anew, in a folder beside this one."
         )
-    raise BadInput(
+    raise OtherVersion(
         f"{manifest.path} is of schema {found}; this version of Griddle reads {read}.\n"
         f"Another version wrote it: install that one to read this store, or run the same snakemake command again with "
         f"this one, which computes the store anew, in a folder beside this one."

@@ -19,9 +19,9 @@ from cache_schemas.errors import BadInput, DamagedCache
 from cache_schemas.manifest import Manifest, is_valid, manifest_path
 from cache_schemas.publish import remove_tree
 from cache_schemas.reading import PartitionReader
-from cache_schemas.registry import schema_of
 from cache_schemas.removal import remove_partition
 from cache_schemas.scans import SCANS
+from cache_schemas.stores import schema_of
 from cache_schemas.verify import Problem, Verified, verify_partition
 from pipeline.datasets.records import PartitionRecord
 from pipeline.index import PartitionEntry

@@ -278,6 +278,13 @@ class Student(Block):
         "published",
         description="Where the patch grid is read: at the pixel that the published code picks, or between pixels.",
     )
+    order: Literal["random", "blocks"] = Field(
+        "random",
+        description=(
+            "In which order an epoch goes through the scans. random: as published. blocks: 64 partitions at a time, for "
+            "caches that are larger than the memory, on disks that read neighbours faster."
+        ),
+    )
     seeds: list[int] = Field(
         [0],
         min_length=1,

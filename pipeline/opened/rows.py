@@ -32,7 +32,7 @@ def open_reader(manifest: Manifest) -> PartitionReader:
     """The partition that a manifest describes, opened once in each process.
 
     Raises:
-        BadInput: if it is of a schema that this version does not read.
+        OtherVersion: if it is of a schema that this version does not read.
         DamagedCache: if it is not valid.
     """
     return _reader(manifest.path, manifest.content_digest)

@@ -104,7 +104,8 @@ class OpenedStore:
         """One partition, to be read with numpy: `read(array, start, stop)`, `shape(array)`, `attributes`.
 
         Raises:
-            BadInput: if the store has no such partition, or is of a schema that this version does not read.
+            BadInput: if the store has no such partition.
+            OtherVersion: if it is of a schema that this version does not read.
             DamagedCache: if it is not valid.
         """
         return open_reader(self.manifest(name))

@@ -15,6 +15,7 @@ from pipeline.planned import Run
 from pipeline.random import generator
 from pipeline.streaming.grids import PatchGrid, TargetBatch
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
+from pipeline.streaming.readahead import STEPS_AHEAD, ReadAhead
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
 from pipeline.students.packed import PackedClouds, pack
@@ -59,6 +60,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         run: Run,
         teachers: Sequence[Teacher],
         intensity: dict[str, tuple[float, float]],
+        ahead: int = STEPS_AHEAD,
     ) -> None:
         self._source = source
         self._scans = scans
@@ -66,20 +68,18 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._seed = run.seed
         self._teachers = tuple(teachers)
         self._intensity = intensity
+        self._ahead = ReadAhead(source, self.draws, ahead)
 
     def __len__(self) -> int:
         """Scans that can be drawn."""
         return len(self._scans)
 
     def __getitem__(self, step: int) -> PretrainBatch:
-        student = self._student
-        draws = batch_of_step(
-            self._scans,
-            seed=self._seed,
-            step=step,
-            batch=student.pretrain.batch,
-            variants=student.points.variants,
-        )
+        draws = self.draws(step)
+        with self._ahead.reading(step):
+            return self._batch(draws)
+
+    def _batch(self, draws: list[Draw]) -> PretrainBatch:
         memory = self._source.grid_memory(draws[0].scan.reading, len(draws))
         samples = [
             self.sample(draw, tuple(of_teacher.grid(number) for of_teacher in memory))
@@ -92,6 +92,18 @@ class PretrainSteps(Dataset[PretrainBatch]):
                 for teacher, of_teacher in enumerate(memory)
             ),
             draws=tuple(draws),
+        )
+
+    def draws(self, step: int) -> list[Draw]:
+        """What a step is made of."""
+        student = self._student
+        return batch_of_step(
+            self._scans,
+            seed=self._seed,
+            step=step,
+            batch=student.pretrain.batch,
+            variants=student.points.variants,
+            order=student.order,
         )
 
     def sample(self, draw: Draw, into: Sequence[PatchGrid] | None = None) -> Sample:

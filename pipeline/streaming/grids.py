@@ -96,6 +96,13 @@ class GridStores:
                 reader.read("scales", view, view + 1, place.scales[np.newaxis])
         return tuple(into)
 
+    def advise(self, view: int) -> None:
+        """Say that the grids of a view will be read soon."""
+        for reader in self.readers:
+            for name in ("features", "scales"):
+                if reader.has(name):
+                    reader.advise(name, view, view + 1)
+
     def channels(self) -> tuple[int, ...]:
         return tuple(reader.shape("features")[3] for reader in self.readers)
 

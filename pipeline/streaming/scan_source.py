@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cache_schemas.belonging import check_same_scans
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.opened import OpenPartitions, open_store
+from pipeline.streaming.places import Places
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class LabelledPlace:
     row: int
     dataset: str
     name: str
+
+
+def labelled_places(
+    datasets: Sequence[str], rows: Iterable[tuple[int, str, Sequence[int]]]
+) -> Places[LabelledPlace]:
+    """Labelled scans from (reading, name, (row,)) each; `datasets` names each reading's dataset."""
+    return Places(_labelled_place, datasets, rows)
+
+
+def _labelled_place(reading: int, dataset: str, name: str, numbers: tuple[int, ...]) -> LabelledPlace:
+    return LabelledPlace(reading, numbers[0], dataset, name)
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,16 @@ class ScanSource:
         self._readings = readings
         self._opened = OpenPartitions(self._open)
 
-    def scans(self) -> list[LabelledPlace]:
+    def scans(self) -> Places[LabelledPlace]:
         """All scans, in the order of the plan."""
-        return [
-            LabelledPlace(number, row, reading.dataset, name)
-            for number, reading in enumerate(self._readings)
-            for row, name in enumerate(self._opened[number].names)
-        ]
+        return labelled_places(
+            [reading.dataset for reading in self._readings],
+            (
+                (number, name, (row,))
+                for number in range(len(self._readings))
+                for row, name in enumerate(self._opened[number].names)
+            ),
+        )
 
     def read(self, place: LabelledPlace) -> ScanPoints:
         """What is stored of one scan.

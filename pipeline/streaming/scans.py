@@ -126,7 +126,7 @@ class ScanSteps(Dataset[ScanBatch]):
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
 
     def __getitem__(self, step: int) -> ScanBatch:
-        epoch, places = places_of_step(len(self._scans), seed=self._seed, step=step, batch=self._batch)
+        epoch, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
         scans = [self._scans[place] for place in places]
         return _batch([self._sample(scan, epoch) for scan in scans], scans)
 

@@ -22,7 +22,8 @@ from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
 from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import places_of_step
-from pipeline.streaming.scan_source import LabelledPlace
+from pipeline.streaming.places import Places
+from pipeline.streaming.scan_source import LabelledPlace, labelled_places
 from pipeline.teachers.sampling import Sampling
 
 
@@ -92,13 +93,16 @@ class SeenSource:
         self._teachers, self._sampling = tuple(teachers), sampling
         self._opened = OpenPartitions(self._open)
 
-    def scans(self) -> list[LabelledPlace]:
+    def scans(self) -> Places[LabelledPlace]:
         """All scans that have views, in the order of the plan."""
-        return [
-            LabelledPlace(number, int(row), reading.dataset, self._opened[number].names[row])
-            for number, reading in enumerate(self._readings)
-            for row in np.unique(self._opened[number].view_scan)
-        ]
+        return labelled_places(
+            [reading.dataset for reading in self._readings],
+            (
+                (number, self._opened[number].names[row], (int(row),))
+                for number in range(len(self._readings))
+                for row in np.unique(self._opened[number].view_scan)
+            ),
+        )
 
     @property
     def channels(self) -> int:
@@ -150,7 +154,7 @@ class SeenSteps(Dataset[SeenBatch]):
         self._seed, self._batch = seed, batch
 
     def __getitem__(self, step: int) -> SeenBatch:
-        _, places = places_of_step(len(self._scans), seed=self._seed, step=step, batch=self._batch)
+        _, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
         return self._source.read([self._scans[place] for place in places])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.plan import Reading
 from pipeline.streaming.grids import GridMemory, GridStores, PatchGrid
 from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import ScanPlace
+from pipeline.streaming.places import Places
 
 
 @dataclass(frozen=True)
@@ -79,24 +80,27 @@ class ViewSource:
         self._reader = reader
         self._opened = OpenPartitions(self._open)
 
-    def scans(self) -> tuple[list[ScanPlace], list[str]]:
+    def scans(self) -> tuple[Places[ScanPlace], list[str]]:
         """All scans that can be drawn, in the order of the plan, and those of which no view sees enough.
 
         Raises:
             BadInput: if no scan can be drawn.
         """
-        places: list[ScanPlace] = []
         unusable: list[str] = []
-        for number, reading in enumerate(self._readings):
-            opened = self._opened[number]
-            for scan, name in enumerate(opened.scan_names):
-                views = tuple(int(v) for v in np.flatnonzero(opened.view_scan == scan))
-                usable = tuple(view for view in views if view not in opened.unusable)
-                if usable:
-                    places.append(ScanPlace(number, reading.dataset, name, usable))
-                else:
-                    unusable.append(f"{reading.dataset} {reading.partition} {name}")
-        if not places:
+
+        def drawable() -> Iterator[tuple[int, str, list[int]]]:
+            for number, reading in enumerate(self._readings):
+                opened = self._opened[number]
+                for scan, name in enumerate(opened.scan_names):
+                    views = np.flatnonzero(opened.view_scan == scan).tolist()
+                    usable = [view for view in views if view not in opened.unusable]
+                    if usable:
+                        yield number, name, usable
+                    else:
+                        unusable.append(f"{reading.dataset} {reading.partition} {name}")
+
+        places = Places(ScanPlace, [reading.dataset for reading in self._readings], drawable())
+        if not len(places):
             raise BadInput(
                 f"none of {len(unusable)} scan(s) has a camera that sees enough points to learn from"
             )
@@ -135,6 +139,20 @@ class ViewSource:
     def channels(self) -> int:
         """Of all teachers together."""
         return sum(self._opened[0].grids.channels())
+
+    def advise(self, reading: int, view: int, variant: int) -> None:
+        """Say that a view will be read soon: the system reads ahead what of it is not in memory yet."""
+        opened = self._opened[reading]
+        scan = opened.view_scan[view]
+        # Of the whole scan: which rows is not known before the view is read.
+        for name in ("xyz", "intensity"):
+            opened.scans.advise(name, *map(int, opened.scan_bounds[scan : scan + 2]))
+        for name in ("point", "pixel"):
+            opened.views.advise(name, *map(int, opened.seen_bounds[view : view + 2]))
+        kept_view = variant * len(opened.view_scan) + view
+        for name in ("kept", "neighbours"):
+            opened.views.advise(name, *map(int, opened.kept_bounds[kept_view : kept_view + 2]))
+        opened.grids.advise(view)
 
     def _open(self, number: int) -> _Opened:
         return _Opened(self._cache, self._readings[number], self._teachers, self._reader)

@@ -24,7 +24,7 @@ from cache_schemas.checked_store import CheckedStore
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, read_manifest
 from cache_schemas.reading import PartitionReader
-from cache_schemas.registry import schema_of
+from cache_schemas.stores import schema_of
 from pipeline.plan import Plan
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.seen import SeenSource

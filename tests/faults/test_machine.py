@@ -33,8 +33,8 @@ from cache_schemas.contents import NAME
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest
 from cache_schemas.reading import PartitionReader
-from cache_schemas.registry import schema_of
 from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.stores import schema_of
 from pipeline.config.model import Config
 from pipeline.datasets.reader import reader_named
 from pipeline.index import make_index

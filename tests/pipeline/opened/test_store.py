@@ -14,7 +14,7 @@ import pipeline.opened.rows
 from cache_schemas import schema as schemas
 from cache_schemas import stores
 from cache_schemas.canonical import digest
-from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.errors import DamagedCache, OtherVersion
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 
@@ -163,9 +163,9 @@ def test_a_store_of_a_version_that_is_no_longer_read(made: Any, monkeypatch: pyt
     monkeypatch.delitem(stores._DECLARED, SCANS.tag)
     monkeypatch.setitem(stores._DECLARED, "scans/3", lambda identity: SCANS)
     for said in (("scans/2", "reads scans/3", "Another version wrote it"),):
-        with pytest.raises(BadInput) as refusal:
+        with pytest.raises(OtherVersion) as refusal:
             store.array("xyz")
         assert [word for word in said if word not in str(refusal.value)] == []
     monkeypatch.setitem(stores.RETIRED, SCANS.tag, "its xyz was in feet")
-    with pytest.raises(BadInput, match=r"(?s)scans/2.*reads scans/3 \(its xyz was in feet\).*snakemake"):
+    with pytest.raises(OtherVersion, match=r"(?s)scans/2.*reads scans/3 \(its xyz was in feet\).*snakemake"):
         store.partition("scene-1")

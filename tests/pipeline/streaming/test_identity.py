@@ -15,8 +15,9 @@ from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, is_valid, read_manifest, seal
 from cache_schemas.publish import write_json
 from cache_schemas.reading import PartitionReader
-from cache_schemas.registry import schema_of
+from cache_schemas.stores import schema_of
 from cache_schemas.writing import PartitionWriter
+from pipeline.config.model import Teacher
 from pipeline.plan import Plan
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.seen import SeenSource
@@ -34,18 +35,22 @@ def partition(plan: Plan, stage: str) -> tuple[Path, str, dict[str, Any]]:
     raise AssertionError(stage)
 
 
+def teachers_of(plan: Plan) -> tuple[Teacher, ...]:
+    return plan.teachers_of(plan.runs["wi_tiny"].student)
+
+
 def read_as_training_does(plan: Plan, stage: str) -> None:
     """Open the stores as pretraining or the teacher's probe do."""
     if stage in ("scans", "views", "features"):
         run = plan.runs["wi_tiny"]
-        ViewSource(plan.cache, [r for r in run.readings if r.partition == SCENE], "float16").scans()
+        ViewSource(plan.cache, [r for r in run.readings if r.partition == SCENE], teachers_of(plan)).scans()
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
     if stage in ("scans", "labels"):
         train = [r for r in probes["distilled"].train if r.partition == SCENE]
         ScanSource(plan.cache, train).scans()
     if stage != "scans":
         train = [r for r in probes["teacher"].train if r.partition == SCENE]
-        SeenSource(plan.cache, train, storage="float16", image_size=(32, 64), sampling="published").scans()
+        SeenSource(plan.cache, train, teachers=teachers_of(plan), sampling="published").scans()
 
 
 def reseal(manifest: Manifest, **changes: Any) -> None:
@@ -148,7 +153,7 @@ def test_a_scan_with_another_number_of_points(stage: str, filled: Any) -> None:
     readings = [r for r in run.readings if r.partition == SCENE]
     if stage == "scans":
         with pytest.raises(DamagedCache, match=told):
-            ViewSource(plan.cache, readings, "float16").scans()
+            ViewSource(plan.cache, readings, teachers_of(plan)).scans()
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
     train = [r for r in probes["distilled"].train if r.partition == SCENE]
     with pytest.raises(DamagedCache, match=told):
@@ -165,7 +170,8 @@ def test_readings_without_identities_are_those_of_tests_alone(filled_master: Any
     for probe in plan.probe_runs.values():
         readings += [*probe.train, *probe.evaluate]  # type: ignore[list-item]
     for reading in readings:
-        assert {"scans", "labels", "views", "features"} <= set(reading.identities)
+        folders = {reading.scans[0], *(folder for folder, _ in reading.features)}
+        assert folders <= set(reading.identities)
     # What it was made for is no part of what a run is: that is in the folders' names.
     bare = replace(readings[0], identities={})
     assert bare == readings[0]

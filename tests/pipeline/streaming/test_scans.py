@@ -112,10 +112,10 @@ def test_a_step_is_a_pure_function_of_seed_and_step() -> None:
     later, again = steps[7], steps_of(source)[7]
     torch.testing.assert_close(later.clouds.features, again.clouds.features, rtol=0, atol=0)
     assert not torch.equal(later.clouds.features[:50], steps_of(source, seed=4)[7].clouds.features[:50])
-    epoch, places = places_of_step(5, seed=3, step=7, batch=2)
+    epoch, places = places_of_step((5,), seed=3, step=7, batch=2)
     assert (epoch, len(places)) == (3, 2)
     first_epoch = (
-        places_of_step(5, seed=3, step=0, batch=2)[1] + places_of_step(5, seed=3, step=1, batch=2)[1]
+        places_of_step((5,), seed=3, step=0, batch=2)[1] + places_of_step((5,), seed=3, step=1, batch=2)[1]
     )
     assert len(set(first_epoch)) == 4
 

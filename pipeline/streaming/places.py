@@ -1,0 +1,89 @@
+"""All scans that can be drawn, as a few numbers each: a run has tens of thousands, and every worker looks at them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Place = TypeVar("Place")
+
+
+class Places(Sequence[Place]):
+    """A sequence of places that are made when they are asked for.
+
+    The columns lie in shared memory: workers, forked or spawned, read the same bytes. A scan takes 12 bytes, its
+    name and 2 bytes for each of its numbers (4 where one exceeds 65,535).
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, str, str, tuple[int, ...]], Place],
+        datasets: Sequence[str],
+        rows: Iterable[tuple[int, str, Sequence[int]]],
+    ) -> None:
+        """`rows` are (reading, name, numbers), the readings rising; `make` gets (reading, dataset, name, numbers).
+
+        `datasets` names each reading's dataset.
+        """
+        self._make = make
+        self._datasets = tuple(datasets)
+        reading_of, numbers, names = array("I"), array("I"), bytearray()
+        number_ends, name_ends = array("I", [0]), array("I", [0])
+        for reading, name, its in rows:
+            reading_of.append(reading)
+            numbers.extend(its)
+            names += name.encode()
+            number_ends.append(len(numbers))
+            name_ends.append(len(names))
+        self._reading = _shared(reading_of)
+        self._numbers = _shared(numbers, narrow=True)
+        self._names = _shared(names)
+        self._number_ends = _shared(number_ends)
+        self._name_ends = _shared(name_ends)
+        self.blocks = blocks(reading_of)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that all processes share."""
+        columns = (self._reading, self._numbers, self._names, self._number_ends, self._name_ends)
+        return sum(column.nbytes for column in columns)
+
+    def __len__(self) -> int:
+        return len(self._reading)
+
+    @overload
+    def __getitem__(self, at: int) -> Place: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Place]: ...
+    def __getitem__(self, at: int | slice) -> Place | list[Place]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        if not -len(self) <= at < len(self):
+            raise IndexError(at)
+        at %= len(self)
+        reading = int(self._reading.numpy()[at])
+        begin, end = self._name_ends.numpy()[at : at + 2]
+        first, last = self._number_ends.numpy()[at : at + 2]
+        name = self._names.numpy()[begin:end].tobytes().decode()
+        return self._make(
+            reading, self._datasets[reading], name, tuple(self._numbers.numpy()[first:last].tolist())
+        )
+
+
+def blocks(readings: Iterable[int]) -> tuple[int, ...]:
+    """How many scans each partition has, in order, from the partition of each scan; partitions are runs of scans."""
+    sizes = np.unique(np.fromiter(readings, np.int64), return_counts=True)[1]
+    return tuple(int(size) for size in sizes)
+
+
+def _shared(values: Any, narrow: bool = False) -> Tensor:
+    """A copy in shared memory, of 16 bits each where that is enough and asked for."""
+    plain = np.array(memoryview(values))
+    if narrow and plain.max(initial=0) < 2**16:
+        plain = plain.astype(np.uint16)
+    return torch.from_numpy(plain).share_memory_()
