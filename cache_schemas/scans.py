@@ -1,11 +1,20 @@
-"""The scan store: the points of every scan of one dataset."""
+"""The scan store: the points of every scan of one dataset.
+
+Chunks are small: one camera's points are a short run of a scan's, and whole scans take no longer for it.
+"""
 
 from cache_schemas.schema import ArraySpec, StoreSchema
 
 SCANS = StoreSchema(
     store="scans",
-    version=1,
-    identity=("dataset", "reader", "reader_version", "dataset_version", "frame"),
+    version=2,
+    identity={
+        "dataset": "its name in the config",
+        "reader": "the reader's name",
+        "reader_version": "raised when the reader gives other points",
+        "dataset_version": "as the dataset names it",
+        "frame": "the coordinate frame of xyz",
+    },
     arrays=(
         ArraySpec(
             name="scan_offsets",
@@ -19,15 +28,16 @@ SCANS = StoreSchema(
             name="xyz",
             dtype="float32",
             dims=("point", "axis"),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="m",
-            about="Position in the frame that the attribute `frame` names, in file order.",
+            about="Position of each point, in file order.",
+            frame="the one that the partition's attribute `frame` names",
         ),
         ArraySpec(
             name="intensity",
             dtype="float32",
             dims=("point",),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="as recorded",
             about="Return intensity as the dataset records it, not normalised.",
         ),
@@ -43,7 +53,10 @@ SCANS = StoreSchema(
 LABELS = StoreSchema(
     store="labels",
     version=1,
-    identity=("label_map", "label_map_version"),
+    identity={
+        "label_map": "which map from the dataset's own labels to classes",
+        "label_map_version": "raised when the map changes",
+    },
     arrays=(
         ArraySpec(
             name="scan_offsets",
@@ -57,7 +70,7 @@ LABELS = StoreSchema(
             name="label",
             dtype="uint8",
             dims=("point",),
-            chunk_rows=32768,
+            chunk_rows=4096,
             units="class",
             about="Class of each point, row by row with the scan store; 255 is ignored.",
         ),

@@ -16,8 +16,10 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from cache_schemas.canonical import digest, sha256_file
+from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
 from cache_schemas.publish import (
+    delete,
     fsync_folder,
     fsync_tree,
     remove_tree,
@@ -66,43 +68,61 @@ class PartitionWriter:
         self._arrays: dict[str, _Appender] = {}
 
     def __enter__(self) -> PartitionWriter:
-        self._folder = working_folder(self.store_folder, self.partition)
-        self._group = zarr.create_group(
-            store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
-        )
+        with writing_to(self.store_folder):
+            self._folder = working_folder(self.store_folder, self.partition)
+        try:
+            with writing_to(self.store_folder):
+                self._group = zarr.create_group(
+                    store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
+                )
+        except BaseException:
+            delete(self._folder)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder.exists():
-            remove_tree(self._folder)
+            try:
+                remove_tree(self._folder)
+            except OSError:  # a disk so full that it takes no new name
+                delete(self._folder)
+        if isinstance(error, OSError):
+            told = explain(error, self.store_folder)
+            if told is not None:
+                raise told from error
 
-    def create(self, name: str, shape: tuple[int, ...]) -> _Appender:
-        """An empty array of the schema, to be filled row by row with `append`."""
+    def create(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> _Appender:
+        """An empty array of the schema, to be filled row by row with `append`; `dtype` where the schema leaves a choice."""
         spec = self.schema.array(name)
+        dtype = dtype or spec.dtype
+        if dtype not in spec.dtypes:
+            raise ValueError(
+                f"{self.schema.tag}: {name} is declared as {' or '.join(spec.dtypes)}, got {dtype}"
+            )
         if len(shape) != len(spec.dims):
             raise ValueError(f"{self.schema.tag}: {name} has dimensions {spec.dims}, got shape {shape}")
-        shard = spec.shard_shape(shape)
+        shard = spec.shard_shape(shape, dtype)
         array = self._group.create_array(
             name,
             shape=shape,
-            dtype=spec.dtype,
+            dtype=dtype,
             chunks=spec.chunk_shape(shape),
             shards=shard,
             filters=None,
             compressors=[Crc32cCodec()],
             fill_value=0,
             dimension_names=spec.dims,
-            attributes={"units": spec.units, "about": spec.about},
+            attributes={**spec.attributes},
             config={"write_empty_chunks": True},
         )
-        self._arrays[name] = _Appender(array, spec.dtype, shard[0])
+        self._arrays[name] = _Appender(array, dtype, shard[0])
         return self._arrays[name]
 
     def put(self, name: str, values: np.ndarray) -> None:
-        """A whole array at once."""
-        self.create(name, values.shape).append(values)
+        """A whole array at once, in the type it has."""
+        self.create(name, values.shape, str(values.dtype)).append(values)
 
     def publish(
         self,

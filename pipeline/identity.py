@@ -176,5 +176,5 @@ def teacher_id(identity: dict[str, Any]) -> str:
 def _declared(schema: StoreSchema, **fields: Any) -> dict[str, Any]:
     """An identity holds exactly the fields that its schema declares, and the schema's version."""
     if set(fields) != set(schema.identity):
-        raise TypeError(f"{schema.tag} declares the identity {schema.identity}, got {sorted(fields)}")
+        raise TypeError(f"{schema.tag} declares the identity {list(schema.identity)}, got {sorted(fields)}")
     return {"schema": schema.tag, **fields}

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
+from cache_schemas.disk import writing_to
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, is_valid, made, open_partition
-from cache_schemas.publish import write_json
+from cache_schemas.publish import delete, is_beside, sweep_dead, working_folder, write_json
 from pipeline.datasets.records import PartitionRecord
 from pipeline.log import log
 from pipeline.plan import Lot, Plan
@@ -37,17 +38,24 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] |
 
     Raises:
         BadInput: when the lot is done, for the partitions that could not be.
+        CannotWrite: at once, for a disk that is full or may only be read.
     """
     store = lot.store
     folder = plan.cache / store.folder
     index = plan.indices[store.dataset]
-    valid = [is_valid(folder, entry.name, member) for entry, member in lot.members]
+    swept = sweep_dead(folder, [entry.name for entry, _ in lot.members])
+    swept += sweep_dead(plan.lot_path(lot).parent, [plan.lot_path(lot).name])
+    if swept:
+        log(f"{store.stage} {store.dataset}: removed {len(swept)} leftover(s) of processes that were killed")
+    valid = [is_valid(folder, entry.name, member, store.identity) for entry, member in lot.members]
     to_do = len(valid) - sum(valid)
     log(
         f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
     )
-    if to_do and prepare is not None:
-        prepare()
+    if to_do:
+        _try_to_write(folder)  # before a teacher is loaded for nothing
+        if prepare is not None:
+            prepare()
     problems: list[tuple[str, str]] = []
     started, done = time.monotonic(), 0
 
@@ -98,12 +106,9 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     for stage in ("scans", "labels", "views", "features"):
         for lot in plan.lots(stage):
             path = plan.lot_path(lot)
-            try:
-                body = json.loads(path.read_bytes())
-            except FileNotFoundError:
+            if not path.exists():
                 continue
-            except ValueError:
-                body = None
+            body = read_lot(path)
             folder = plan.cache / lot.store.folder
             if folder not in listed:
                 listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -113,9 +118,39 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     return dropped
 
 
-def _all_there(body: Any, names: set[str]) -> bool:
+def read_lot(path: Path) -> dict[str, Any] | None:
+    """A lot manifest that agrees with its own digest; None for one that is gone or damaged."""
+    try:
+        body = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(body, dict) or body.get("griddle") != KIND:
+        return None
+    sealed = {key: value for key, value in body.items() if key not in ("digest", "made")}
+    return body if digest(sealed) == body.get("digest") else None
+
+
+def drop_lots_naming(workdir: Path, gone: Callable[[str, str, str], bool]) -> list[Path]:
+    """Remove each lot manifest of a workdir that names a partition (store folder, name, member digest) that is gone.
+
+    Those that cannot be read go, too: the next snakemake call writes them anew, and computes nothing for it.
+    """
+    dropped = []
+    for path in sorted((workdir / "lots").glob("*/*.json")):
+        if is_beside(path.name):
+            continue
+        body = read_lot(path)
+        if body is None or any(
+            gone(body["store"], p["name"], p["member_digest"]) for p in body["partitions"]
+        ):
+            path.unlink(missing_ok=True)
+            dropped.append(path)
+    return dropped
+
+
+def _all_there(body: dict[str, Any] | None, names: set[str]) -> bool:
     """Whether a lot manifest can be read and each of its partitions has its manifest, store and sidecar."""
-    if not isinstance(body, dict) or not isinstance(body.get("partitions"), list):
+    if body is None:
         return False
     wanted = {
         f"{p['name']}.{suffix}"
@@ -129,8 +164,20 @@ def _all_there(body: Any, names: set[str]) -> bool:
     return wanted <= names
 
 
+def _try_to_write(folder: Path) -> None:
+    """A folder that takes no file takes no partition.
+
+    Raises:
+        CannotWrite: saying why not.
+    """
+    with writing_to(folder):
+        delete(working_folder(folder, "trial"))
+
+
 def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:
-    manifests = [open_partition(folder, entry.name, member) for entry, member in lot.members]
+    manifests = [
+        open_partition(folder, entry.name, member, lot.store.identity) for entry, member in lot.members
+    ]
     body = {
         "griddle": KIND,
         "stage": lot.store.stage,
@@ -149,7 +196,8 @@ def _write_lot(plan: Plan, lot: Lot, folder: Path) -> Path:
         ],
     }
     path = plan.lot_path(lot)
-    write_json(path, {**body, "digest": digest(body), "made": made()})
+    with writing_to(path.parent):
+        write_json(path, {**body, "digest": digest(body), "made": made()})
     return path
 
 

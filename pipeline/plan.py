@@ -17,7 +17,7 @@ from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
 from pipeline.index import Index, PartitionEntry, read_index
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
-from pipeline.planned import STAGES, Lot, Reading, Run, Store, cut, member_of
+from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
@@ -235,12 +235,15 @@ class Plan:
         scans = 0
         for dataset in student.datasets:
             stores = self.stores(dataset, student)
+            made_for = identities_of(stores)
             for split in student.splits:
                 entries = self.entries(f"students.{name}.splits", dataset, split)
                 for stage in ("scans", "views", "features"):
                     for store in stores[stage]:
                         lots += cut(store, split, entries, self.config.lot_partitions)
-                readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+                readings += [
+                    _reading(dataset, split, entry, stores, made_for) for entry in entries if entry.images
+                ]
                 scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
@@ -275,12 +278,16 @@ def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
 
 
 def _reading(
-    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, tuple[Store, ...]]
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, tuple[Store, ...]],
+    made_for: Identities,
 ) -> Reading:
     (scans,), (views,), features = (
         tuple(member_of(store, entry) for store in stores[stage]) for stage in ("scans", "views", "features")
     )
-    return Reading(dataset, split, entry.name, scans, views, features)
+    return Reading(dataset, split, entry.name, scans, views, features, made_for)
 
 
 def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:

@@ -6,7 +6,7 @@ Imports neither torch nor zarr.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
-from pipeline.planned import Lot, Member, Run, Store, cut, member_of
+from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -36,6 +36,7 @@ class ProbeReading:
     labels: Member
     views: Member | None = None
     features: tuple[Member, ...] = ()
+    identities: Identities = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
     lots: list[Lot] = []
     for dataset in datasets:
         stores = plan.stores(dataset, student)
+        made_for = identities_of(stores)
         for split in found:
             key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
             entries = plan.entries(key, dataset, split)
@@ -184,7 +186,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
-            found[split] += [_reading(dataset, split, entry, stores, images) for entry in usable]
+            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
@@ -217,10 +219,17 @@ def _lots(
 
 
 def _reading(
-    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, tuple[Store, ...]], images: bool
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, tuple[Store, ...]],
+    images: bool,
+    made_for: Identities,
 ) -> ProbeReading:
     (scans,), (labels,), (views,) = (stores[stage] for stage in ("scans", "labels", "views"))
-    plain = ProbeReading(dataset, split, entry.name, member_of(scans, entry), member_of(labels, entry))
+    plain = ProbeReading(
+        dataset, split, entry.name, member_of(scans, entry), member_of(labels, entry), identities=made_for
+    )
     if not images:
         return plain
     features = tuple(member_of(store, entry) for store in stores["features"])

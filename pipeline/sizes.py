@@ -63,7 +63,7 @@ def partition_size(
 
 def grid_shape(teacher: Teacher) -> tuple[int, int, int] | None:
     """Rows, columns and channels of a teacher's patch grid, or None where its name does not say."""
-    side, width = stride(teacher.model), channels(teacher.model, teacher.layer)
+    side, width = stride(teacher.model, teacher.layer), channels(teacher.model, teacher.layer)
     if side is None or width is None:
         return None
     return teacher.image_size[0] // side, teacher.image_size[1] // side, width

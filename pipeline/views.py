@@ -60,7 +60,7 @@ def write_views(
             seen.append(view)
             for variant, rows in enumerate(voxels):
                 kept[variant].append(keep(xyz, view, rows, points.neighbours + points.spares))
-    return _write(store, cameras, points, partition, member, folder, seen, kept)
+    return _write(store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist())
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, neighbours: int) -> Kept:
@@ -81,6 +81,7 @@ def _write(
     folder: Path,
     seen: list[Seen],
     kept: list[list[Kept]],
+    scan_points: list[int],
 ) -> Manifest:
     images = partition.images
     scan_of_view = [number for number, scan in enumerate(partition.scans) for _ in scan.images]
@@ -102,6 +103,7 @@ def _write(
         "cameras": list(cameras),
         "images": [image.path for image in images],
         "scans": [scan.name for scan in partition.scans],
+        "scan_points": scan_points,
         "unusable": few,
         "voxel": points.voxel,
         "variants": points.variants,
@@ -115,6 +117,8 @@ def _write(
         }
         for view in few
     ]
+    for name in ("point", "kept", "neighbours"):
+        arrays[name] = VIEWS.array(name).fitted(arrays[name])
     with PartitionWriter(
         folder,
         VIEWS,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
 from pipeline.config.reference import reference_text
 
@@ -75,7 +76,12 @@ def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
+    pages: dict[str, list[str]] = {}
     for page, text in blocks("python"):
+        pages.setdefault(page, []).append(text)  # a page is read from its top: later blocks know earlier ones
+    assert len(pages["api.md"]) == 6
+    for page, texts in pages.items():
+        text = "\n\n".join(texts)
         done = subprocess.run(
             [sys.executable, "-c", text],
             cwd=finished_master.folder,
@@ -89,6 +95,12 @@ def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
 def test_the_page_of_the_config_is_the_generated_one() -> None:
     assert (REPOSITORY / "docs" / "config.md").read_text() == reference_text(), (
         "python -m pipeline.config.reference > docs/config.md"
+    )
+
+
+def test_the_page_of_the_stores_is_the_generated_one() -> None:
+    assert (REPOSITORY / "docs" / "stores.md").read_text() == stores_text(), (
+        "python -m cache_schemas.reference > docs/stores.md"
     )
 
 

@@ -147,7 +147,7 @@ def _block_of(annotation: Any) -> Any:
 def _check_images(config: Config, path: Path) -> None:
     """An image side must hold whole patches (a ViT would refuse it only after it was loaded)."""
     for name, teacher in config.teachers.items():
-        patch = patch_size(teacher.model)
+        patch = patch_size(teacher.model, teacher.layer)
         if patch is None:
             continue
         for side, pixels in zip(("height", "width"), teacher.image_size, strict=True):

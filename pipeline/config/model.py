@@ -171,7 +171,13 @@ class Points(Block):
     voxel: PositiveFloat = Field(0.1, description="Side of a voxel in metres; one point of each is kept.")
     neighbours: PositiveInt = Field(16, description="Nearest neighbours that the embedding sees.")
     spares: int = Field(
-        8, ge=0, description="Further neighbours stored to replace those that a crop removes."
+        0,
+        ge=0,
+        description=(
+            "Further neighbours stored to replace those that a crop removes. Rows that run out are searched again, "
+            "with the same result: with 0 spares 1.5 % of the rows (in 3 of 4 nuScenes views), with 8 still 0.5 % "
+            "(in 2 of 4), in a view store larger by a third."
+        ),
     )
     variants: PositiveInt = Field(2, description="Independent draws of the point kept in each voxel.")
     seed: int = Field(0, description="Draws the point kept in each voxel.")

@@ -12,15 +12,19 @@ from pipeline.config.model import Augment
 
 
 def augment(xyz: np.ndarray, config: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Augmented copy of points (N, 3) float32, metres. Draws the same numbers whatever is switched on."""
+    """Augmented copy of points (N, 3) float32, metres. Draws the same numbers whatever is switched on.
+
+    The copy lies axis by axis in memory: all that follows works on one axis at a time, and is several times faster.
+    """
     angle = rng.uniform(-np.pi, np.pi)
     flips = rng.random() < 2 / 3
     axis = int(rng.integers(2))
     factor = 1 + rng.uniform(-1, 1) * config.scale
-    out = xyz.copy()
+    out = np.array(xyz.T, order="C")  # (3, N)
     if config.rotate:
         cos, sin = np.cos(angle), np.sin(angle)
-        out[:, :2] = out[:, :2] @ np.array([[cos, sin], [-sin, cos]])
+        out[:2] = np.array([[cos, -sin], [sin, cos]]) @ out[:2]
     if config.flip and flips:
-        out[:, axis] *= -1
-    return out * np.float32(factor)
+        out[axis] *= -1
+    out *= np.float32(factor)
+    return out.T

@@ -13,7 +13,7 @@ from cache_schemas.errors import GriddleError
 from pipeline.config.model import Teacher
 from pipeline.planned import Run
 from pipeline.random import generator
-from pipeline.streaming.grids import TargetBatch, batches_of
+from pipeline.streaming.grids import PatchGrid, TargetBatch
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
@@ -67,6 +67,10 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._teachers = tuple(teachers)
         self._intensity = intensity
 
+    def __len__(self) -> int:
+        """Scans that can be drawn."""
+        return len(self._scans)
+
     def __getitem__(self, step: int) -> PretrainBatch:
         student = self._student
         draws = batch_of_step(
@@ -76,17 +80,25 @@ class PretrainSteps(Dataset[PretrainBatch]):
             batch=student.pretrain.batch,
             variants=student.points.variants,
         )
-        samples = [self.sample(draw) for draw in draws]
+        memory = self._source.grid_memory(draws[0].scan.reading, len(draws))
+        samples = [
+            self.sample(draw, tuple(of_teacher.grid(number) for of_teacher in memory))
+            for number, draw in enumerate(draws)
+        ]
         return PretrainBatch(
             clouds=pack([sample.cloud for sample in samples]),
-            targets=batches_of([sample.targets for sample in samples]),
+            targets=tuple(
+                of_teacher.batch([sample.targets[teacher].coordinates for sample in samples])
+                for teacher, of_teacher in enumerate(memory)
+            ),
             draws=tuple(draws),
         )
 
-    def sample(self, draw: Draw) -> Sample:
+    def sample(self, draw: Draw, into: Sequence[PatchGrid] | None = None) -> Sample:
+        """One draw's sample; its patch grids are read straight `into` these, where they are given."""
         student = self._student
         return make_sample(
-            self._source.read(draw.scan.reading, draw.view, draw.variant),
+            self._source.read(draw.scan.reading, draw.view, draw.variant, into),
             points=student.points,
             augmentation=student.augment,
             intensity=self._intensity[draw.scan.dataset],

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from cache_schemas.features import GROUP, features_schema
 from cache_schemas.reading import PartitionReader
 from pipeline.config.model import Teacher
-from pipeline.planned import Member
+from pipeline.plan_probes import ProbeReading
+from pipeline.planned import Reading
+from pipeline.streaming.opened import open_store
 from pipeline.teachers.sampling import Sampling, grid_coordinates, sample_grids
 
 
@@ -31,34 +36,80 @@ class PatchGrid:
     scales: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class GridMemory:
+    """Where the patch grids of one teacher for a batch are read to: most of its bytes.
+
+    Attributes:
+        values: (V, rows, cols, C) in the storage type.
+        scales: (V, rows, cols, G) float16 for int8, else None.
+    """
+
+    values: Tensor
+    scales: Tensor | None
+
+    def grid(self, number: int) -> PatchGrid:
+        """The place of one view's grid."""
+        return PatchGrid(
+            self.values[number].numpy(), None if self.scales is None else self.scales[number].numpy()
+        )
+
+    def batch(self, coordinates: Sequence[np.ndarray]) -> TargetBatch:
+        """With where the points of each view lie, (n, 2) (column, row) each."""
+        at = np.concatenate(coordinates, dtype=np.float32)
+        return TargetBatch(self.values, self.scales, torch.from_numpy(at))
+
+
 class GridStores:
-    """The feature stores of one partition, one for each teacher in the student's order."""
+    """The feature stores of one partition, one for each teacher in the student's order; none without teachers."""
 
     def __init__(
-        self, cache: Path, members: Sequence[Member], teachers: Sequence[Teacher], partition: str
+        self,
+        cache: Path,
+        reading: Reading | ProbeReading,
+        teachers: Sequence[Teacher],
+        by: type[PartitionReader] = PartitionReader,
     ) -> None:
         self.readers = tuple(
-            PartitionReader(cache / folder, features_schema(teacher.storage), partition, member)
-            for (folder, member), teacher in zip(members, teachers, strict=True)
+            open_store(cache, reading, member, features_schema(teacher.storage), by)
+            for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
-        self._scaled = tuple(teacher.storage == "int8" for teacher in teachers)
 
-    def read(self, view: int) -> tuple[PatchGrid, ...]:
-        """The grids of one view.
+    def memory(self, views: int) -> tuple[GridMemory, ...]:
+        """For the grids of so many views, for each teacher."""
+        return tuple(
+            GridMemory(_empty(reader, "features", views), _empty(reader, "scales", views, optional=True))
+            for reader in self.readers
+        )
+
+    def read(self, view: int, into: Sequence[PatchGrid] | None = None) -> tuple[PatchGrid, ...]:
+        """The grids of one view, straight `into` these where they are given.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
-        return tuple(
-            PatchGrid(
-                reader.read("features", view, view + 1)[0],
-                reader.read("scales", view, view + 1)[0] if scaled else None,
-            )
-            for reader, scaled in zip(self.readers, self._scaled, strict=True)
-        )
+        if into is None:
+            into = [memory.grid(0) for memory in self.memory(1)]
+        for reader, place in zip(self.readers, into, strict=True):
+            reader.read("features", view, view + 1, place.values[np.newaxis])
+            if place.scales is not None:
+                reader.read("scales", view, view + 1, place.scales[np.newaxis])
+        return tuple(into)
 
     def channels(self) -> tuple[int, ...]:
         return tuple(reader.shape("features")[3] for reader in self.readers)
+
+
+def _empty(reader: PartitionReader, name: str, views: int, optional: bool = False) -> Any:
+    """Memory for rows of an array; a worker takes shared memory, which is not copied again."""
+    if optional and not reader.has(name):
+        return None
+    shape, dtype = (views, *reader.shape(name)[1:]), reader.dtype(name)
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=kind).set_(storage).view(shape)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 from cache_schemas.errors import BadInput
 from pipeline.random import generator
@@ -57,8 +60,14 @@ def batch_of_step(
 def places_of_step(scans: int, *, seed: int, step: int, batch: int) -> tuple[int, list[int]]:
     """A step's epoch, and which of `scans` scans are its batch: every epoch goes through them in an order of its own."""
     epoch, place = divmod(step, steps_per_epoch(scans, batch))
-    order = generator(seed, "order", epoch).permutation(scans)
+    order = _order_of_epoch(scans, seed, epoch)
     return epoch, [int(i) for i in order[place * batch :][:batch]]
+
+
+@lru_cache(maxsize=2)
+def _order_of_epoch(scans: int, seed: int, epoch: int) -> np.ndarray:
+    """The scans in the order of an epoch; kept, as all its steps ask for it."""
+    return generator(seed, "order", epoch).permutation(scans).astype(np.uint32)
 
 
 def draw(scan: ScanPlace, *, seed: int, epoch: int, variants: int) -> Draw:

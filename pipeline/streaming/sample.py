@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,9 +47,9 @@ def make_sample(
     """
     plane_grid = plane_grid_of(points)
     rows = nearest_to_one(view.xyz, points.max_points, rng)
-    xyz = augment(view.xyz[rows], augmentation, rng)
-    inside = plane_grid.inside(xyz)
-    rows, xyz = rows[inside], xyz[inside]
+    xyz = augment(view.xyz.take(rows, axis=0), augmentation, rng)
+    inside = np.flatnonzero(plane_grid.inside(xyz))
+    rows, xyz = rows[inside], xyz.T.take(inside, axis=1).T  # still axis by axis in memory
     return Sample(
         cloud=Cloud(
             features=point_features(view.intensity[rows], xyz, intensity),
@@ -56,7 +57,11 @@ def make_sample(
             cells=plane_grid.cells(xyz),
         ),
         targets=targets_of(
-            view.grids, view.pixel[rows], original=view.original, teachers=teachers, sampling=sampling
+            view.grids,
+            view.pixel.take(rows, axis=0),
+            original=view.original,
+            teachers=teachers,
+            sampling=sampling,
         ),
     )
 
@@ -64,10 +69,16 @@ def make_sample(
 def point_features(raw: np.ndarray, xyz: np.ndarray, intensity: tuple[float, float]) -> np.ndarray:
     """(n, 5) float32: intensity (n,) normalised by mean and deviation, x, y, z (n, 3) and range in metres."""
     mean, deviation = (np.float32(value) for value in intensity)
-    columns = [(raw - mean) / deviation, xyz, np.linalg.norm(xyz, axis=1)]
-    return np.column_stack(columns).astype(np.float32)
+    features = np.empty((5, len(xyz)), np.float32)
+    np.subtract(raw, mean, out=features[0])
+    features[0] /= deviation
+    features[1:4] = xyz.T
+    x, y, z = features[1:4]
+    np.sqrt(x * x + y * y + z * z, out=features[4])
+    return features.T
 
 
+@lru_cache(maxsize=8)
 def plane_grid_of(points: Points) -> Grid:
     """The student's planes over the configured field of view."""
     (x, y, z), cell = points.field_of_view, points.cell
@@ -84,22 +95,36 @@ def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.n
 
 
 def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
-    """The `count` nearest others (n, count) uint32 among the points that are left.
+    """The `count` nearest others (n, count), integers, among the points that are left.
 
     Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
     crop removed are replaced by the stored spares; only rows that run out of spares are searched again.
     """
-    stored = view.neighbours[rows]
+    stored = view.neighbours.take(rows, axis=0)
     if len(rows) == len(view.xyz):
         return stored[:, :count]
-    place = np.full(len(view.xyz), -1, np.int64)
-    place[rows] = np.arange(len(rows))
-    found = place[stored]
+    place = np.full(len(view.xyz), -1, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    nearest = place.take(stored[:, :count], mode="wrap")  # all are in range; `wrap` is the fastest way
+    lost = np.flatnonzero(nearest < 0)
+    if len(lost):
+        flags = np.zeros(len(rows), np.bool_)
+        flags[lost // count] = True
+        hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
+        nearest[hit] = _without_lost(xyz, rows[hit], stored[hit], place, count, hit)
+    return nearest
+
+
+def _without_lost(
+    xyz: np.ndarray, rows: np.ndarray, stored: np.ndarray, place: np.ndarray, count: int, hit: np.ndarray
+) -> np.ndarray:
+    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched again."""
+    found = place.take(stored)
     # Short clouds repeat a point as its own neighbour: that is padding, and not to be taken for a neighbour.
     left = (found >= 0) & (stored != rows[:, None])
     first = np.argsort(~left, axis=1, kind="stable")[:, :count]
     nearest = np.take_along_axis(found, first, axis=1)
     short = np.flatnonzero(left.sum(axis=1) < count)
     if len(short):
-        nearest[short] = nearest_others(xyz, count, short)
-    return nearest.astype(np.uint32)
+        nearest[short] = nearest_others(xyz, count, hit[short])
+    return nearest

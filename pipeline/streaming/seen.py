@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cache_schemas.errors import DamagedCache
-from cache_schemas.manifest import mending
-from cache_schemas.reading import PartitionReader
+from cache_schemas.belonging import check_same_images, check_same_scans
 from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.scan_source import LabelledPlace
 from pipeline.teachers.sampling import Sampling
@@ -66,23 +64,17 @@ class _Opened:
     def __init__(self, cache: Path, reading: ProbeReading, teachers: Sequence[Teacher]) -> None:
         if reading.views is None:
             raise ValueError(f"{reading.dataset} {reading.partition} was planned without views and features")
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        self.grids = GridStores(cache, reading.features, teachers, reading.partition)
-        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.views = open_store(cache, reading, reading.views, VIEWS)
+        self.grids = GridStores(cache, reading, teachers)
+        self.labels = open_store(cache, reading, reading.labels, LABELS)
         self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views = self.views.attributes
-        self.names: list[str] = views["scans"]
-        others = [r.manifest.path for r in self.grids.readers if r.attributes["images"] != views["images"]]
-        if self.names != self.labels.attributes["scans"]:
-            others.append(self.labels.manifest.path)
-        if others:
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
-                f"images or scans than {', '.join(map(str, others))}.\n{mending(self.views.manifest.path)}"
-            )
+        for reader in self.grids.readers:
+            check_same_images(self.views, reader)
+        check_same_scans(self.views, self.labels)
+        self.names: list[str] = self.views.attributes["scans"]
 
 
 class SeenSource:

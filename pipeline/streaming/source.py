@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cache_schemas.errors import BadInput, DamagedCache
-from cache_schemas.manifest import mending
+from cache_schemas.belonging import check_same_images, check_same_scans
+from cache_schemas.errors import BadInput
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan import Reading
-from pipeline.streaming.grids import GridStores, PatchGrid
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.grids import GridMemory, GridStores, PatchGrid
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.order import ScanPlace
 
 
@@ -28,7 +28,7 @@ class ViewPoints:
         xyz: (n, 3) float32, metres, in the dataset's frame.
         intensity: (n,) float32, as recorded.
         pixel: (n, 2) float32, continuous (u, v) in the original image.
-        neighbours: (n, K + spares) uint32, rows of these n.
+        neighbours: (n, K + spares) uint16 or uint32, rows of these n.
         original: (W0, H0) of the original image.
         grids: each teacher's patch grid as stored; none where only the points are asked for.
     """
@@ -44,25 +44,21 @@ class ViewPoints:
 class _Opened:
     """The three stores of one partition and the small arrays that every read needs."""
 
-    def __init__(self, cache: Path, reading: Reading, teachers: Sequence[Teacher]) -> None:
-        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        members = reading.features if teachers else ()
-        self.grids = GridStores(cache, members, teachers, reading.partition)
+    def __init__(
+        self, cache: Path, reading: Reading, teachers: Sequence[Teacher], by: type[PartitionReader]
+    ) -> None:
+        self.scans = open_store(cache, reading, reading.scans, SCANS, by)
+        self.views = open_store(cache, reading, reading.views, VIEWS, by)
+        self.grids = GridStores(cache, reading, teachers, by)
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, scans = self.views.attributes, self.scans.attributes
-        others = [r.manifest.path for r in self.grids.readers if r.attributes["images"] != views["images"]]
-        if views["scans"] != scans["scans"]:
-            others.append(self.scans.manifest.path)
-        if others:
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
-                f"images or scans than {', '.join(map(str, others))}.\n{mending(self.views.manifest.path)}"
-            )
+        check_same_scans(self.views, self.scans)
+        for reader in self.grids.readers:
+            check_same_images(self.views, reader)
+        views = self.views.attributes
         self.scan_names: list[str] = views["scans"]
         self.unusable: set[int] = set(views["unusable"])
 
@@ -70,10 +66,17 @@ class _Opened:
 class ViewSource:
     """Random access to the views of a run. Without teachers no patch grid is read."""
 
-    def __init__(self, cache: Path, readings: Sequence[Reading], teachers: Sequence[Teacher]) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        readings: Sequence[Reading],
+        teachers: Sequence[Teacher],
+        reader: type[PartitionReader] = PartitionReader,
+    ) -> None:
         self._cache = cache
         self._readings = readings
         self._teachers = tuple(teachers)
+        self._reader = reader
         self._opened = OpenPartitions(self._open)
 
     def scans(self) -> tuple[list[ScanPlace], list[str]]:
@@ -99,8 +102,14 @@ class ViewSource:
             )
         return places, unusable
 
-    def read(self, reading: int, view: int, variant: int) -> ViewPoints:
-        """What is stored of one view.
+    def grid_memory(self, reading: int, views: int) -> tuple[GridMemory, ...]:
+        """Memory for the patch grids of so many views, for each teacher; grids are as large in every partition."""
+        return self._opened[reading].grids.memory(views)
+
+    def read(
+        self, reading: int, view: int, variant: int, into: Sequence[PatchGrid] | None = None
+    ) -> ViewPoints:
+        """What is stored of one view; its patch grids are read straight `into` these, where they are given.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
@@ -110,17 +119,17 @@ class ViewSource:
         first, last = opened.seen_bounds[view : view + 2]
         kept_view = variant * len(opened.view_scan) + view
         kept_first, kept_last = opened.kept_bounds[kept_view : kept_view + 2]
-        kept = opened.views.read("kept", kept_first, kept_last).astype(np.int64)
-        rows = opened.views.read("point", first, last)[kept].astype(np.int64)
+        kept = opened.views.read("kept", kept_first, kept_last)
+        rows = opened.views.read("point", first, last).take(kept)
         height, width = (int(side) for side in opened.image_size[view])
         begin, end = opened.scan_bounds[scan : scan + 2]
         return ViewPoints(
-            xyz=opened.scans.read("xyz", begin, end)[rows],
-            intensity=opened.scans.read("intensity", begin, end)[rows],
-            pixel=opened.views.read("pixel", first, last)[kept],
+            xyz=opened.scans.read_rows("xyz", begin, end, rows),
+            intensity=opened.scans.read_rows("intensity", begin, end, rows),
+            pixel=opened.views.read("pixel", first, last).take(kept, axis=0),
             neighbours=opened.views.read("neighbours", kept_first, kept_last),
             original=(width, height),
-            grids=opened.grids.read(view),
+            grids=opened.grids.read(view, into),
         )
 
     def channels(self) -> int:
@@ -128,4 +137,4 @@ class ViewSource:
         return sum(self._opened[0].grids.channels())
 
     def _open(self, number: int) -> _Opened:
-        return _Opened(self._cache, self._readings[number], self._teachers)
+        return _Opened(self._cache, self._readings[number], self._teachers, self._reader)

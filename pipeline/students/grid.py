@@ -104,13 +104,21 @@ class Grid:
                 f"{outside} of {len(points)} points lie outside the field of view, {self.low} to "
                 f"{self.high} m: keep those for which inside() is true"
             )
-        flat = np.empty((len(points), len(self.planes)), dtype=np.int64)  # (N, planes)
+        flat = np.empty((len(self.planes), len(points)), dtype=np.int64)  # (planes, N)
+        known: dict[tuple[int, int], npt.NDArray[np.int64]] = {}  # (axis, cells) -> (N,); planes share them
         for place, plane in enumerate(self.planes):
-            (first, second), (height, width) = plane.axes, plane.shape
-            flat[:, place] = self._index(points, first, height) * width + self._index(points, second, width)
-        return flat
+            for axis_and_cells in zip(plane.axes, plane.shape, strict=True):
+                if axis_and_cells not in known:
+                    known[axis_and_cells] = self._index(points, *axis_and_cells)
+            first, second = (known[key] for key in zip(plane.axes, plane.shape, strict=True))
+            np.multiply(first, plane.shape[1], out=flat[place])
+            flat[place] += second
+        return flat.T
 
     def _index(self, points: npt.NDArray[np.floating[Any]], axis: int, cells: int) -> npt.NDArray[np.int64]:
         """Index of each point among the `cells` along one axis. Returns (N,) int64."""
         size = (self.high[axis] - self.low[axis]) / cells  # metres
-        return ((points[:, axis].astype(np.float64) - self.low[axis]) / size).astype(np.int64)
+        at = points[:, axis].astype(np.float64)  # (N,)
+        at -= self.low[axis]
+        at /= size
+        return at.astype(np.int64)

@@ -47,6 +47,8 @@ def load_input(
     Raises:
         BadInput: as `read_image` does.
     """
+    if decode not in DECODES:
+        raise ValueError(f"{decode!r} is none of {DECODES}")
     pixels = read_image(root, image, reduce_to=size if decode == "draft" else None)
     return to_input(pixels, size, antialias, whole_numbers=decode == "uint8")
 

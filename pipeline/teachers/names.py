@@ -22,21 +22,23 @@ def timm_name(model: str) -> str:
     return REGISTRY[model].model if model in REGISTRY else model
 
 
-def patch_size(model: str) -> int | None:
+def patch_size(model: str, layer: str = "last") -> int | None:
     """Side of a patch in pixels, or None where neither row nor name say.
 
     >>> patch_size("vit_small_patch14_dinov2.lvd142m")
     14
     """
     row = row_of(model)
-    if row is not None:
+    if row is not None and (row.layer == layer or parse_layer(layer).where == "block"):
         return row.patch
+    if parse_layer(layer).where == "stage":
+        return None
     match = _PATCH.search(model)
     return int(match.group(1)) if match else None
 
 
-def stride(model: str) -> int | None:
-    """Pixels from one row of the patch grid to the next: for estimates of size alone.
+def stride(model: str, layer: str = "last") -> int | None:
+    """Pixels from one patch of the grid to the next: for estimates of size alone.
 
     A hybrid's network strides before its patches do: by what its name says in all, or where it has patches of its own
     by a stem's 4.
@@ -44,9 +46,9 @@ def stride(model: str) -> int | None:
     >>> [stride(model) for model in ("vit_tiny_r_s16_p8_224", "vit_base_r50_s16_224", "vit_base_patch16_224")]
     [32, 16, 16]
     """
-    match = _HYBRID.search(model)
-    if row_of(model) is not None or match is None:
-        return patch_size(model)
+    match = None if row_of(model) else _HYBRID.search(model)
+    if match is None:
+        return patch_size(model, layer)
     return 4 * int(match.group(2)) if match.group(2) else int(match.group(1))
 
 
@@ -59,9 +61,11 @@ def channels(model: str, layer: str = "last") -> int | None:
     row = row_of(model)
     if row is not None and row.layer == layer:
         return row.channels
+    if parse_layer(layer).where == "stage":
+        return None
     if parse_layer(layer).what == "maskclip projected":
         return 512 if "_base_" in model else None
-    if row is not None and parse_layer(layer).where == "block" and not row.layer.endswith("projected"):
+    if row is not None and not row.layer.endswith("projected"):
         return row.channels
     return next((count for size, count in _CHANNELS.items() if f"_{size}_" in timm_name(model)), None)
 

@@ -44,22 +44,28 @@ def grid_coordinates(
     q * (cols - 1) / (W - 1), read between the pixel centres: (u * W / W0 - 0.5) * (cols - 1) / (W - 1),
     held within the grid for the outer half pixels. Nothing is rounded down.
     """
-    size = np.array(original, dtype=np.float64)  # (2,) W0, H0
-    target = np.array(image[::-1], dtype=np.float64)  # (2,) W, H
-    grid = np.array((cols, rows), dtype=np.float64)  # (2,)
-    _check(pixel, size)
-    ratio = target / size  # (2,)
+    size = np.array([original], dtype=np.float64).T  # (2, 1) W0, H0
+    target = np.array([image[::-1]], dtype=np.float64).T  # (2, 1) W, H
+    grid = np.array([(cols, rows)], dtype=np.float64).T  # (2, 1)
+    at = np.array(pixel.T, dtype=np.float64, order="C")  # (2, n), worked on in place
+    _check(at, size)
+    ratio = target / size  # (2, 1)
     if mode == "published":
+        np.floor(at, out=at)
         # a pixel just left of the right border may have been stored, in float32, as the border itself
-        whole = np.minimum(np.floor(pixel.astype(np.float64)), size - 1)  # (n, 2)
-        at = np.floor(whole * ratio)  # (n, 2)
+        np.minimum(at, size - 1, out=at)
+        at *= ratio
+        np.floor(at, out=at)
     elif mode == "subpixel":
-        at = np.clip(pixel.astype(np.float64) * ratio - 0.5, 0.0, target - 1)  # (n, 2)
+        at *= ratio
+        at -= 0.5
+        np.clip(at, 0.0, target - 1, out=at)
     else:
         raise ValueError(f"sampling must be 'published' or 'subpixel', not {mode!r}")
     # the product first: the last pixel then lies on the last patch exactly
-    coordinates: npt.NDArray[np.float64] = at * (grid - 1) / np.maximum(target - 1, 1)  # (n, 2)
-    return coordinates
+    at *= grid - 1
+    at /= np.maximum(target - 1, 1)
+    return at.T  # (n, 2)
 
 
 def sample_grid(features: Tensor, coordinates: Tensor) -> Tensor:
@@ -103,9 +109,10 @@ def _corners(coordinates: Tensor, rows: int, cols: int) -> tuple[Tensor, Tensor]
     return patches.flatten(1), (along.unsqueeze(2) * across.unsqueeze(1)).flatten(1)
 
 
-def _check(pixel: npt.NDArray[np.floating[Any]], size: npt.NDArray[np.float64]) -> None:
-    """Raise ValueError for pixels outside the original image; its right and lower border count as inside."""
-    outside = int((~((pixel >= 0) & (pixel <= size)).all(axis=1)).sum())
-    if outside:
-        width, height = size.astype(int)
-        raise ValueError(f"{outside} of {len(pixel)} pixels lie outside the image of {width} x {height}")
+def _check(pixel: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> None:
+    """Raise ValueError for pixels (2, n) outside the original image; its right and lower border count as inside."""
+    inside = (pixel >= 0) & (pixel <= size)  # false for NaN, too
+    if not inside.all():
+        outside = int((~inside.all(axis=0)).sum())
+        width, height = size[:, 0].astype(int)
+        raise ValueError(f"{outside} of {pixel.shape[1]} pixels lie outside the image of {width} x {height}")

@@ -125,35 +125,23 @@ def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
 
 
-def is_checksum_beside_values(path: Path) -> bool:
-    """Shards repeat each chunk's checksum, which zarr's own readers need and ours takes from the sidecar."""
-    return "c" in path.parts[-4:-1]
-
-
 def test_one_flipped_bit(published: Published) -> None:
-    unnoticed = []
     for path, data in each_file_restored(published):
         for place in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2, len(data) - 1}):
             path.write_bytes(flipped(data, place))
-            if not published.told(path):
-                unnoticed.append((path, place))
-    # Its values were the written ones all the same: the end of the manifest says when and where it was made.
-    assert [p for p, _ in unnoticed if p.suffix != ".json" and not is_checksum_beside_values(p)] == []
-    assert len(unnoticed) < len(published.files)
+            assert published.told(path), (path, place)
 
 
 def test_every_flipped_byte_of_features_and_of_their_sidecar(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     sidecar = next(path for path in published.files if path.suffix == ".crc")
     shard = next(path for path in published.files if path.name == "0")
-    for path, harmless in ((sidecar, 0), (shard, 3 * 4)):  # 3 chunks' own checksums
+    for path in (sidecar, shard):
         data = path.read_bytes()
-        unnoticed = 0
         for place in range(len(data)):
             path.write_bytes(flipped(data, place))
-            unnoticed += not published.told(path)
+            assert published.told(path), (path, place)
         path.write_bytes(data)
-        assert unnoticed == harmless
     assert not published.told(tmp_path)
 
 
@@ -161,12 +149,9 @@ def test_flipped_bytes_all_over_the_manifest(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     path = manifest_path(tmp_path, "mine", MEMBER)
     data = path.read_bytes()
-    noticed = 0
     for place in range(0, len(data), 5):
         path.write_bytes(flipped(data, place))
-        noticed += published.told(path)
-    sealed = data.index(b'"made"')
-    assert noticed > sealed / 5 * 0.8  # the rest is white space
+        assert published.told(path), data[place - 20 : place + 20]
 
 
 def test_a_manifest_of_another_format_says_what_to_do(tmp_path: Path) -> None:
@@ -246,7 +231,7 @@ def test_shards_of_one_array_exchanged_for_each_other(
     assert published.told(first)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "flip"])
+@pytest.mark.parametrize("damage", ["truncate", "flip"])
 def test_damage_done_while_the_partition_is_open(damage: str, tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     reader = PartitionReader(tmp_path, FEATURES, "mine", MEMBER)
@@ -254,12 +239,23 @@ def test_damage_done_while_the_partition_is_open(damage: str, tmp_path: Path) ->
     first = np.array(reader.read("features", 0, 1))
     np.testing.assert_array_equal(first, published.values["features"][:1])
     data = shard.read_bytes()
-    if damage == "delete":
-        shard.unlink()
-    else:
-        shard.write_bytes(data[:10] if damage == "truncate" else flipped(data, 40))
+    shard.write_bytes(data[:10] if damage == "truncate" else flipped(data, 40))
     with pytest.raises(DamagedCache, match=r"(?s)features/c/.*Delete .* and run"):
         reader.read("features", 1, 2)
+
+
+def test_a_file_deleted_while_the_partition_is_open(tmp_path: Path) -> None:
+    """The open file outlives its name, and what is read is what was written; who reads it first, or anew, is told."""
+    published = publish(tmp_path, FEATURES, feature_arrays)
+    readers = [PartitionReader(tmp_path, FEATURES, "mine", MEMBER) for _ in range(2)]
+    first = readers[0].read("features", 0, 1)
+    next(path for path in published.files if path.name == "0").unlink()
+    np.testing.assert_array_equal(readers[0].read("features"), published.values["features"])
+    np.testing.assert_array_equal(first, published.values["features"][:1])
+    with pytest.raises(DamagedCache, match=r"(?s)features/c/.*Delete .* and run"):
+        readers[1].read("features", 1, 2)
+    with pytest.raises(DamagedCache, match="is missing"):
+        PartitionReader(tmp_path, FEATURES, "mine", MEMBER)
 
 
 def test_a_manifest_of_another_member_version_under_this_name(tmp_path: Path) -> None:

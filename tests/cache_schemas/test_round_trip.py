@@ -29,12 +29,19 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "cameras": ["LEFT", "RIGHT"],
         "images": ["a.jpg", "b.jpg"],
         "scans": ["a"],
+        "scan_points": [1000],
         "unusable": [1],
         "voxel": 0.1,
         "variants": 2,
         "spares": 1,
     },
-    "features": {"images": ["a.jpg"], "teacher": {"model": "vit"}, "image_size": [28, 56], "patch": 14},
+    "features": {
+        "images": ["a.jpg"],
+        "teacher": {"model": "vit"},
+        "image_size": [28, 56],
+        "patch": 14,
+        "licence": "none",
+    },
 }
 
 
@@ -170,7 +177,7 @@ def test_dimension_names_units_and_one_sentence_stand_in_the_store(store: str, t
     dataset = xarray.open_zarr(manifest.store, consolidated=True)
     for spec in schema.arrays:
         assert dataset[spec.name].dims == spec.dims
-        assert dataset[spec.name].attrs == {"units": spec.units, "about": spec.about}
+        assert dataset[spec.name].attrs == spec.attributes
     assert dataset.attrs["griddle_schema"] == schema.tag
     assert dataset.attrs["identity"] == {"of": "a test"}
 
@@ -179,13 +186,13 @@ def test_chunks_of_nothing_but_zeros_are_written(tmp_path: Path) -> None:
     rows = 70_000
     zeros = {"scan_offsets": np.array([0, rows], np.uint64), "xyz": np.zeros((rows, 3), np.float32)}
     manifest = write(tmp_path, SCANS, {**zeros, "intensity": np.zeros(rows, np.float32)})
-    chunks = -(-rows // 32768)
+    chunks = -(-rows // 4096)
     for name, row_bytes in (("xyz", 12), ("intensity", 4)):
         (shard,) = (p for p in (manifest.store / name / "c").rglob("*") if p.is_file())
         # each chunk whole with its checksum, then the index: 16 bytes a chunk and a checksum
-        assert shard.stat().st_size == chunks * (32768 * row_bytes + 4) + chunks * 16 + 4
+        assert shard.stat().st_size == chunks * (4096 * row_bytes + 4) + chunks * 16 + 4
         index = np.frombuffer(shard.read_bytes()[-4 - 16 * chunks : -4], "<u8").reshape(chunks, 2)
-        assert index[:, 1].tolist() == [32768 * row_bytes + 4] * chunks
+        assert index[:, 1].tolist() == [4096 * row_bytes + 4] * chunks
     assert not read(tmp_path, SCANS).read("xyz").any()
 
 
@@ -242,7 +249,7 @@ def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[
 def test_arrays_that_the_schema_does_not_declare_are_refused(
     change: Callable[[Arrays], Arrays], said: list[str], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"scans/1|takes") as refusal:
+    with pytest.raises(ValueError, match=r"scans/2|takes") as refusal:
         write(tmp_path, SCANS, change(scans_of([2, 3], np.random.default_rng(0))))
     assert [word for word in said if word not in str(refusal.value)] == []
     assert list(tmp_path.iterdir()) == []
@@ -295,8 +302,8 @@ def test_names_that_a_path_or_a_shell_would_mind_are_refused(name: str, tmp_path
 
 def test_another_schema_version_is_refused_with_both_versions(tmp_path: Path) -> None:
     write(tmp_path, SCANS, scans_of([2], np.random.default_rng(0)))
-    with pytest.raises(DamagedCache, match=r"(?s)scans/1.*scans/2.*Delete .*and run"):
-        read(tmp_path, replace(SCANS, version=2))
+    with pytest.raises(DamagedCache, match=r"(?s)scans/2.*scans/3.*Delete .*and run"):
+        read(tmp_path, replace(SCANS, version=3))
 
 
 @pytest.mark.parametrize("offsets", [[0, 5], [1, 7], [0, 6, 3, 7], []])

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from cache_schemas.errors import BadInput, DamagedCache
 from cache_schemas.features import features_schema
 from cache_schemas.manifest import Manifest
-from cache_schemas.reading import PartitionReader
+from cache_schemas.reading import PartitionReader, ZarrReader
 from cache_schemas.scans import SCANS
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Points
@@ -24,6 +25,7 @@ from pipeline.geometry.voxels import representatives
 from pipeline.plan import Plan, Reading, Run
 from pipeline.random import generator
 from pipeline.streaming import opened
+from pipeline.streaming.batches import PretrainSteps, stream
 from pipeline.streaming.source import ViewSource
 from pipeline.views import write_views
 from stages.cli import main
@@ -117,6 +119,39 @@ def test_neighbours_are_those_of_brute_force(cached: Cached) -> None:
         nearest = np.full((len(xyz), stored), np.inf)
         nearest[:, : len(xyz)] = np.sort(distance, axis=1)[:, :stored]
         np.testing.assert_allclose(found, nearest, rtol=1e-9)
+
+
+def test_batches_through_the_zarr_api_are_the_same(cached: Cached) -> None:
+    """Our byte ranges, into place, against Zarr's own reading: every array of every batch, type and bits."""
+    plan, run = cached.plan, cached.run
+    batches = []
+    for reader in (PartitionReader, ZarrReader):
+        teachers = plan.teachers_of(run.student)
+        source = ViewSource(plan.cache, run.readings, teachers, reader)
+        places, _ = source.scans()
+        steps = PretrainSteps(source, places, run, teachers, {"nuscenes": (18.0, 22.0)})
+        batches.append([steps[step] for step in range(12)])
+    for mine, theirs in zip(*batches, strict=True):
+        assert mine.draws == theirs.draws
+        for name in ("features", "neighbours", "cells", "offsets"):
+            assert torch.equal(getattr(mine.clouds, name), getattr(theirs.clouds, name))
+        (ours,), (zarrs,) = mine.targets, theirs.targets
+        assert torch.equal(ours.coordinates, zarrs.coordinates)
+        assert ours.values.dtype == zarrs.values.dtype == torch.float16
+        assert torch.equal(ours.values, zarrs.values)
+
+
+def test_a_worker_reads_patch_grids_into_shared_memory(cached: Cached) -> None:
+    source = cached.source()
+    teachers = cached.plan.teachers_of(cached.run.student)
+    steps = PretrainSteps(source, source.scans()[0], cached.run, teachers, {"nuscenes": (18.0, 22.0)})
+    here = [steps[step] for step in range(4)]
+    assert not any(batch.targets[0].values.is_shared() for batch in here)
+    there = list(stream(steps, 0, 4, workers=2, pin=False))
+    assert all(batch.targets[0].values.is_shared() for batch in there)
+    for mine, theirs in zip(here, there, strict=True):
+        assert torch.equal(mine.targets[0].values, theirs.targets[0].values)
+        assert torch.equal(mine.clouds.features, theirs.clouds.features)
 
 
 def test_each_variant_is_another_draw_of_the_same_voxels(cached: Cached) -> None:

@@ -59,7 +59,7 @@ def test_a_digest_has_its_source(row: Row) -> None:
 
 
 def test_before_timm_is_imported_the_same_is_known(row: Row) -> None:
-    assert patch_size(row.name) == patch_size(row.model) == row.patch
+    assert patch_size(row.name, row.layer) == patch_size(row.model, row.layer) == row.patch
     assert channels(row.name, row.layer) == channels(row.model, row.layer) == row.channels
 
 
