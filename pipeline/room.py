@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cache_schemas.errors import GriddleError
 from pipeline.estimate import StoreEstimate, free_bytes, pending
-from pipeline.plan import Lot, Plan
+from pipeline.plan import STAGES, Lot, Plan
 from pipeline.sizes import in_words
 
 
@@ -21,7 +21,9 @@ def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
     Raises:
         GriddleError: naming the bytes needed and free, store by store, and the way out.
     """
-    stores = [store for store in pending(plan, lots) if store.bytes]
+    stores = sorted(
+        (store for store in pending(plan, lots) if store.bytes), key=lambda store: STAGES.index(store.stage)
+    )
     needed = sum(store.bytes or 0 for store in stores)
     if not needed:
         return None
