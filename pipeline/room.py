@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from cache_schemas.errors import GriddleError
 from pipeline.estimate import StoreEstimate, free_bytes, pending
-from pipeline.plan import Lot, Plan
+from pipeline.plan import STAGES, Lot, Plan
+from pipeline.sizes import in_words
 
 
 def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
@@ -20,7 +21,9 @@ def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
     Raises:
         GriddleError: naming the bytes needed and free, store by store, and the way out.
     """
-    stores = [store for store in pending(plan, lots) if store.bytes]
+    stores = sorted(
+        (store for store in pending(plan, lots) if store.bytes), key=lambda store: STAGES.index(store.stage)
+    )
     needed = sum(store.bytes or 0 for store in stores)
     if not needed:
         return None
@@ -31,9 +34,8 @@ def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
     for store in stores:
         parts[store.stage] = parts.get(store.stage, 0) + (store.bytes or 0)
     return (
-        f"about {needed / 1e9:,.2f} GB to be written to {plan.cache} "
-        f"({', '.join(f'{stage} {size / 1e9:,.2f}' for stage, size in parts.items())}); free there: "
-        f"{free / 1e9:,.0f} GB"
+        f"about {in_words(needed)} to be written to {plan.cache} "
+        f"({', '.join(f'{stage} {in_words(size)}' for stage, size in parts.items())}); free there: {in_words(free)}"
     )
 
 
@@ -43,8 +45,8 @@ def _refusal(plan: Plan, stores: list[StoreEstimate], needed: int, free: int) ->
         for store in stores
     )
     return (
-        f"the cache does not fit: about {needed:,} bytes ({needed / 1e9:.1f} GB) are still to be written to "
-        f"{plan.cache}, and {free:,} bytes ({free / 1e9:.1f} GB) are free there:\n{lines}\n"
+        f"the cache does not fit: about {needed:,} bytes ({in_words(needed)}) are still to be written to "
+        f"{plan.cache}, and {free:,} bytes ({in_words(free)}) are free there:\n{lines}\n"
         f"Nothing was computed. Free some space there (`griddle cache gc` names what no config refers to), write "
         f"`cache: FOLDER` of a larger disk in the config, or ask for less: smaller `image_size`, fewer `variants` "
         f"or `spares`, `partitions` of a dataset. `griddle plan` shows what each of them comes to."

@@ -55,7 +55,8 @@ def partition_size(
     chunks = sum(chunks for _, chunks in arrays)
     stored = sum((size for size, _ in arrays), Size())
     files = stored.files + len(arrays) + 3  # zarr.json of each array and of the group, sidecar, manifest
-    repeated = 3 if "teacher" in schema.attributes else 2
+    # In the group, in the manifest; a feature store also names its teacher whole, the weights' digest and licence.
+    repeated = 4 if "teacher" in schema.attributes else 2
     text = len(arrays) * ARRAY_TEXT + files * FILE_TEXT + names * NAME_TEXT + STORE_TEXT
     text += repeated * int(1.3 * len(canonical_json(identity)))
     return Size(files, stored.bytes + chunks * CRC + text)
@@ -67,6 +68,18 @@ def grid_shape(teacher: Teacher) -> tuple[int, int, int] | None:
     if side is None or width is None:
         return None
     return teacher.image_size[0] // side, teacher.image_size[1] // side, width
+
+
+def in_words(count: int) -> str:
+    """Bytes for people, in three digits.
+
+    >>> [in_words(count) for count in (88_000, 1_203_904, 177_000_000_000)]
+    ['88 kB', '1.2 MB', '177 GB']
+    """
+    for unit, size in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
+        if count < 999.5 * size:
+            return f"{float(f'{count / size:.3g}'):g} {unit}"
+    return f"{float(f'{count / 1e12:.3g}'):g} TB"
 
 
 def _array(spec: ArraySpec, sizes: dict[str, int], largest: int | None) -> tuple[Size, int]:

@@ -70,11 +70,13 @@ def plan(
 
 
 def _print(facts: dict[str, Any]) -> None:
+    from pipeline.sizes import in_words
+
     _print_stores(facts["stores"])
     if facts["files"]:
         click.echo(
-            f"to be written to {facts['cache']}: about {_size(facts['bytes'])} in {facts['files']:,} files; "
-            f"free there: {_size(facts['free_bytes'])}"
+            f"to be written to {facts['cache']}: about {in_words(facts['bytes'])} in {facts['files']:,} files; "
+            f"free there: {in_words(facts['free_bytes'])}"
         )
     elif not facts["unknown"]:
         click.echo(f"the cache in {facts['cache']} is complete")
@@ -101,6 +103,8 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _print_stores(stores: list[dict[str, Any]]) -> None:
+    from pipeline.sizes import in_words
+
     wide = max([len(row["dataset"]) for row in stores] + [7]) + 2
     titles = "".join(
         f"{title:>{width}}"
@@ -116,7 +120,7 @@ def _print_stores(stores: list[dict[str, Any]]) -> None:
     )
     click.echo(f"{'stage':<10}{'dataset':<{wide}}{titles}")
     for row in stores:
-        size = "unknown" if row["bytes"] is None else _size(row["bytes"]) if row["to_compute"] else "–"
+        size = "unknown" if row["bytes"] is None else in_words(row["bytes"]) if row["to_compute"] else "–"
         click.echo(
             f"{row['stage']:<10}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
             f"{row['scans']:>10,}{row['images']:>10,}{row['files']:>9,}{size:>12}"
@@ -133,11 +137,3 @@ def _teaching(teaching: dict[str, Any]) -> str:
         f"{what} at {rate['images_per_second']:,.4g} a second ({teaching['source']}): "
         f"{teaching['hours']:,.2g} {unit}"
     )
-
-
-def _size(count: int) -> str:
-    """Bytes for people: three digits are enough to plan with."""
-    for unit, bytes_of in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12)):
-        if count < 999.5 * bytes_of or unit == "TB":
-            return f"{float(f'{count / bytes_of:.3g}'):,g} {unit}"
-    raise AssertionError

@@ -54,8 +54,7 @@ def test_the_published_datasets_fit_into_40000_files_of_which_a_partition_has_25
     facts = json.loads(plan("--config", "config/scalr.yaml", "--assume", FOUR, "--json").output)
     assert 30_000 < facts["files"] <= 40_000
     for store in facts["stores"]:
-        # Pandar64's neighbours take 16 bits where the view store narrows them, and are within the limit then.
-        assert store["files"] / store["to_compute"] <= (28 if store["dataset"] == "pandaset64" else 25), store
+        assert store["files"] <= 25 * store["to_compute"], store
 
 
 def test_the_readmes_arithmetic(elsewhere: Path) -> None:
