@@ -1,4 +1,4 @@
-"""Real processes that are started, killed and compared."""
+"""Real processes that are started, killed and compared; and a world of four scenes for the state machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from cache_schemas.reading import PartitionReader
+from cache_schemas.scans import LABELS, SCANS
+from pipeline.config.load import load_config
+from pipeline.config.model import Config
+from pipeline.datasets.reader import reader_named
+from pipeline.index import make_index
+from pipeline.lots import do_lot
+from pipeline.plan import Plan
+from pipeline.scans import write_labels, write_scans
 
 SERVER = """
 import json, os, sys
@@ -124,3 +136,62 @@ def tree(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def tree_of() -> Callable[[Path], dict[str, bytes]]:
     return tree
+
+
+@dataclass(frozen=True)
+class World:
+    """A dataset of four scenes, its index, and what an undisturbed computation of scans and labels gives.
+
+    Attributes:
+        values: by (stage, scene), the arrays of the partition.
+    """
+
+    config: Config
+    index: Path
+    scenes: list[str]
+    values: dict[tuple[str, str], dict[str, np.ndarray]]
+
+    def plan(self, work: Path, scenes: list[str]) -> Plan:
+        """As if the config selected these scenes."""
+        dataset = self.config.datasets["nuscenes"].model_copy(update={"partitions": scenes})
+        return Plan(self.config.model_copy(update={"datasets": {"nuscenes": dataset}}), work)
+
+    @staticmethod
+    def compute(plan: Plan, stage: str, *, all_lots: bool) -> None:
+        """A stage as Snakemake calls it (only lots whose manifest is gone), or as one calls it by hand."""
+        dataset = plan.config.datasets["nuscenes"]
+        reader, root = reader_named(dataset.reader), Path(dataset.root)
+        write = write_scans if stage == "scans" else write_labels
+        for lot in plan.lots(stage):
+            if all_lots or not plan.lot_path(lot).exists():
+                do_lot(plan, lot, lambda p, m, f, store=lot.store: write(reader, root, store, p, m, f))
+
+    @staticmethod
+    def members(plan: Plan, stage: str) -> dict[str, tuple[Path, str]]:
+        """By scene, its store folder and member digest."""
+        return {
+            entry.name: (plan.cache / lot.store.folder, member)
+            for lot in plan.lots(stage)
+            for entry, member in lot.members
+        }
+
+
+@pytest.fixture(scope="session")
+def world(make_workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
+    workspace = make_workspace(tmp_path_factory.mktemp("machine"))
+    workspace.edit(lambda c: c["students"]["wi_tiny"].update(splits=["train", "val"], probes=["p"]))
+    workspace.edit(lambda c: c.update(probes={"p": {"batch": 1, "evaluate": "val"}}, lot_partitions=2))
+    config = load_config(workspace.config_path)
+    dataset = config.datasets["nuscenes"]
+    dataset = dataset.model_copy(update={"root": str(workspace.folder / dataset.root)})
+    config = config.model_copy(update={"datasets": {"nuscenes": dataset}})
+    make_index(workspace.work, "nuscenes", dataset)
+    plan = Plan(config, workspace.work)
+    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for stage, schema in (("scans", SCANS), ("labels", LABELS)):
+        World.compute(plan, stage, all_lots=True)
+        for scene, (folder, member) in World.members(plan, stage).items():
+            reader = PartitionReader(folder, schema, scene, member)
+            found[stage, scene] = {s.name: np.array(reader.read(s.name)) for s in schema.arrays}
+    scenes = [entry.name for entry in plan.indices["nuscenes"].partitions]
+    return World(config, workspace.work / "index", scenes, found)
