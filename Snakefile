@@ -4,7 +4,8 @@
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
 from pipeline.report import before_report, report_marker
-from pipeline.workflow import open_workflow
+from pipeline.teachers.memory import features_mem_mb
+from pipeline.workflow import before_jobs_start, open_workflow
 
 W = open_workflow(workflow)
 WORK = W.workdir
@@ -21,6 +22,10 @@ localrules:
     features_all,
     probe_all,
     report,
+
+
+onstart:
+    before_jobs_start(workflow, W.plan)
 
 
 rule pretrain_all:
@@ -120,7 +125,7 @@ rule features:
     priority: 1  # what others wait for goes first
     threads: 4
     resources:
-        mem_mb=8000,
+        mem_mb=lambda w, threads: features_mem_mb(W.plan.lot("features", w.lot).store.source, threads),
         runtime=480,
         gpu=W.gpu,
     params:

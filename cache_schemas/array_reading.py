@@ -101,20 +101,23 @@ class ArrayReader:
             data = _scratch((end - begin) * size)
             self._fill(shard, [data], offset, len(data))
             for at in range(end - begin):
-                self._check(data[at * size : (at + 1) * size - CRC_BYTES], begin + at)
+                whole = data[at * size : (at + 1) * size]
+                self._check(whole[:-CRC_BYTES], whole[-CRC_BYTES:], begin + at)
             shape, strides = (end - begin, *layout.chunk), (size, *self._strides)
             yield begin, np.ndarray(shape, layout.dtype, data.data, 0, strides)
 
     def _read_straight(self, start: int, stop: int, out: np.ndarray) -> None:
         """Chunks of one row each lie in the file as they will lie in `out`, but for the checksum between them."""
         target = out.reshape(stop - start, -1).view(np.uint8)
-        between = _scratch(CRC_BYTES)
         for shard, offset, begin, end in self._pieces(start, stop, MOST_CHUNKS):
             rows = [target[row - start] for row in range(begin, end)]
-            buffers = [buffer for row in rows for buffer in (row, between)]
-            self._fill(shard, buffers, offset, (end - begin) * self._size)
-            for row, number in zip(rows, range(begin, end), strict=True):
-                self._check(row, number)
+            sums = list(_scratch(len(rows) * CRC_BYTES).reshape(-1, CRC_BYTES))
+            pairs = list(zip(rows, sums, strict=True))
+            self._fill(
+                shard, [buffer for pair in pairs for buffer in pair], offset, (end - begin) * self._size
+            )
+            for number, (row, beside) in enumerate(pairs, begin):
+                self._check(row, beside, number)
 
     def _pieces(self, first: int, last: int, most: int) -> Iterator[tuple[int, int, int, int]]:
         """Chunks `first` to `last` as (shard, offset, first, last), at most `most` that lie side by side in its file."""
@@ -149,8 +152,10 @@ class ArrayReader:
         if done != wanted:
             raise DamagedCache(f"{path} is cut short: {done} of {wanted} bytes at {offset}.")
 
-    def _check(self, values: np.ndarray, number: int) -> None:
-        if google_crc32c.value(values) != self._sums[number]:
+    def _check(self, values: np.ndarray, beside: np.ndarray, number: int) -> None:
+        """Other Zarr readers go by the sum beside the values, ours by the sidecar's: they must be one."""
+        expected = int(self._sums[number])
+        if google_crc32c.value(values) != expected or int.from_bytes(beside.tobytes(), "little") != expected:
             shard = self.layout.shard_file(number // self.layout.chunks_per_shard)
             raise DamagedCache(f"{shard}: chunk {number} is not the one that was written (checksum).")
 

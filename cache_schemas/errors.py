@@ -20,3 +20,11 @@ class BadInput(GriddleError):
 
 class DamagedCache(GriddleError):
     """A file of the cache is missing, cut, changed or swapped. Never answered with a fill value."""
+
+
+class CannotWrite(GriddleError):
+    """The disk is full, or the folder may only be read (then a retry would repeat it: exit code 2)."""
+
+
+class OtherVersion(DamagedCache):
+    """A store that another version of Griddle wrote, of a schema that this one does not read."""

@@ -6,17 +6,18 @@ import json
 import platform
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.canonical import digest
+from cache_schemas.canonical import canonical_json, digest
 from cache_schemas.errors import DamagedCache
 
 KIND = "griddle partition"
-FORMAT = 1
+FORMAT = 2
 DIGEST_LENGTH = 64
 
 
@@ -66,10 +67,14 @@ def manifest_path(store_folder: Path, partition: str, member_digest: str) -> Pat
     return store_folder / f"{partition}.{member_digest}.json"
 
 
-def seal(body: dict[str, Any]) -> dict[str, Any]:
-    """`body` with its own digest (of all but `made`) and the `made` section: when, where and with what."""
+def seal(body: dict[str, Any], made_with: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """`body` with its own digest (of all but `made`) and the `made` section: when, where and with what.
+
+    `made` has a digest of its own, so that no bit of a manifest can change unseen; it is no part of the other.
+    """
     sealed = {"griddle": KIND, "format": FORMAT, **body}
-    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": made()}
+    said = {**made(), **(made_with or {})}
+    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": {**said, "digest": digest(said)}}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -91,14 +96,19 @@ def read_manifest(path: Path) -> Manifest:
     sealed = {key: value for key, value in body.items() if key not in ("digest", "made")}
     if digest(sealed, DIGEST_LENGTH) != body.get("digest"):
         raise DamagedCache(f"{path} does not agree with its own digest: it was changed.\n{mending(path)}")
+    if not _is_made(body.get("made")):
+        raise DamagedCache(f"{path}: its section `made` was changed.\n{mending(path)}")
     return Manifest(path, body)
 
 
-def open_partition(store_folder: Path, partition: str, member_digest: str) -> Manifest:
-    """The manifest of a partition that is valid: its digests, files and sizes agree.
+def open_partition(
+    store_folder: Path, partition: str, member_digest: str, identity: Mapping[str, Any] | None = None
+) -> Manifest:
+    """The manifest of a partition that is valid: its digests, files and sizes agree, and its identity is the wanted one.
 
     Raises:
-        DamagedCache: naming the first file that is missing or has another size, and the mending command.
+        DamagedCache: naming the first file that is missing or has another size, or the fields in which the identity
+            differs, and the mending command.
     """
     manifest = read_manifest(manifest_path(store_folder, partition, member_digest))
     if (manifest.partition, manifest.member_digest) != (partition, member_digest):
@@ -106,6 +116,8 @@ def open_partition(store_folder: Path, partition: str, member_digest: str) -> Ma
             f"{manifest.path} describes {manifest.partition} of {manifest.member_digest}: it was renamed or "
             f"swapped.\n{mending(manifest.path)}"
         )
+    if identity is not None:
+        check_identity(manifest, identity)
     wanted = [(manifest.store / name, entry["size"]) for name, entry in manifest.body["files"].items()]
     wanted.append((manifest.sidecar, manifest.body["crc"]["size"]))
     for path, size in wanted:
@@ -120,15 +132,41 @@ def open_partition(store_folder: Path, partition: str, member_digest: str) -> Ma
     return manifest
 
 
-def is_valid(store_folder: Path, partition: str, member_digest: str) -> bool:
+def is_valid(
+    store_folder: Path, partition: str, member_digest: str, identity: Mapping[str, Any] | None = None
+) -> bool:
     """Whether `open_partition` would succeed; what is damaged is to be computed again."""
     if not manifest_path(store_folder, partition, member_digest).exists():
         return False
     try:
-        open_partition(store_folder, partition, member_digest)
+        open_partition(store_folder, partition, member_digest, identity)
     except DamagedCache:
         return False
     return True
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The fields in which two identities differ, each with both values, in words."""
+    fields = dict.fromkeys((*wanted, *found))
+    return [
+        f"{field} is {_shown(found, field)}, wanted {_shown(wanted, field)}"
+        for field in fields
+        if _shown(found, field) != _shown(wanted, field)
+    ]
+
+
+def check_identity(manifest: Manifest, wanted: Mapping[str, Any]) -> None:
+    """Refuse a partition that was made for another identity than the one asked for.
+
+    Raises:
+        DamagedCache: naming each field that differs, and both values.
+    """
+    told = differences(manifest.body["identity"], wanted)
+    if told:
+        raise DamagedCache(
+            f"{manifest.path} is of another identity: {'; '.join(told)}. It was moved here or renamed.\n"
+            f"{mending(manifest.path)}"
+        )
 
 
 def made() -> dict[str, Any]:
@@ -144,7 +182,21 @@ def made() -> dict[str, Any]:
 
 def mending(path: Path) -> str:
     """How a damaged partition is computed again, as a sentence for an error."""
-    return f"Delete {path} and run the same snakemake command again: it computes this partition anew."
+    return (
+        f"Delete {path} and run the same snakemake command again: it computes this partition anew. "
+        f"(`griddle cache verify --repair {path}` checks it whole and removes what is broken.)"
+    )
+
+
+def _is_made(section: Any) -> bool:
+    """Whether the section `made` is as it was written."""
+    if not isinstance(section, dict):
+        return False
+    return digest({key: value for key, value in section.items() if key != "digest"}) == section.get("digest")
+
+
+def _shown(identity: Mapping[str, Any], field: str) -> str:
+    return canonical_json(identity[field]) if field in identity else "not there"
 
 
 def _version(name: str) -> str | None:

@@ -8,15 +8,23 @@ import re
 import secrets
 import shutil
 import socket
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 WRITING = ".writing"
+_ASIDE = re.compile(r"\.damaged-[0-9a-f]+$")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file beside its place, fsync, rename: a reader sees the old file or the new one."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """How we spell JSON in files."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -37,7 +45,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def working_folder(parent: Path, name: str) -> Path:
     """A new folder beside the place of `name`, named so that its writer can be told."""
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep_dead(parent, name)
+    sweep_dead(parent, [name])
     folder = parent / f"{WRITING}-{name}-{_signature()}"
     folder.mkdir()
     return folder
@@ -67,10 +75,7 @@ def remove_tree(path: Path) -> None:
         os.rename(path, doomed)
     except FileNotFoundError:
         return
-    if doomed.is_dir():
-        shutil.rmtree(doomed)
-    else:
-        doomed.unlink()
+    delete(doomed)
 
 
 def set_aside(path: Path) -> Path:
@@ -80,22 +85,57 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
+def is_beside(name: str) -> bool:
+    """Whether a name is that of unfinished or doomed work, which a listing must not take for published."""
+    return name.startswith(f"{WRITING}-") or bool(_ASIDE.search(name))
+
+
+def is_aside(name: str) -> bool:
+    """Whether `set_aside` gave this name."""
+    return bool(_ASIDE.search(name))
+
+
+def writer_is_dead(name: str) -> bool:
+    """Whether unfinished work of this name was left by a process of this host that is no more."""
+    match = re.fullmatch(rf"{re.escape(WRITING)}-.+-{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+", name)
+    return match is not None and not _alive(int(match.group(1)))
+
+
+def sweep_dead(parent: Path, names: Iterable[str]) -> list[Path]:
+    """Remove what processes of this host left of these partitions or files when they were killed.
+
+    What cannot be removed (a folder that may only be read) stays: it harms nobody.
+    """
+    try:
+        left = [entry for entry in os.listdir(parent) if entry.startswith(f"{WRITING}-")]
+    except FileNotFoundError:
+        return []
+    swept: list[Path] = []
+    for name in names if left else ():
+        of_name = re.compile(rf"{re.escape(WRITING)}-(removed-(?:\.writing-)?)?{re.escape(name)}[.-].*")
+        for entry in left:
+            if of_name.fullmatch(entry) and writer_is_dead(entry):
+                with suppress(OSError):
+                    delete(parent / entry)
+                    swept.append(parent / entry)
+    return swept
+
+
+def delete(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; fine if another process is removing it, too."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=_unless_gone)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unless_gone(call: Any, path: str, info: Any) -> None:
+    if not isinstance(info[1], FileNotFoundError):
+        raise info[1]
+
+
 def _signature() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _sweep_dead(parent: Path, name: str) -> None:
-    """Remove what processes of this host left of the same partition when they were killed."""
-    signed = re.compile(
-        rf"{re.escape(WRITING)}-(removed-(?:\.writing-)?)?{re.escape(name)}[.-].*?{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+"
-    )
-    for entry in list(parent.iterdir()):
-        match = signed.fullmatch(entry.name)
-        if match and not _alive(int(match.group(2))):
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:
@@ -105,4 +145,8 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    # An orphan that nobody reaps (in a container without an init) keeps its number for ever, and writes no more.
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from cache_schemas.array_reading import ArrayReader
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import DamagedCache
-from cache_schemas.manifest import Manifest, mending, open_partition
+from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
 from cache_schemas.schema import StoreSchema
 from cache_schemas.shards import read_layout
 
@@ -20,26 +21,34 @@ class PartitionReader:
     """One valid partition, opened to be read. Open it in the process that reads, never before a fork.
 
     Raises:
-        DamagedCache: on opening, if the partition is not valid, is of another schema version, or its sidecar is not
-            the one its manifest lists; on reading, if a chunk's checksum is not the sidecar's.
+        DamagedCache: on opening, if the partition is not valid, is of another schema version or (where one is given)
+            another identity, or its sidecar is not the one its manifest lists; on reading, if a chunk's checksum is
+            not the sidecar's.
     """
 
-    def __init__(self, store_folder: Path, schema: StoreSchema, partition: str, member_digest: str) -> None:
+    def __init__(
+        self,
+        store_folder: Path,
+        schema: StoreSchema,
+        partition: str,
+        member_digest: str,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
         self.manifest = open_partition(store_folder, partition, member_digest)
-        found = self.manifest.body["schema"]
-        if found != schema.tag:
-            raise DamagedCache(
-                f"{self.manifest.path} is of schema {found}; this version of Griddle reads {schema.tag}.\n"
-                f"{mending(self.manifest.path)}"
-            )
-        _check_metadata(self.manifest)
-        self._sums = _read_sidecar(self.manifest)
+        check_version(self.manifest, schema)
+        if identity is not None:
+            check_identity(self.manifest, identity)
+        check_metadata(self.manifest)
+        self._sums = read_sidecar(self.manifest)
         self._arrays = {spec.name: self._open_array(spec.name) for spec in schema.arrays}
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The group's attributes."""
         return json.loads((self.manifest.store / "zarr.json").read_bytes())["attributes"]
+
+    def has(self, name: str) -> bool:
+        return name in self._arrays
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._arrays[name].layout.shape
@@ -90,7 +99,17 @@ class PartitionReader:
         return ArrayReader(layout, self._sums[first : first + count])
 
 
-def _check_metadata(manifest: Manifest) -> None:
+def check_version(manifest: Manifest, schema: StoreSchema) -> None:
+    """Refuse another version of the schema, naming both."""
+    found = manifest.body["schema"]
+    if found != schema.tag:
+        raise DamagedCache(
+            f"{manifest.path} is of schema {found}; this version of Griddle reads {schema.tag}.\n"
+            f"{mending(manifest.path)}"
+        )
+
+
+def check_metadata(manifest: Manifest) -> None:
     """A changed digit in a zarr.json would move or cut the values: compare those few small files whole."""
     for name, entry in manifest.body["files"].items():
         path = manifest.store / name
@@ -100,7 +119,8 @@ def _check_metadata(manifest: Manifest) -> None:
             )
 
 
-def _read_sidecar(manifest: Manifest) -> np.ndarray:
+def read_sidecar(manifest: Manifest) -> np.ndarray:
+    """Checksums of all inner chunks, (chunks,) uint32, mapped into memory; refused if not those of the manifest."""
     expected = manifest.body["crc"]["sha256"]
     if sha256_file(manifest.sidecar) != expected:
         raise DamagedCache(

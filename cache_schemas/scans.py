@@ -8,7 +8,13 @@ from cache_schemas.schema import ArraySpec, StoreSchema
 SCANS = StoreSchema(
     store="scans",
     version=2,
-    identity=("dataset", "reader", "reader_version", "dataset_version", "frame"),
+    identity={
+        "dataset": "its name in the config",
+        "reader": "the reader's name",
+        "reader_version": "raised when the reader gives other points",
+        "dataset_version": "as the dataset names it",
+        "frame": "the coordinate frame of xyz",
+    },
     arrays=(
         ArraySpec(
             name="scan_offsets",
@@ -24,7 +30,8 @@ SCANS = StoreSchema(
             dims=("point", "axis"),
             chunk_rows=4096,
             units="m",
-            about="Position in the frame that the attribute `frame` names, in file order.",
+            about="Position of each point, in file order.",
+            frame="the one that the partition's attribute `frame` names",
         ),
         ArraySpec(
             name="intensity",
@@ -46,7 +53,10 @@ SCANS = StoreSchema(
 LABELS = StoreSchema(
     store="labels",
     version=1,
-    identity=("label_map", "label_map_version"),
+    identity={
+        "label_map": "which map from the dataset's own labels to classes",
+        "label_map_version": "raised when the map changes",
+    },
     arrays=(
         ArraySpec(
             name="scan_offsets",

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 SHARD_BYTES = 256 * 2**20
 """A shard file grows to about this size; a partition then has few files, and one shard fits in memory."""
 
+CODECS = ("bytes", "crc32c")
+"""Of every inner chunk: its values as they lie in memory, little endian, and their CRC-32C. Shards hold these chunks
+and an index at the end, with a CRC-32C of its own (Zarr v3's `sharding_indexed`)."""
+
+COMMON_ATTRIBUTES = {
+    "griddle_schema": "the store's schema, as `name/version`",
+    "partition": "the partition's name",
+    "identity": "the fields that make the store's id, and the schema",
+}
+"""Group attributes of every partition of every store."""
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -23,6 +34,7 @@ class ArraySpec:
         chunk_rows: rows in one inner chunk, the unit that is read and checksummed.
         units: of the values, as UDUNITS spells them, or a word where there are none.
         about: one sentence for the reader of `xarray.open_zarr`.
+        frame: the frame, or the convention by which pixels are counted, of values that are coordinates.
         narrow: a smaller integer type for a partition whose values all fit it. Which of the two an array has follows
             from its values alone, so it is part of the data and enters no id.
     """
@@ -34,6 +46,13 @@ class ArraySpec:
     units: str
     about: str
     narrow: str | None = None
+    frame: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What stands beside the array on disk."""
+        frame = {} if self.frame is None else {"frame": self.frame}
+        return {"units": self.units, **frame, "about": self.about}
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -69,8 +88,8 @@ class StoreSchema:
         store: `scans`, `labels`, `views` or `features`.
         version: raised by hand when the arrays change shape or meaning; part of every id.
         arrays: in the order in which they are written and documented.
-        identity: the names of the fields that make the store's id, beside the version.
-        attributes: the group attributes every partition carries, each with a sentence about it.
+        identity: the fields that make the store's id, beside the version, each with a sentence about it.
+        attributes: the group attributes every partition carries beside the common ones, each with a sentence.
         sizes: dimensions that have one size in every partition.
         ragged: arrays of offsets, each with the dimension whose rows they divide: they rise from 0 to its size.
     """
@@ -78,7 +97,7 @@ class StoreSchema:
     store: str
     version: int
     arrays: tuple[ArraySpec, ...]
-    identity: tuple[str, ...]
+    identity: dict[str, str]
     attributes: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     ragged: dict[str, str] = field(default_factory=dict)

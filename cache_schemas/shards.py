@@ -16,6 +16,7 @@ import google_crc32c
 import numpy as np
 
 from cache_schemas.errors import DamagedCache
+from cache_schemas.schema import CODECS
 
 ABSENT = np.uint64(2**64 - 1)
 CRC_BYTES = 4
@@ -67,7 +68,7 @@ def read_layout(folder: Path) -> ShardLayout:
         meta = json.loads(path.read_bytes())
         codec = meta["codecs"][0]
         inner = [step["name"] for step in codec["configuration"]["codecs"]]
-        if codec["name"] != "sharding_indexed" or inner != ["bytes", "crc32c"]:
+        if codec["name"] != "sharding_indexed" or inner != list(CODECS):
             raise ValueError(f"codecs {codec['name']} of {inner}")
         return ShardLayout(
             folder=folder,
@@ -97,12 +98,26 @@ def read_shard_index(layout: ShardLayout, shard: int) -> np.ndarray:
             tail = file.read()
     except OSError as error:
         raise DamagedCache(f"{path} is missing or too short to hold its index ({error}).") from error
+    return index_offsets(tail, layout, shard, path)
+
+
+def index_offsets(tail: bytes, layout: ShardLayout, shard: int, path: Path) -> np.ndarray:
+    """As `read_shard_index`, from the bytes at the end of the shard file `path`."""
     if google_crc32c.value(tail[:-CRC_BYTES]) != int.from_bytes(tail[-CRC_BYTES:], "little"):
         raise DamagedCache(f"{path}: the index of this shard fails its checksum.")
     index = np.frombuffer(tail[:-CRC_BYTES], dtype="<u8").reshape(-1, 2)[: layout.chunks_in(shard)]
     if (index[:, 0] == ABSENT).any() or (index[:, 1] != layout.chunk_bytes).any():
         raise DamagedCache(f"{path}: the index of this shard lacks chunks that the array has.")
     return index[:, 0].astype(np.int64)
+
+
+def is_chunk(data: bytes, expected: int) -> bool:
+    """Whether an encoded chunk is the one with this CRC-32C: its values, and the sum that stands beside them.
+
+    Other Zarr readers go by the sum beside the values, ours by the sidecar's: they must be one.
+    """
+    beside = int.from_bytes(data[-CRC_BYTES:], "little")
+    return google_crc32c.value(data[:-CRC_BYTES]) == beside == expected
 
 
 def stored_checksums(layout: ShardLayout) -> np.ndarray:

@@ -9,16 +9,16 @@ from cache_schemas.schema import ArraySpec, StoreSchema
 VIEWS = StoreSchema(
     store="views",
     version=2,
-    identity=(
-        "scan_id",
-        "mask",
-        "voxel",
-        "neighbours",
-        "spares",
-        "variants",
-        "seed",
-        "algorithm",
-    ),
+    identity={
+        "scan_id": "of the scan store whose points these are",
+        "mask": "which points a camera sees: least depth, and the border that is left out",
+        "voxel": "side of a voxel in metres",
+        "neighbours": "of each representative",
+        "spares": "further neighbours, for those that a crop removes",
+        "variants": "independent draws of the representatives",
+        "seed": "of these draws",
+        "algorithm": "raised when the meaning of the bytes changes",
+    },
     arrays=(
         ArraySpec(
             name="view_scan",
@@ -67,9 +67,10 @@ VIEWS = StoreSchema(
             dims=("seen", "image_axis"),
             chunk_rows=4096,
             units="pixel",
-            about=(
-                "Continuous position in the original image: column u, row v; (0, 0) is the first corner of the "
-                "first pixel as the published code counts it, and floor gives the pixel that it picks."
+            about="Where each seen point falls in the original image, continuous; floor gives the published pixel.",
+            frame=(
+                "the original image: column u to the right, row v down, (0, 0) is the first corner of the first "
+                "pixel, whose centre is at (0.5, 0.5)"
             ),
         ),
         ArraySpec(
@@ -78,7 +79,8 @@ VIEWS = StoreSchema(
             dims=("seen",),
             chunk_rows=4096,
             units="m",
-            about="Distance along the camera's optical axis.",
+            about="Distance of each seen point from the camera.",
+            frame="the camera's: along its optical axis",
         ),
         ArraySpec(
             name="kept_offsets",
@@ -119,6 +121,7 @@ VIEWS = StoreSchema(
         "cameras": "the cameras' names, in order of their numbers",
         "images": "the image of each view, relative to the dataset's root, in the order of the views",
         "scans": "the scans' names in the dataset, in order",
+        "scan_points": "how many points each scan has, as the views were computed from it",
         "unusable": "views that see too few points to be drawn in training",
         "voxel": "side of a voxel in metres",
         "variants": "how many independent draws of the representatives there are",

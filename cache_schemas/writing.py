@@ -16,8 +16,10 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from cache_schemas.canonical import digest, sha256_file
+from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
 from cache_schemas.publish import (
+    delete,
     fsync_folder,
     fsync_tree,
     remove_tree,
@@ -66,17 +68,30 @@ class PartitionWriter:
         self._arrays: dict[str, _Appender] = {}
 
     def __enter__(self) -> PartitionWriter:
-        self._folder = working_folder(self.store_folder, self.partition)
-        self._group = zarr.create_group(
-            store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
-        )
+        with writing_to(self.store_folder):
+            self._folder = working_folder(self.store_folder, self.partition)
+        try:
+            with writing_to(self.store_folder):
+                self._group = zarr.create_group(
+                    store=self._folder / "zarr", zarr_format=3, attributes=self.attributes
+                )
+        except BaseException:
+            delete(self._folder)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._folder.exists():
-            remove_tree(self._folder)
+            try:
+                remove_tree(self._folder)
+            except OSError:  # a disk so full that it takes no new name
+                delete(self._folder)
+        if isinstance(error, OSError):
+            told = explain(error, self.store_folder)
+            if told is not None:
+                raise told from error
 
     def create(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> _Appender:
         """An empty array of the schema, to be filled row by row with `append`; `dtype` where the schema leaves a choice."""
@@ -99,7 +114,7 @@ class PartitionWriter:
             compressors=[Crc32cCodec()],
             fill_value=0,
             dimension_names=spec.dims,
-            attributes={"units": spec.units, "about": spec.about},
+            attributes={**spec.attributes},
             config={"write_empty_chunks": True},
         )
         self._arrays[name] = _Appender(array, dtype, shard[0])
@@ -109,8 +124,20 @@ class PartitionWriter:
         """A whole array at once, in the type it has."""
         self.create(name, values.shape, str(values.dtype)).append(values)
 
-    def publish(self, *, counts: Mapping[str, int], left_out: list[dict[str, Any]]) -> Manifest:
-        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers."""
+    def publish(
+        self,
+        *,
+        counts: Mapping[str, int],
+        left_out: list[dict[str, Any]],
+        measured: Mapping[str, float] | None = None,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
+
+        Args:
+            measured: figures about the content for the manifest; they must be functions of it.
+            made_with: recorded beside time, host and versions, and no identity: the device, for instance.
+        """
         for name, appender in self._arrays.items():
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
@@ -139,11 +166,14 @@ class PartitionWriter:
             "identity": self.identity,
             "counts": dict(counts),
             "left_out": left_out,
+            "measured": dict(measured or {}),
             "files": files,
             "crc": crc,
         }
         fsync_tree(self._folder)
-        manifest = Manifest(manifest_path(self.store_folder, self.partition, self.member_digest), seal(body))
+        manifest = Manifest(
+            manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)
+        )
         _place(store, manifest)
         write_bytes(manifest.sidecar, sums)
         write_json(manifest.path, manifest.body)

@@ -1,93 +1,223 @@
-"""What a plan would compute, read and write, before anything is: partitions, images, bytes, free disk."""
+"""What a plan would compute, read and write, before anything is: partitions, images, files, bytes, hours, free disk."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cache_schemas.features import GROUP, features_schema
+from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.views import VIEWS
 from pipeline.config.model import Points, Teacher
+from pipeline.datasets.reader import reader_named
+from pipeline.index import PartitionEntry
 from pipeline.plan import STAGES, Lot, Plan
-from pipeline.teachers.names import channels, patch_size
-
-POINT_BYTES = 20
-"""Of a lidar file; the stores keep 16 of them. Files of other datasets hold 16: close enough for an estimate."""
-SEEN, VOXELS = 0.65, 0.5
-"""Shares of a scan's points that cameras see, and that are left as voxels in camera views (measured on nuScenes)."""
+from pipeline.rate import Rate, recorded_rate
+from pipeline.shares import TYPICAL, Shares, measure_shares
+from pipeline.sizes import Size, grid_shape, partition_size
 
 
 @dataclass
-class StageEstimate:
-    """One stage's work.
+class StoreEstimate:
+    """What is still to be done for one store of one dataset.
 
     Attributes:
+        folder: of the store, relative to the cache.
         there: partitions whose manifest is there already.
-        to_compute: partitions that are not.
+        to_compute: partitions that are not; `scans`, `images`, `files` and `bytes` are theirs.
         images: that the teacher will be run on.
         bytes: that will be written, about; None where the teacher's name does not say its channels.
+        source: where the size of a view store comes from.
     """
 
     stage: str
-    lots: int
-    there: int
-    to_compute: int
-    scans: int
+    dataset: str
+    folder: str
+    lots: int = 0
+    there: int = 0
+    to_compute: int = 0
+    scans: int = 0
+    images: int = 0
+    files: int = 0
+    bytes: int | None = 0
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How long one teacher runs.
+
+    Attributes:
+        rate: images a second, or None where nobody knows.
+    """
+
+    teacher: str
     images: int
-    bytes: int | None
+    rate: Rate | None
+
+    @property
+    def hours(self) -> float | None:
+        return self.images / self.rate.images_per_second / 3600 if self.rate else None
 
 
-def estimate(plan: Plan) -> dict[str, Any]:
-    """All stages, the runs, and the free space where the cache lies."""
-    stages = [_stage(plan, stage) for stage in STAGES if plan.lots(stage)]
+class PartitionSizes:
+    """Sizes of a plan's partitions; what cameras see is measured at most once for a store of views.
+
+    `shares` gives them by dataset, where there are no scans to measure.
+    """
+
+    def __init__(self, plan: Plan, shares: Mapping[str, Shares] | None = None) -> None:
+        self.plan = plan
+        self._given = shares
+        self._shares: dict[str, Shares] = {}
+
+    def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
+        """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
+        store, source = lot.store, lot.store.source
+        points = round(entry.lidar_bytes / self.plan.traits[store.dataset].point_bytes)
+        sizes = {"scan_bound": entry.scans + 1, "point": points}
+        names = entry.scans + (entry.images if source is not None else 0)
+        if isinstance(source, Teacher):
+            grid = grid_shape(source)
+            if grid is None:
+                return None
+            rows, columns, channels = grid
+            sizes = {
+                "image": entry.images,
+                "row": rows,
+                "col": columns,
+                "channel": channels,
+                "group": -(-channels // GROUP),
+            }
+            schema = features_schema(source.storage)
+            return partition_size(schema, sizes, names=entry.images, identity=store.identity)
+        if isinstance(source, Points):
+            return self._views(lot, source, entry, points, names)
+        schema = LABELS if store.stage == "labels" else SCANS
+        return partition_size(schema, {**schema.sizes, **sizes}, names=names, identity=store.identity)
+
+    def shares(self, lot: Lot) -> Shares:
+        store = lot.store
+        if self._given is not None:
+            return self._given[store.dataset]
+        if store.folder not in self._shares:
+            dataset = self.plan.config.datasets[store.dataset]
+            reader = reader_named(dataset.reader)
+            assert isinstance(store.source, Points)
+            index = self.plan.indices[store.dataset]
+            entries = [
+                entry
+                for other in self.plan.lots("views")
+                if other.store.folder == store.folder
+                for entry in other.entries
+            ]
+            measured = measure_shares(
+                reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
+            )
+            self._shares[store.folder] = measured or TYPICAL[dataset.reader]
+        return self._shares[store.folder]
+
+    def _views(self, lot: Lot, points: Points, entry: PartitionEntry, count: int, names: int) -> Size:
+        shares = self.shares(lot)
+        cameras = entry.images / entry.scans
+        seen, kept = (round(share * count * cameras) for share in (shares.seen, shares.kept))
+        sizes = {
+            **VIEWS.sizes,
+            "view": entry.images,
+            "view_bound": entry.images + 1,
+            "variant_view_bound": points.variants * entry.images + 1,
+            "seen": seen,
+            "representative": points.variants * kept,
+            "neighbour": points.neighbours + points.spares,
+        }
+        # A row of a scan may be any of its points; a place in a view is smaller than what the view sees.
+        in_view = seen // max(1, entry.images)
+        largest = {"point": count // max(1, entry.scans), "kept": in_view, "neighbours": in_view}
+        return partition_size(VIEWS, sizes, largest, names=names, identity=lot.store.identity)
+
+
+def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None) -> list[StoreEstimate]:
+    """What is still to be written for some lots, store by store."""
+    sizes = sizes or PartitionSizes(plan)
+    found: dict[tuple[str, str], StoreEstimate] = {}
+    listed: dict[str, set[str]] = {}
+    for lot in lots:
+        store = lot.store
+        row = found.setdefault(
+            (store.stage, store.folder), StoreEstimate(store.stage, store.dataset, store.folder)
+        )
+        row.lots += 1
+        if store.folder not in listed:
+            folder = plan.cache / store.folder
+            listed[store.folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+        for entry, member in lot.members:
+            if f"{entry.name}.{member}.json" in listed[store.folder]:
+                row.there += 1
+                continue
+            row.to_compute += 1
+            row.scans += entry.scans
+            row.images += entry.images if store.stage == "features" else 0
+            size = sizes.of(lot, entry)
+            row.files += size.files if size else 0
+            row.bytes = None if size is None or row.bytes is None else row.bytes + size.bytes
+        if store.stage == "views" and row.to_compute:
+            row.source = sizes.shares(lot).source
+    return list(found.values())
+
+
+def estimate(
+    plan: Plan, *, images_per_second: float | None = None, shares: Mapping[str, Shares] | None = None
+) -> dict[str, Any]:
+    """All stores, the teachers' hours, the runs, and the free space where the cache lies."""
+    lots = [lot for stage in STAGES for lot in plan.lots(stage)]
+    stores = pending(plan, lots, PartitionSizes(plan, shares))
     return {
-        "stages": [asdict(stage) for stage in stages],
+        "stores": [asdict(store) for store in stores],
+        "teachers": [
+            {
+                **asdict(teaching),
+                "hours": teaching.hours,
+                "source": teaching.rate.source if teaching.rate else None,
+            }
+            for teaching in _teachings(plan, stores, images_per_second)
+        ],
+        "files": sum(store.files for store in stores),
+        "bytes": sum(store.bytes or 0 for store in stores),
+        "unknown": sorted({store.folder for store in stores if store.bytes is None}),
         "runs": {
             name: {"folder": str(plan.run_path(run)), "done": (plan.run_path(run) / "done.json").exists()}
             for name, run in plan.runs.items()
         },
         "probes": {folder: (plan.workdir / folder / "done.json").exists() for folder in plan.probe_runs},
         "cache": str(plan.cache),
-        "free_bytes": shutil.disk_usage(_existing(plan.cache)).free,
+        "free_bytes": free_bytes(plan.cache),
     }
 
 
-def _stage(plan: Plan, stage: str) -> StageEstimate:
-    found = StageEstimate(stage, 0, 0, 0, 0, 0, 0)
-    for lot in plan.lots(stage):
-        found.lots += 1
-        folder = plan.cache / lot.store.folder
-        names = set(os.listdir(folder)) if folder.is_dir() else set()
-        for entry, member in lot.members:
-            if f"{entry.name}.{member}.json" in names:
-                found.there += 1
-                continue
-            found.to_compute += 1
-            found.scans += entry.scans
-            found.images += entry.images if stage == "features" else 0
-            size = _bytes(lot, entry.lidar_bytes // POINT_BYTES, entry.images)
-            found.bytes = None if size is None or found.bytes is None else found.bytes + size
-    return found
+def _teachings(plan: Plan, stores: list[StoreEstimate], given: float | None) -> list[Teaching]:
+    images: dict[str, int] = {}
+    for row in stores:
+        if row.stage == "features":
+            teacher = Path(row.folder).parent.name
+            images[teacher] = images.get(teacher, 0) + row.images
+    return [
+        Teaching(
+            teacher,
+            count,
+            Rate(given) if given else recorded_rate(plan.cache / "features" / teacher),
+        )
+        for teacher, count in images.items()
+        if count
+    ]
 
 
-def _bytes(lot: Lot, points: int, images: int) -> int | None:
-    source = lot.store.source
-    if isinstance(source, Teacher):
-        patch, width = patch_size(source.model), channels(source.model)
-        if patch is None or width is None:
-            return None
-        patches = (source.image_size[0] // patch) * (source.image_size[1] // patch)
-        return images * patches * width * np.dtype(source.storage).itemsize
-    if isinstance(source, Points):
-        kept = VOXELS * points * source.variants * (4 + 4 * (source.neighbours + source.spares))
-        return int(kept + SEEN * points * 16)
-    return points * (1 if lot.store.stage == "labels" else 16)
-
-
-def _existing(path: Path) -> Path:
+def free_bytes(path: Path) -> int:
+    """Free space, for this user, of the file system that a folder lies on or will lie on."""
+    path = path.absolute()
     while not path.exists():
-        path = path.parent if path.parent != path else Path(".")
-    return path
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -2,63 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from cache_schemas.features import features_schema
+from cache_schemas.fidelity import Fidelity, losses
 from cache_schemas.manifest import Manifest
+from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
-from pipeline.datasets.records import ImageRecord, PartitionRecord
+from pipeline.datasets.records import PartitionRecord
 from pipeline.plan import Store
-from pipeline.teachers.images import read_image, to_input
-from pipeline.teachers.vit import LoadedTeacher
+from pipeline.progress import Progress
+from pipeline.teachers.flow import Flow, Passage
+from pipeline.teachers.images import load_input
+from pipeline.teachers.loaded import LoadedTeacher
+from pipeline.teachers.same_features import computed_with
+
+IN_FLIGHT = 2
+"""Partitions at once: one is computed while the one before it is checked, flushed and published."""
+
+
+class FeatureWriter:
+    """A context in which a teacher's features of partitions are computed and written.
+
+    Args:
+        name: of the teacher in the config, for errors.
+        progress: told of every image, if given.
+    """
+
+    def __init__(self, teacher: LoadedTeacher, name: str, progress: Progress | None = None) -> None:
+        self._teacher, self._progress = teacher, progress
+        config = teacher.config
+        self._flow: Flow[Encoded] = Flow(
+            teacher, name, config.images_per_batch, partial(encode_image, storage=config.storage)
+        )
+
+    def __enter__(self) -> FeatureWriter:
+        self._flow.__enter__()
+        self._writers = ThreadPoolExecutor(IN_FLIGHT, "write")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # What is computed whole is still published; what is not comes back as a cancelled future, and is dropped.
+        self._writers.shutdown(wait=True)
+        self._flow.__exit__(*error)
+
+    def write(
+        self, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
+    ) -> Future[Manifest]:
+        """Run the teacher over a partition's images, in order, and publish their patch grids.
+
+        Returns when all images are handed in; the manifest comes when the last of them are computed and published. It
+        comes with a BadInput, naming the file, for an image that is missing, cut, or not what a teacher takes.
+        """
+        config = self._teacher.config
+        passage: Passage[Encoded] = Passage()
+        published = self._writers.submit(self._collect, passage, store, partition, member, folder)
+        self._flow.hand_in(
+            passage,
+            [
+                partial(load_input, root, image, config.image_size, config.antialias, config.decode)
+                for image in partition.images
+            ],
+        )
+        return published
+
+    def _collect(
+        self, passage: Passage[Encoded], store: Store, partition: PartitionRecord, member: str, folder: Path
+    ) -> Manifest:
+        """In a thread of its own: from the grids of a partition to its manifest."""
+        try:
+            return self._write(passage, store, partition, member, folder)
+        except BaseException:
+            self._flow.give_up(passage)
+            raise
+
+    def _write(
+        self, passage: Passage[Encoded], store: Store, partition: PartitionRecord, member: str, folder: Path
+    ) -> Manifest:
+        teacher, images = self._teacher, partition.images
+        with PartitionWriter(
+            folder,
+            features_schema(teacher.config.storage),
+            partition=partition.name,
+            member_digest=member,
+            identity=store.identity,
+            attributes={
+                "images": [image.path for image in images],
+                "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
+                "licence": teacher.licence,
+                "image_size": list(teacher.config.image_size),
+                "patch": teacher.patch,
+            },
+        ) as writer:
+            shape = (len(images), *teacher.grid, teacher.channels)
+            stored = StoredFeatures(writer, teacher.config.storage, shape)
+            for image in self._flow.take(passage):
+                size = stored.append(image)
+                if self._progress:
+                    self._progress.add(partition.name, 1, size)
+            return writer.publish(
+                counts={"images": len(images)},
+                left_out=[],
+                measured=stored.fidelity.report(),
+                made_with={
+                    **computed_with(teacher),
+                    "threads": self._flow.threads,
+                    "seconds": round(passage.seconds, 3),
+                    "images_per_second": round(len(images) / max(passage.seconds, 1e-9), 3),
+                },
+            )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image as it is stored.
+
+    Attributes:
+        arrays: each (1, ...), by their names in the store.
+        losses: (3, C), as `cache_schemas.fidelity.losses` gives them.
+    """
+
+    arrays: dict[str, np.ndarray]
+    losses: np.ndarray
+
+
+def encode_image(computed: np.ndarray, storage: str) -> Encoded:
+    """A patch grid (1, rows, cols, C) float32 as it is stored.
+
+    Raises:
+        BadInput: if a value does not fit the storage type, or is not finite.
+    """
+    values = computed
+    if storage == "float16":  # torch rounds as numpy does, and 50 times as fast
+        values = torch.from_numpy(computed).half().numpy()
+    arrays = encode(values, storage)
+    stored = decode(arrays["features"], arrays.get("scales"))
+    return Encoded(arrays, losses(computed[0], stored[0]))
+
+
+class StoredFeatures:
+    """The arrays of a feature partition being written, and how near they are to what was computed."""
+
+    def __init__(self, writer: PartitionWriter, storage: str, shape: tuple[int, int, int, int]) -> None:
+        self._arrays = {"features": writer.create("features", shape)}
+        if storage == "int8":
+            self._arrays["scales"] = writer.create("scales", (*shape[:3], groups(shape[3])))
+        self.fidelity = Fidelity(shape[3])
+
+    def append(self, image: Encoded) -> int:
+        """The next image; returns the bytes that are stored."""
+        for name, array in self._arrays.items():
+            array.append(image.arrays[name])
+        self.fidelity.add_losses(image.losses)
+        return sum(part.nbytes for part in image.arrays.values())
 
 
 def write_features(
     teacher: LoadedTeacher, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
 ) -> Manifest:
-    """Run the teacher over a partition's images, in order, and publish their patch grids.
-
-    Raises:
-        BadInput: naming the file, for an image that is missing, truncated or of another size.
-    """
-    images = partition.images
-    config = teacher.config
-    with PartitionWriter(
-        folder,
-        features_schema(config.storage),
-        partition=partition.name,
-        member_digest=member,
-        identity=store.identity,
-        attributes={
-            "images": [image.path for image in images],
-            "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
-            "image_size": list(config.image_size),
-            "patch": teacher.patch,
-        },
-    ) as writer:
-        array = writer.create("features", (len(images), *teacher.grid, teacher.channels))
-        for batch in _batches(root, images, config.image_size, config.antialias, config.images_per_batch):
-            array.append(teacher.features(batch))
-        return writer.publish(counts={"images": len(images)}, left_out=[])
-
-
-def _batches(
-    root: Path, images: tuple[ImageRecord, ...], size: tuple[int, int], antialias: bool, count: int
-) -> Iterator[Tensor]:
-    """Batches (B, 3, H, W) of decoded images, the next one read while the teacher works on this one."""
-
-    def load(batch: tuple[ImageRecord, ...]) -> Tensor:
-        return torch.stack([to_input(read_image(root, image), size, antialias) for image in batch])
-
-    parts = [images[first : first + count] for first in range(0, len(images), count)]
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = pool.submit(load, parts[0])
-        for part in parts[1:]:
-            ready, ahead = ahead.result(), pool.submit(load, part)
-            yield ready
-        yield ahead.result()
+    """One partition by itself: as `FeatureWriter.write`, and waits for its manifest."""
+    with FeatureWriter(teacher, teacher.config.model) as writer:
+        return writer.write(root, store, partition, member, folder).result()

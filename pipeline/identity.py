@@ -14,6 +14,7 @@ from cache_schemas.views import VIEWS
 from pipeline.config.model import Dataset, Points, Probe, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.teachers.names import short_name
+from pipeline.teachers.registry import row_of
 from pipeline.teachers.standardise import standardisation_digest
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 VIEWS_ALGORITHM = 1
 """Raised by hand when the meaning of a view partition's bytes changes."""
-FEATURES_ALGORITHM = 1
+FEATURES_ALGORITHM = 2
 """Raised by hand when the meaning of a feature partition's bytes changes."""
-PRETRAIN_ALGORITHM = 2
+PRETRAIN_ALGORITHM = 1
 """Raised by hand when the same config would train another student."""
-PROBE_ALGORITHM = 2
+PROBE_ALGORITHM = 1
 """Raised by hand when the same config would train or score another probe."""
 
 
@@ -62,8 +63,10 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
     """What the user chose; the weights' digest is recorded at first use and must match ever after."""
     if teacher.weights == "untrained":
         weights: dict[str, Any] = {"untrained": {"seed": teacher.seed, "init": "timm"}}
-    elif teacher.weights == "hub":
-        weights = {"hub": teacher.model}
+    elif teacher.weights == "hub" or teacher.weights.startswith("hub@"):
+        row = row_of(teacher.model)
+        revision = teacher.weights.partition("@")[2] or (row.revision if row else None)
+        weights = {"hub": row.hub if row else f"timm/{teacher.model}", "revision": revision}
     else:
         weights = {"file": Path(teacher.weights).name}
     return _declared(
@@ -73,6 +76,7 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
         layer=teacher.layer,
         image_size=list(teacher.image_size),
         antialias=teacher.antialias,
+        decode=teacher.decode,
         position_embedding=teacher.position_embedding,
         precision=teacher.precision,
         standardise=standardisation_digest(teacher),
@@ -84,17 +88,17 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
 def run_identity(
     student: Student,
     seed: int,
-    teacher_id: str,
+    teacher_ids: list[str],
     intensity: dict[str, tuple[float, float]],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
     block = student.resolved()
-    # Names are for people: what they stand for is in `teacher` and `reads`. One more seed changes no other run.
+    # Names are for people: what they stand for is in `teachers` and `reads`. One more seed changes no other run.
     del block["teacher"], block["datasets"], block["seeds"]
     return {
         "student": {**block, "seed": seed},
-        "teacher": teacher_id,
+        "teachers": teacher_ids,
         "intensity": {name: list(values) for name, values in sorted(intensity.items())},
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
@@ -105,7 +109,7 @@ def probe_identity(
     kind: str,
     probe: Probe,
     run: Run,
-    teacher_id: str,
+    teacher_ids: list[str],
     intensity: dict[str, tuple[float, float]],
     reads: list[Any],
 ) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def probe_identity(
     """
     student, block = run.student, probe.resolved()
     network = student.network.resolved()
-    del network["head"]
+    del network["head"], network["head_width"]
     drop = network.pop("stochastic_depth")  # frozen networks drop nothing
     points = student.points.resolved()
     whole = ("voxel", "neighbours", "max_points", "field_of_view", "cell")
@@ -147,7 +151,7 @@ def probe_identity(
         subject = {"points": {key: points[key] for key in shown}, "seed": run.seed, **scaled}
     elif kind == "teacher":
         del block["augment"]
-        subject = {"teacher": teacher_id, "sampling": student.sampling, "seed": run.seed}
+        subject = {"teachers": teacher_ids, "sampling": student.sampling, "seed": run.seed}
     else:
         raise ValueError(f"there is no kind of probe {kind!r}")
     return {"kind": kind, "probe": block, **subject, "reads": reads, "algorithm": PROBE_ALGORITHM}
@@ -172,5 +176,5 @@ def teacher_id(identity: dict[str, Any]) -> str:
 def _declared(schema: StoreSchema, **fields: Any) -> dict[str, Any]:
     """An identity holds exactly the fields that its schema declares, and the schema's version."""
     if set(fields) != set(schema.identity):
-        raise TypeError(f"{schema.tag} declares the identity {schema.identity}, got {sorted(fields)}")
+        raise TypeError(f"{schema.tag} declares the identity {list(schema.identity)}, got {sorted(fields)}")
     return {"schema": schema.tag, **fields}

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Index:
     folder: Path
     body: dict[str, Any]
 
-    @property
+    @cached_property
     def partitions(self) -> list[PartitionEntry]:
         return [PartitionEntry(**entry) for entry in self.body["partitions"]]
 

@@ -10,6 +10,8 @@ from typing import Any
 from cache_schemas import manifest as manifests
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, is_valid, read_manifest
+from pipeline.inspected_cache import manifest_beside, of_cache, of_partition
+from pipeline.inspected_workdir import of_workdir
 
 Facts = dict[str, Any]
 
@@ -23,17 +25,14 @@ def inspect(path: Path) -> Facts:
     """
     if not path.exists():
         raise BadInput(f"{path} does not exist")
-    if path.is_dir():
-        return _folder(path)
-    if path.suffix == ".json":
-        return _json(path)
-    if path.suffix == ".safetensors":
-        return _weights(path)
-    if path.suffix == ".pt":
-        return _checkpoint(path)
-    if path.suffix == ".crc":
-        return _manifest_beside(path)
-    raise _unknown(path)
+    place = path.absolute()
+    facts = of_partition(place) or _by_content(path) or of_cache(place) or of_workdir(place)
+    if facts is None:
+        raise BadInput(
+            f"{path} is none of Griddle's files; it knows caches, workdirs and all that lies in them: manifests, "
+            f"stores, lots, indices, runs, weights, checkpoints, reports and logs"
+        )
+    return facts
 
 
 def view_manifest(path: Path) -> Manifest:
@@ -50,11 +49,25 @@ def view_manifest(path: Path) -> Manifest:
     return read_manifest(Path(facts["manifest"]))
 
 
-def _folder(path: Path) -> Facts:
+def _by_content(path: Path) -> Facts | None:
+    """What says itself what it is; None where the place must tell."""
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".json":
+        return _json(path)
+    if path.suffix == ".safetensors":
+        return _weights(path)
+    if path.suffix == ".pt":
+        return _checkpoint(path)
+    return _json(manifest_beside(path).path) if path.suffix == ".crc" else None
+
+
+def _folder(path: Path) -> Facts | None:
     if path.suffix == ".zarr":
-        return _manifest_beside(path)
+        return _json(manifest_beside(path).path)
     if (path / "provenance.json").exists():
-        return {**_json(path / "provenance.json"), "complete": (path / "done.json").exists()}
+        facts = _json(path / "provenance.json") or {}
+        return {**facts, "complete": (path / "done.json").exists()}
     if (path / "resume").is_dir() or (path / "config.yaml").exists():
         steps = sorted(p.name for p in path.glob("resume/step-*.pt"))
         return {
@@ -62,10 +75,13 @@ def _folder(path: Path) -> Facts:
             "checkpoints": steps,
             "lease": (path / "lease.json").exists(),
         }
-    raise _unknown(path)
+    for name in ("index.json", "done.json"):
+        if (path / name).is_file():
+            return _json(path / name)
+    return None
 
 
-def _json(path: Path) -> Facts:
+def _json(path: Path) -> Facts | None:
     try:
         body = json.loads(path.read_bytes())
     except ValueError as error:
@@ -81,7 +97,7 @@ def _json(path: Path) -> Facts:
         return {"what": kind, **describe[kind](path, body)}
     if isinstance(kind, str):
         return {"what": kind, **{key: value for key, value in body.items() if key != "griddle"}}
-    raise _unknown(path)
+    return None
 
 
 def _partition(path: Path, body: Facts) -> Facts:
@@ -96,12 +112,21 @@ def _partition(path: Path, body: Facts) -> Facts:
         "files": len(body["files"]),
         "counts": manifest.counts,
         "left_out": manifest.left_out,
+        **({"measured": body["measured"]} if body["measured"] else {}),
+        **_licence(manifest),
         "member_digest": manifest.member_digest,
         "content_digest": manifest.content_digest,
         "identity": body["identity"],
         "arrays": _arrays(manifest),
         "made": body["made"],
     }
+
+
+def _licence(manifest: Manifest) -> Facts:
+    """Of the teacher's weights, where these are its features."""
+    path = manifest.store / "zarr.json"
+    attributes = json.loads(path.read_bytes())["attributes"] if path.exists() else {}
+    return {"licence": attributes["licence"]} if "licence" in attributes else {}
 
 
 def _arrays(manifest: Manifest) -> Facts:
@@ -120,15 +145,6 @@ def _arrays(manifest: Manifest) -> Facts:
                 "units": meta["attributes"]["units"],
             }
     return arrays
-
-
-def _manifest_beside(path: Path) -> Facts:
-    """The manifest that names a store or sidecar."""
-    partition, content = path.name.rsplit(".", 2)[:2]
-    for candidate in sorted(path.parent.glob(f"{partition}.*.json")):
-        if read_manifest(candidate).content_digest == content:
-            return _json(candidate)
-    raise BadInput(f"{path}: no manifest beside it names it; it was replaced, or never published. It can go.")
 
 
 def _lot(path: Path, body: Facts) -> Facts:
@@ -186,10 +202,3 @@ def _checkpoint(path: Path) -> Facts:
         raise BadInput(
             f"{path} is no checkpoint of ours, or damaged ({type(error).__name__}: {error})"
         ) from error
-
-
-def _unknown(path: Path) -> BadInput:
-    return BadInput(
-        f"{path} is none of Griddle's files; it knows manifests, stores, sidecars, lots, indices, runs, "
-        f"weights and checkpoints"
-    )

@@ -5,7 +5,9 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,26 @@ from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
 from pipeline.index import Index, PartitionEntry, read_index
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
-from pipeline.planned import STAGES, Lot, Reading, Run, Store, cut, member_of
+from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
 
 class Plan:
-    """All that a config asks for. `only` names the one student that is wanted.
+    """All that a config asks for. `only` names the one student that is wanted; `indices` stand for those of the workdir.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
             partition that the index found broken.
     """
 
-    def __init__(self, config: Config, workdir: Path | None = None, only: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path | None = None,
+        only: str | None = None,
+        indices: dict[str, Index] | None = None,
+    ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
@@ -38,7 +46,7 @@ class Plan:
         self.traits: dict[str, Traits] = {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
-        self.indices = {name: self._index(name) for name in names}
+        self.indices = indices or {name: self._index(name) for name in names}
         self.runs = {
             name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
             for name, student in self.students.items()
@@ -50,10 +58,15 @@ class Plan:
             probe.folder: probe for row in self.probe_rows for probe in row.runs
         }
         """All trainings of the table by their folder; one that serves several rows is there once."""
-        wanted = [lot for run in self.runs.values() for lot in run.lots]
-        wanted += [lot for probe in self.probe_runs.values() for lot in probe.lots]
         self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
-        for lot in wanted:
+        for run in self.runs.values():
+            self.add(run.lots)
+        for probe in self.probe_runs.values():
+            self.add(probe.lots)
+
+    def add(self, lots: Iterable[Lot]) -> None:
+        """Plan these lots, too; one that is planned already is there once."""
+        for lot in lots:
             self._lots[lot.store.stage][lot.digest] = lot
 
     def lots(self, stage: str) -> list[Lot]:
@@ -80,13 +93,18 @@ class Plan:
         lot = self.lot(stage, lot_digest)
         if stage not in ("views", "labels"):
             return []
-        names = {entry.name for entry, _ in lot.members}
-        return [
-            str(self.lot_path(scans))
-            for scans in self.lots("scans")
-            if scans.store.folder == lot.store.scans_folder
-            and names & {entry.name for entry in scans.entries}
-        ]
+        paths = self._scans_paths
+        read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
+        return list(dict.fromkeys(path for found in read for path in found))
+
+    @cached_property
+    def _scans_paths(self) -> dict[tuple[str, str], list[str]]:
+        """The lot manifests that each partition of each scan store is in."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for lot in self.lots("scans"):
+            for entry in lot.entries:
+                found.setdefault((lot.store.folder, entry.name), []).append(str(self.lot_path(lot)))
+        return found
 
     def run(self, run_folder_name: str) -> Run:
         """The run whose folder is named `<student>-<id>`."""
@@ -142,13 +160,20 @@ class Plan:
         return index
 
     def _check_weights(self) -> None:
-        for student in self.students.values():
-            teacher = self.config.teachers[student.teacher]
-            if teacher.weights not in ("hub", "untrained") and not Path(teacher.weights).is_file():
+        for name in {name for student in self.students.values() for name in student.teachers}:
+            weights = self.config.teachers[name].weights
+            from_hub = weights == "hub" or weights.startswith("hub@")
+            if not from_hub and weights != "untrained" and not Path(weights).is_file():
                 raise BadInput(
-                    f"teachers.{student.teacher}.weights: the file {teacher.weights} does not exist; give the path of "
-                    f"a weights file, `hub` to download them, or `untrained`"
+                    f"teachers.{name}.weights: the file {weights} does not exist; give the path of a weights file, `hub` "
+                    f"to download them, or `untrained`"
                 )
+
+    def teachers_of(self, student: Student) -> tuple[Teacher, ...]:
+        return tuple(self.config.teachers[name] for name in student.teachers)
+
+    def teacher_ids(self, student: Student) -> list[str]:
+        return [identity.teacher_id(identity.teacher_identity(t)) for t in self.teachers_of(student)]
 
     def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
         """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
@@ -180,41 +205,45 @@ class Plan:
             )
         return of_split
 
-    def stores(self, dataset_name: str, points: Points, teacher: Teacher) -> dict[str, Store]:
-        """The four stores of a dataset for one choice of points and teacher, by stage."""
+    def stores(self, dataset_name: str, student: Student) -> dict[str, tuple[Store, ...]]:
+        """The stores of a dataset that a student needs, by stage: one each, and one of features for each teacher."""
         dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
         scan = identity.scan_identity(dataset_name, dataset, traits)
         scan_id = identity.scan_id(dataset_name, scan)
-        view = identity.view_identity(scan_id, dataset, points, traits)
-        teaching = identity.teacher_identity(teacher)
+        view = identity.view_identity(scan_id, dataset, student.points, traits)
         label = identity.label_identity(traits)
         scans = f"scans/{scan_id}"
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
             return Store(stage, dataset_name, folder, what, source, scans)
 
+        def features(teacher: Teacher) -> Store:
+            what = identity.teacher_identity(teacher)
+            return store("features", f"features/{identity.teacher_id(what)}/{dataset_name}", what, teacher)
+
         return {
-            "scans": store("scans", scans, scan, None),
-            "labels": store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),
-            "views": store("views", f"views/{identity.view_id(dataset_name, view)}", view, points),
-            "features": store(
-                "features", f"features/{identity.teacher_id(teaching)}/{dataset_name}", teaching, teacher
-            ),
+            "scans": (store("scans", scans, scan, None),),
+            "labels": (store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),),
+            "views": (store("views", f"views/{identity.view_id(dataset_name, view)}", view, student.points),),
+            "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 
     def _runs(self, name: str, student: Student) -> list[Run]:
         """One run for each seed; all read the same."""
-        teacher = self.config.teachers[student.teacher]
         lots: list[Lot] = []
         readings: list[Reading] = []
         scans = 0
         for dataset in student.datasets:
-            stores = self.stores(dataset, student.points, teacher)
+            stores = self.stores(dataset, student)
+            made_for = identities_of(stores)
             for split in student.splits:
                 entries = self.entries(f"students.{name}.splits", dataset, split)
                 for stage in ("scans", "views", "features"):
-                    lots += cut(stores[stage], split, entries, self.config.lot_partitions)
-                readings += [_reading(dataset, split, entry, stores) for entry in entries if entry.images]
+                    for store in stores[stage]:
+                        lots += cut(store, split, entries, self.config.lot_partitions)
+                readings += [
+                    _reading(dataset, split, entry, stores, made_for) for entry in entries if entry.images
+                ]
                 scans += sum(entry.scans for entry in entries if entry.images)
         if not readings:
             raise BadInput(f"students.{name}: none of its datasets' scans has an image to learn from")
@@ -224,14 +253,13 @@ class Plan:
                 f"scan(s) with images; write a smaller one"
             )
         reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-        teacher_id = identity.teacher_id(identity.teacher_identity(teacher))
         intensity = {dataset: self.traits[dataset].intensity for dataset in student.datasets}
         return [
             Run(
                 name,
                 student,
                 seed,
-                identity.run_identity(student, seed, teacher_id, intensity, reads),
+                identity.run_identity(student, seed, self.teacher_ids(student), intensity, reads),
                 tuple(readings),
                 tuple(lots),
             )
@@ -249,9 +277,17 @@ def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _reading(dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store]) -> Reading:
-    scans, views, features = (member_of(stores[stage], entry) for stage in ("scans", "views", "features"))
-    return Reading(dataset, split, entry.name, scans, views, features)
+def _reading(
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, tuple[Store, ...]],
+    made_for: Identities,
+) -> Reading:
+    (scans,), (views,), features = (
+        tuple(member_of(store, entry) for store in stores[stage]) for stage in ("scans", "views", "features")
+    )
+    return Reading(dataset, split, entry.name, scans, views, features, made_for)
 
 
 def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:

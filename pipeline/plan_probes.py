@@ -6,7 +6,7 @@ Imports neither torch nor zarr.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
-from pipeline.identity import probe_identity, teacher_id, teacher_identity
+from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
-from pipeline.planned import Lot, Member, Run, Store, cut, member_of
+from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -35,7 +35,8 @@ class ProbeReading:
     scans: Member
     labels: Member
     views: Member | None = None
-    features: Member | None = None
+    features: tuple[Member, ...] = ()
+    identities: Identities = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _probe_run(
         kind,
         probe,
         run,
-        teacher_id(teacher_identity(plan.config.teachers[run.student.teacher])),
+        plan.teacher_ids(run.student),
         {dataset: plan.traits[dataset].intensity for dataset in datasets},
         [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
@@ -170,21 +171,22 @@ def _probe_run(
 def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, images: bool) -> _Readings:
     """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
     probe, student = plan.config.probes[probe_name], run.student
-    teacher = plan.config.teachers[student.teacher]
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
     for dataset in datasets:
-        stores = plan.stores(dataset, student.points, teacher)
+        stores = plan.stores(dataset, student)
+        made_for = identities_of(stores)
         for split in found:
             key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
             entries = plan.entries(key, dataset, split)
             usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
             if not any(entry.members["labels"] for entry in entries):
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
-            left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry not in usable]
-            found[split] += [_reading(dataset, split, entry, stores, images) for entry in usable]
+            kept = {entry.name for entry in usable}
+            left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
+            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
@@ -200,7 +202,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
 
 def _lots(
     plan: Plan,
-    stores: dict[str, Store],
+    stores: dict[str, tuple[Store, ...]],
     split: str,
     entries: list[PartitionEntry],
     usable: list[PartitionEntry],
@@ -210,20 +212,28 @@ def _lots(
 ) -> Iterator[Lot]:
     """Whole splits where pretraining cuts the same lots; what costs much only for partitions that are used."""
     about = plan.config.lot_partitions
-    yield from cut(stores["scans"], split, entries, about)
-    yield from cut(stores["labels"], split, entries, about)
-    for stage in ("views", "features") if images else ():
-        yield from cut(stores[stage], split, entries if pretrained else usable, about)
+    for store in (*stores["scans"], *stores["labels"]):
+        yield from cut(store, split, entries, about)
+    for store in (*stores["views"], *stores["features"]) if images else ():
+        yield from cut(store, split, entries if pretrained else usable, about)
 
 
 def _reading(
-    dataset: str, split: str, entry: PartitionEntry, stores: dict[str, Store], images: bool
+    dataset: str,
+    split: str,
+    entry: PartitionEntry,
+    stores: dict[str, tuple[Store, ...]],
+    images: bool,
+    made_for: Identities,
 ) -> ProbeReading:
-    scans, labels = member_of(stores["scans"], entry), member_of(stores["labels"], entry)
+    (scans,), (labels,), (views,) = (stores[stage] for stage in ("scans", "labels", "views"))
+    plain = ProbeReading(
+        dataset, split, entry.name, member_of(scans, entry), member_of(labels, entry), identities=made_for
+    )
     if not images:
-        return ProbeReading(dataset, split, entry.name, scans, labels)
-    views, features = member_of(stores["views"], entry), member_of(stores["features"], entry)
-    return ProbeReading(dataset, split, entry.name, scans, labels, views, features)
+        return plain
+    features = tuple(member_of(store, entry) for store in stores["features"])
+    return replace(plain, views=member_of(views, entry), features=features)
 
 
 def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:

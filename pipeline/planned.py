@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,9 @@ STAGES = ("scans", "labels", "views", "features")
 
 Member = tuple[str, str]
 """Where one partition of one store lies: the store's folder, relative to the cache, and the member digest."""
+
+Identities = Mapping[str, Mapping[str, Any]]
+"""By stage, what the store of a dataset was made for."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,19 @@ class Lot:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run reads of one partition: the folders and member digests of its three stores."""
+    """What a run reads of one partition: the folders and member digests of its stores, one of features for each teacher.
+
+    Attributes:
+        identities: of the dataset's stores by folder, which must be those in the manifests; shared by its readings.
+    """
 
     dataset: str
     split: str
     partition: str
     scans: Member
     views: Member
-    features: Member
+    features: tuple[Member, ...]
+    identities: Identities = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,10 @@ def member_of(store: Store, entry: PartitionEntry) -> Member:
     if member is None:
         raise ValueError(f"{store.dataset} {entry.name} has nothing for the {store.stage} store")
     return store.folder, member
+
+
+def identities_of(stores: Mapping[str, tuple[Store, ...]]) -> Identities:
+    return {store.folder: store.identity for of_stage in stores.values() for store in of_stage}
 
 
 def cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> list[Lot]:

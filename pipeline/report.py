@@ -149,13 +149,13 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
         if (metrics := found[run.folder]) and metrics["miou"] is not None
     }
     datasets = sorted({reading.dataset for reading in first.evaluate})
-    teacher = plan.config.teachers[first.student.teacher]
-    note = STAND_IN if teacher.weights == "untrained" else f"weights: {teacher.weights}"
+    teachers = plan.teachers_of(first.student)
+    notes = [STAND_IN if t.weights == "untrained" else f"weights: {t.weights}" for t in teachers]
     left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
     return Table(
         student=rows[0].student,
         probe=rows[0].probe,
-        teacher=f"{teacher.model}, {note}",
+        teacher="; ".join(f"{t.model}, {note}" for t, note in zip(teachers, notes, strict=True)),
         scored_on=f"{', '.join(datasets)} {first.probe.evaluate}",
         classes=classes,
         rows=tuple(_row(row, classes, found, floor) for row in rows),

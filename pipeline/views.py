@@ -65,7 +65,7 @@ def write_views(
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]
     kept = [[of_view[variant] for _, of_view in views] for variant in range(points.variants)]
-    return _write(store, cameras, points, partition, member, folder, seen, kept)
+    return _write(store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist())
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, neighbours: int) -> Kept:
@@ -87,6 +87,7 @@ def _write(
     folder: Path,
     seen: list[Seen],
     kept: list[list[Kept]],
+    scan_points: list[int],
 ) -> Manifest:
     images = partition.images
     scan_of_view = [number for number, scan in enumerate(partition.scans) for _ in scan.images]
@@ -108,6 +109,7 @@ def _write(
         "cameras": list(cameras),
         "images": [image.path for image in images],
         "scans": [scan.name for scan in partition.scans],
+        "scan_points": scan_points,
         "unusable": few,
         "voxel": points.voxel,
         "variants": points.variants,

@@ -16,7 +16,7 @@ from pipeline.config.model import Config
 from pipeline.index import is_fresh, read_index
 from pipeline.log import log
 from pipeline.lots import drop_stale_lots
-from pipeline.plan import Plan, wanted_datasets
+from pipeline.plan import STAGES, Plan, wanted_datasets
 from pipeline.report import drop_stale_report
 
 if TYPE_CHECKING:
@@ -52,6 +52,25 @@ def open_workflow(workflow: Workflow) -> OpenedWorkflow:
         log(f"griddle: {error}")
         sys.stdout.flush()
         os._exit(error.exit_code)
+
+
+def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
+    """Say what the jobs that this call will run are going to write, or refuse if it does not fit.
+
+    Raises:
+        WorkflowError: which Snakemake prints without a traceback, and ends with exit code 1.
+    """
+    from snakemake.exceptions import WorkflowError
+
+    from pipeline.room import check_room
+
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in STAGES]
+    try:
+        told = check_room(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
+    except GriddleError as error:
+        raise WorkflowError(f"griddle: {error}") from None
+    if told:
+        log(f"griddle: {told}")
 
 
 def _open(workflow: Workflow) -> OpenedWorkflow:

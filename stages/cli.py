@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
+from cache_schemas.disk import explain
 from cache_schemas.errors import GriddleError
 
 COMMANDS = {
@@ -21,6 +23,7 @@ COMMANDS = {
     "probe": "Train linear probes on pretrained students and their baselines.",
     "report": "Print the table of what is done, and write it with loss curves.",
     "plan": "Say what would be computed, read and written.",
+    "cache": "List, measure, verify and clean the cache.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
 
@@ -56,6 +59,12 @@ def main(arguments: list[str] | None = None) -> Any:
     except GriddleError as error:
         click.echo(f"griddle: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        told = explain(error, Path(error.filename or "."))
+        if told is None:
+            raise
+        click.echo(f"griddle: {told}", err=True)
+        sys.exit(told.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

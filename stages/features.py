@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stages.options import chosen_lots, lot_options, make_plan, pick_device, set_threads
+from stages.options import lot_options, lots_that_fit, make_plan, pick_device, set_threads
+
+if TYPE_CHECKING:
+    from cache_schemas.manifest import Manifest
+    from pipeline.config.model import Teacher
+    from pipeline.datasets.records import PartitionRecord
+    from pipeline.plan import Lot, Plan
+    from pipeline.teachers.loaded import LoadedTeacher
 
 
 @click.command()
@@ -21,23 +31,32 @@ def features(
     threads: int | None,
 ) -> None:
     """Run the teacher once over every image of a lot of partitions."""
-    from cache_schemas.manifest import Manifest
-    from pipeline.config.model import Teacher
-    from pipeline.datasets.records import PartitionRecord
-    from pipeline.features import write_features
-    from pipeline.lots import do_lot
-    from pipeline.teachers.vit import LoadedTeacher, load_teacher
-    from pipeline.teachers.weights_lock import check_weights
-
     plan = make_plan(config_path, workdir, only)
     loaded: dict[Teacher, LoadedTeacher] = {}
-    for lot in chosen_lots(plan, "features", digest, number):
-        store = lot.store
-        config = store.source
-        assert isinstance(config, Teacher)
-        root = Path(plan.config.datasets[store.dataset].root)
+    for lot in lots_that_fit(plan, "features", digest, number):
+        _do(plan, lot, loaded, threads)
 
-        def prepare(*, store=store, config=config) -> None:
+
+def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int | None) -> None:
+    """One lot; teachers that are in memory already are in `loaded`."""
+    from cache_schemas.manifest import is_valid
+    from pipeline.config.model import Teacher
+    from pipeline.features import FeatureWriter
+    from pipeline.lots import do_lot
+    from pipeline.progress import Progress
+    from pipeline.teachers.loaded import load_teacher
+    from pipeline.teachers.same_features import check_unchanged
+    from pipeline.teachers.weights_lock import check_weights
+
+    store, config = lot.store, lot.store.source
+    assert isinstance(config, Teacher)
+    folder, root = plan.cache / store.folder, Path(plan.config.datasets[store.dataset].root)
+    name = next(name for name, teacher in plan.config.teachers.items() if teacher == config)
+    writers: list[FeatureWriter] = []
+
+    with ExitStack() as opened:
+
+        def prepare() -> None:
             # Only where something is to be computed, and once: a lot that is all there loads no teacher.
             if config not in loaded:
                 set_threads(threads)
@@ -46,10 +65,18 @@ def features(
                     plan.cache, plan.workdir, Path(store.folder).parent.name, teacher.weights_digest
                 )
                 loaded[config] = teacher
+            of_store = [m for other in plan.lots("features") if other.store == store for m in other.members]
+            load = plan.indices[store.dataset].load_partition
+            check_unchanged(loaded[config], folder, root, of_store, load)
+            missing = [
+                entry
+                for entry, member in lot.members
+                if not is_valid(folder, entry.name, member, store.identity)
+            ]
+            progress = Progress(sum(entry.images for entry in missing), "images")
+            writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress)))
 
-        def compute(
-            partition: PartitionRecord, member: str, folder: Path, *, store=store, config=config, root=root
-        ) -> Manifest:
-            return write_features(loaded[config], root, store, partition, member, folder)
+        def compute(partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
+            return writers[0].write(root, store, partition, member, folder)
 
         do_lot(plan, lot, compute, prepare)

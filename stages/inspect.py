@@ -25,7 +25,7 @@ from stages.options import config_option, json_option
 def inspect(
     path: Path, overlay_folder: Path | None, root: Path | None, config_path: str, as_json: bool
 ) -> None:
-    """Say what PATH is: a manifest, a store, a lot, an index, a run, weights or a checkpoint."""
+    """Say what PATH is and where it came from: a cache, a workdir, or any file or folder in them."""
     import json
 
     from pipeline.inspection import inspect as facts_of

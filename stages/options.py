@@ -72,6 +72,19 @@ def chosen_lots(plan: Plan, stage: str, digest: str | None, number: int | None) 
     return [lots[number]]
 
 
+def lots_that_fit(plan: Plan, stage: str, digest: str | None, number: int | None) -> list[Lot]:
+    """`chosen_lots`, of a stage that writes into the cache.
+
+    Raises:
+        GriddleError: if what is missing of them does not fit where the cache lies.
+    """
+    from pipeline.room import check_room
+
+    lots = chosen_lots(plan, stage, digest, number)
+    check_room(plan, lots)
+    return lots
+
+
 def set_threads(threads: int | None) -> None:
     """Bound torch's threads to what was asked for and what there is."""
     import os

@@ -13,22 +13,55 @@ from stages.options import json_option, make_plan, plan_options
 @click.command()
 @plan_options
 @click.option("--lots", is_flag=True, help="Also list every lot, numbered as --number counts them.")
+@click.option(
+    "--images-per-second",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the teacher, for the GPU-hours. Default: what its features in the cache record.",
+)
+@click.option(
+    "--assume",
+    metavar="NAME=SCANSxCAMERAS,…",
+    help="Plan these datasets as if they were there, without any of their files.",
+)
 @json_option
-def plan(config_path: str, workdir: Path | None, only: str | None, lots: bool, as_json: bool) -> None:
-    """Say what would be computed, read and written: partitions, images, gigabytes, free disk."""
+def plan(
+    config_path: str,
+    workdir: Path | None,
+    only: str | None,
+    lots: bool,
+    images_per_second: float | None,
+    assume: str | None,
+    as_json: bool,
+) -> None:
+    """Say what would be computed, read and written: partitions, images, files, gigabytes, hours, free disk.
+
+    All but `there` counts what is still to be done. With --assume no dataset and no index is needed, for instance
+    --assume nuscenes=28130x6,semantic_kitti=19130x1,pandaset64=3920x6,pandasetgt=3920x1.
+    """
     import json
 
+    from pipeline.assumed import assume as as_if
+    from pipeline.assumed import parse_assumed
+    from pipeline.config.load import load_config
     from pipeline.estimate import estimate
 
-    made = make_plan(config_path, workdir, only)
-    facts = estimate(made)
+    shares = None
+    if assume is None:
+        made = make_plan(config_path, workdir, only)
+    else:
+        datasets = parse_assumed(assume)
+        made = as_if(load_config(config_path, keep_unset=True), datasets, workdir, only)
+        shares = {one.name: one.shares for one in datasets}
+    facts = estimate(made, images_per_second=images_per_second, shares=shares)
+    if assume is not None:
+        facts["runs"] = {}  # of data that is not there
     if lots:
         facts["lots"] = {
-            stage["stage"]: [
+            stage: [
                 {"number": number, "digest": lot.digest, "partitions": [entry.name for entry in lot.entries]}
-                for number, lot in enumerate(made.lots(stage["stage"]))
+                for number, lot in enumerate(made.lots(stage))
             ]
-            for stage in facts["stages"]
+            for stage in dict.fromkeys(store["stage"] for store in facts["stores"])
         }
     if as_json:
         click.echo(json.dumps(facts, indent=1))
@@ -37,19 +70,28 @@ def plan(config_path: str, workdir: Path | None, only: str | None, lots: bool, a
 
 
 def _print(facts: dict[str, Any]) -> None:
-    click.echo(f"{'stage':<10}{'lots':>6}{'there':>8}{'to do':>8}{'scans':>10}{'images':>10}{'about':>12}")
-    total = 0
-    for row in facts["stages"]:
-        size = "unknown" if row["bytes"] is None else f"{row['bytes'] / 1e9:.2f} GB"
-        total += row["bytes"] or 0
+    from pipeline.sizes import in_words
+
+    _print_stores(facts["stores"])
+    if facts["files"]:
         click.echo(
-            f"{row['stage']:<10}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
-            f"{row['scans']:>10,}{row['images']:>10,}{size:>12}"
+            f"to be written to {facts['cache']}: about {in_words(facts['bytes'])} in {facts['files']:,} files; "
+            f"free there: {in_words(facts['free_bytes'])}"
         )
-    click.echo(
-        f"to be written to {facts['cache']}: about {total / 1e9:.2f} GB; "
-        f"free there: {facts['free_bytes'] / 1e9:.0f} GB"
-    )
+    elif not facts["unknown"]:
+        click.echo(f"the cache in {facts['cache']} is complete")
+    if facts["unknown"]:
+        click.echo(
+            f"not counted: {', '.join(facts['unknown'])}; the teacher's name does not say its channels"
+        )
+    if facts["bytes"] > facts["free_bytes"]:
+        click.echo(
+            "this does not fit: free some space, or write `cache: FOLDER` of a larger disk in the config"
+        )
+    for source in dict.fromkeys(row["source"] for row in facts["stores"] if row["source"]):
+        click.echo(f"views: {source}")
+    for teaching in facts["teachers"]:
+        click.echo(_teaching(teaching))
     for name, run in facts["runs"].items():
         click.echo(f"run {name}: {'done' if run['done'] else 'to do'} → {run['folder']}")
     if facts["probes"]:
@@ -58,3 +100,40 @@ def _print(facts: dict[str, Any]) -> None:
     for stage, rows in facts.get("lots", {}).items():
         for row in rows:
             click.echo(f"{stage} {row['number']} {row['digest']}: {', '.join(row['partitions'])}")
+
+
+def _print_stores(stores: list[dict[str, Any]]) -> None:
+    from pipeline.sizes import in_words
+
+    wide = max([len(row["dataset"]) for row in stores] + [7]) + 2
+    titles = "".join(
+        f"{title:>{width}}"
+        for title, width in (
+            ("lots", 6),
+            ("there", 8),
+            ("to do", 8),
+            ("scans", 10),
+            ("images", 10),
+            ("files", 9),
+            ("about", 12),
+        )
+    )
+    click.echo(f"{'stage':<10}{'dataset':<{wide}}{titles}")
+    for row in stores:
+        size = "unknown" if row["bytes"] is None else in_words(row["bytes"]) if row["to_compute"] else "–"
+        click.echo(
+            f"{row['stage']:<10}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
+            f"{row['scans']:>10,}{row['images']:>10,}{row['files']:>9,}{size:>12}"
+        )
+
+
+def _teaching(teaching: dict[str, Any]) -> str:
+    what = f"{teaching['teacher']}: {teaching['images']:,} images"
+    rate = teaching["rate"]
+    if rate is None:
+        return f"{what}; GPU-hours unmeasured, give --images-per-second"
+    unit = "hours" if rate["device"] == "cpu" else "GPU-hours"
+    return (
+        f"{what} at {rate['images_per_second']:,.4g} a second ({teaching['source']}): "
+        f"{teaching['hours']:,.2g} {unit}"
+    )

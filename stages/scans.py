@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import chosen_lots, lot_options, make_plan
+from stages.options import lot_options, lots_that_fit, make_plan
 
 
 @click.command()
@@ -30,7 +30,7 @@ def scans(
     from pipeline.scans import write_labels, write_scans
 
     plan = make_plan(config_path, workdir, only)
-    for lot in chosen_lots(plan, "labels" if labels else "scans", digest, number):
+    for lot in lots_that_fit(plan, "labels" if labels else "scans", digest, number):
         dataset = plan.config.datasets[lot.store.dataset]
         write = write_labels if labels else write_scans
         compute = partial(write, reader_named(dataset.reader), Path(dataset.root), lot.store, threads=threads)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import chosen_lots, lot_options, make_plan
+from stages.options import lot_options, lots_that_fit, make_plan
 
 
 @click.command()
@@ -30,7 +30,7 @@ def views(
     from pipeline.views import write_views
 
     plan = make_plan(config_path, workdir, only)
-    for lot in chosen_lots(plan, "views", digest, number):
+    for lot in lots_that_fit(plan, "views", digest, number):
         store, traits = lot.store, plan.traits[lot.store.dataset]
         rule = traits.mask(plan.config.datasets[store.dataset].mask)
         points = store.source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -58,6 +59,8 @@ class Workspace:
     """A folder in which griddle and snakemake are run as a user would, on config/tiny.yaml and a toy tree."""
 
     folder: Path
+    prefix: tuple[str, ...] = ()
+    """Of every command: what makes its world another one, such as a file system that is read-only."""
 
     @property
     def config_path(self) -> Path:
@@ -88,7 +91,7 @@ class Workspace:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         done = subprocess.run(
-            command,
+            [*self.prefix, *command],
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -149,3 +152,65 @@ def finished(finished_master: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the finished workspace, every file with its old time."""
     shutil.copytree(finished_master.folder, tmp_path / "copy")
     return Workspace(tmp_path / "copy")
+
+
+CACHE_COMMANDS = ("scans", "scans --labels", "views", "features")
+TWO_SCENES = ["scene-0061", "scene-0655"]
+
+
+def add_probe(config: dict[str, Any]) -> None:
+    """Two scenes with labels, whose probe is the teacher's, so that every store is read by someone."""
+    config["datasets"]["nuscenes"]["partitions"] = list(TWO_SCENES)
+    config["probes"] = {
+        "p": {"epochs": 1, "batch": 2, "warmup_epochs": 0, "evaluate": "train", "baselines": ["teacher"]}
+    }
+    config["students"]["wi_tiny"]["probes"] = ["p"]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A workspace whose stores are all computed."""
+
+    workspace: Any
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.folder
+
+    @property
+    def cache(self) -> Path:
+        return self.workspace.work / "cache"
+
+    def griddle(self, *arguments: str) -> int:
+        """Run a command in this process, in the workspace; its exit code."""
+        from stages.cli import main
+
+        with contextlib.chdir(self.folder):
+            try:
+                main([*arguments, "--config", "config/tiny.yaml"])
+            except SystemExit as end:
+                return int(end.code or 0)
+        return 0
+
+    def compute(self, *stages: str) -> None:
+        for stage in stages or CACHE_COMMANDS:
+            assert self.griddle(*stage.split()) == 0
+
+    def copy(self, to: Path) -> Filled:
+        shutil.copytree(self.folder, to, symlinks=True)
+        return Filled(type(self.workspace)(to))
+
+
+@pytest.fixture(scope="session")
+def filled_master(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Any]) -> Filled:
+    """Do not write into it."""
+    filled = Filled(make_workspace(tmp_path_factory.mktemp("filled")))
+    filled.workspace.edit(add_probe)
+    filled.compute("index", *CACHE_COMMANDS)
+    return filled
+
+
+@pytest.fixture
+def filled(filled_master: Filled, tmp_path: Path) -> Filled:
+    """A copy that may be broken."""
+    return filled_master.copy(tmp_path / "copy")

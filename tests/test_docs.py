@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
 from pipeline.config.reference import reference_text
 
@@ -31,7 +33,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_no_block_is_overlooked() -> None:
     fences = re.findall(r"^```(\w*)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
     assert set(fences) <= {"", "bash", "yaml", "python"}
-    assert len(blocks("bash")) == 3
+    assert len(blocks("bash")) == 4
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
@@ -63,6 +65,15 @@ def test_the_commands_for_a_real_dataset_run_on_a_toy_tree(workspace: Any) -> No
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def test_the_commands_of_the_page_of_the_cache(filled: Any) -> None:
+    (filled.folder / "config" / "mine.yaml").write_text(filled.workspace.config_path.read_text())
+    commands = next(text for page, text in blocks("bash") if page == "cache.md").splitlines()
+    for command in commands:
+        arguments = shlex.split(command, comments=True)
+        assert arguments[0] == "griddle"
+        assert filled.workspace.griddle(*arguments[1:]).returncode == 0, command
+
+
 def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUSCENES", str(tmp_path))
     for _, text in blocks("yaml"):
@@ -75,7 +86,12 @@ def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
+    pages: dict[str, list[str]] = {}
     for page, text in blocks("python"):
+        pages.setdefault(page, []).append(text)  # a page is read from its top: later blocks know earlier ones
+    assert len(pages["api.md"]) == 6
+    for page, texts in pages.items():
+        text = "\n\n".join(texts)
         done = subprocess.run(
             [sys.executable, "-c", text],
             cwd=finished_master.folder,
@@ -89,6 +105,12 @@ def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
 def test_the_page_of_the_config_is_the_generated_one() -> None:
     assert (REPOSITORY / "docs" / "config.md").read_text() == reference_text(), (
         "python -m pipeline.config.reference > docs/config.md"
+    )
+
+
+def test_the_page_of_the_stores_is_the_generated_one() -> None:
+    assert (REPOSITORY / "docs" / "stores.md").read_text() == stores_text(), (
+        "python -m cache_schemas.reference > docs/stores.md"
     )
 
 

@@ -19,8 +19,8 @@ from pipeline.teachers.names import patch_size
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def load_config(path: str | Path) -> Config:
-    """Read, expand and validate a config file.
+def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
+    """Read, expand and validate a config file; with `keep_unset` a ${VARIABLE} that is not set stays as it is.
 
     Raises:
         BadInput: if the file is missing, is no YAML, repeats a key, names an unset ${VARIABLE}, or does not fit the
@@ -41,7 +41,7 @@ def load_config(path: str | Path) -> Config:
         raise BadInput(f"config {path} is no valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise BadInput(f"config {path} holds no mapping; see docs/config.md for its keys.")
-    raw = _expand(raw, "", path)
+    raw = _expand(raw, "", path, keep_unset)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -75,20 +75,23 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _expand(value: Any, where: str, path: Path) -> Any:
+def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
     """Replace ${VARIABLES} in every string."""
     if isinstance(value, dict):
         return {
-            key: _expand(item, f"{where}.{key}" if where else str(key), path) for key, item in value.items()
+            key: _expand(item, f"{where}.{key}" if where else str(key), path, keep_unset)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_expand(item, f"{where}[{number}]", path) for number, item in enumerate(value)]
+        return [_expand(item, f"{where}[{number}]", path, keep_unset) for number, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replace(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in os.environ:
+            if keep_unset:
+                return match.group(0)
             raise BadInput(
                 f"config {path}: {where} is {value!r}, but the variable {name} is not set.\n"
                 f"Set it first: export {name}=/path/to/it"
@@ -144,7 +147,7 @@ def _block_of(annotation: Any) -> Any:
 def _check_images(config: Config, path: Path) -> None:
     """An image side must hold whole patches (a ViT would refuse it only after it was loaded)."""
     for name, teacher in config.teachers.items():
-        patch = patch_size(teacher.model)
+        patch = patch_size(teacher.model, teacher.layer)
         if patch is None:
             continue
         for side, pixels in zip(("height", "width"), teacher.image_size, strict=True):

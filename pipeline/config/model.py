@@ -17,6 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.teachers.layer import parse_layer
+from pipeline.teachers.names import timm_name
+from pipeline.teachers.registry import row_of
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Pair = tuple[PositiveInt, PositiveInt]
 Range = tuple[float, float]
@@ -71,14 +75,27 @@ class Dataset(Block):
 class Teacher(Block):
     """One teacher: a frozen image network and the layer that is read."""
 
-    model: str = Field(description="A ViT by its timm name, for instance vit_small_patch14_dinov2.lvd142m.")
+    model: str = Field(
+        description=(
+            "A teacher of the registry (docs/teachers.md), for instance dinov2_vits14, or any ViT or convnet by its timm "
+            "name, for instance vit_small_patch14_dinov2.lvd142m. Both names of one model give the same id."
+        )
+    )
     weights: str = Field(
         "hub",
-        description="hub (timm downloads them), untrained (drawn from `seed`), or the path of a file.",
+        description=(
+            "hub (downloaded; hub@REVISION for one revision), untrained (drawn from `seed`), or the path of a file, "
+            "timm's or the original authors'."
+        ),
     )
     seed: int = Field(0, description="Draws the weights where they are untrained.")
-    layer: Literal["last"] = Field(
-        "last", description="last: the output of the last block before the final norm, without prefix rows."
+    layer: str = Field(
+        "",
+        description=(
+            "What is read: last (the last block before the final norm, without prefix rows), block N, either with keys, "
+            "queries or values; last normed; last maskclip, last maskclip projected; stage N of a convnet. Default: what "
+            "the registry says of the model, else last."
+        ),
     )
     image_size: Pair = Field(
         (224, 448), description="Height and width in pixels to which images are resized."
@@ -86,11 +103,22 @@ class Teacher(Block):
     antialias: bool = Field(
         False, description="Antialias the bilinear resize. ScaLR's environment did not, ScaLR+'s did."
     )
-    position_embedding: Literal["timm"] = Field(
-        "timm", description="How position embeddings are resampled to the image size."
+    position_embedding: Literal["timm", "original"] = Field(
+        "timm",
+        description=(
+            "How position embeddings are resampled to the image size. timm: bicubic with antialias. original: as the "
+            "teacher's authors do (docs/teachers.md)."
+        ),
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the forward pass; never chosen by the device found."
+    )
+    decode: Literal["exact", "draft", "uint8"] = Field(
+        "exact",
+        description=(
+            "How images are decoded and resized. exact: as published. draft, uint8: faster, and not the same features "
+            "(docs/teachers.md says by how much)."
+        ),
     )
     standardise: str | None = Field(
         None,
@@ -99,8 +127,42 @@ class Teacher(Block):
             "demo's untrained stand-in; real teachers need none."
         ),
     )
-    storage: Literal["float16", "float32"] = Field("float16", description="Type of the stored values.")
+    storage: Literal["float16", "float32", "int8"] = Field(
+        "float16",
+        description="Type of the stored values. int8: with one float16 scale for each group of 32 channels.",
+    )
     images_per_batch: PositiveInt = choice(8, "Images in one forward pass; a matter of memory and speed.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name_for_one_model(cls, values: Any) -> Any:
+        """Fill in what the registry says, so that both names of a model give the same block."""
+        if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+            return values
+        row = row_of(values["model"])
+        layer = values.get("layer") or (row.layer if row else "last")
+        return {**values, "model": timm_name(values["model"]), "layer": layer}
+
+    @field_validator("layer")
+    @classmethod
+    def _a_layer(cls, value: str) -> str:
+        return str(parse_layer(value))
+
+    @model_validator(mode="after")
+    def _positions_can_be_resampled(self) -> Teacher:
+        if self.position_embedding == "original":
+            row = row_of(self.model)
+            if self.weights == "untrained":
+                raise ValueError(
+                    "position_embedding: untrained weights are drawn at the image's own size, so nothing is resampled; "
+                    "leave position_embedding out"
+                )
+            if row is None or row.resample is None:
+                why = "has no position embeddings to resample" if row else "is in no row of the registry"
+                raise ValueError(
+                    f"position_embedding: {self.model} {why}, so it has no original way; leave position_embedding out"
+                )
+        return self
 
 
 class Points(Block):
@@ -154,7 +216,18 @@ class Network(Block):
         "torch",
         "reference: plain, dense and slow. torch: the same numbers to rounding from occupied cells alone.",
     )
-    head: Literal["linear"] = Field("linear", description="From the student's features to the teacher's.")
+    head: Literal["linear", "mlp", "joint"] | None = Field(
+        None,
+        description=(
+            "From the student's features to its teachers'. linear (ScaLR); mlp: two layers with a ReLU between (ScaLR+); "
+            "joint: two layers with LayerNorm and ReLU between (several teachers). Default: linear for one teacher, joint "
+            "for several."
+        ),
+    )
+    head_width: PositiveInt | None = Field(
+        None,
+        description="Channels between the two layers of a head. Default: 2048 for mlp, twice the width for joint.",
+    )
 
 
 class Augment(Block):
@@ -195,10 +268,22 @@ class Student(Block):
     splits: list[Literal["train", "val", "test"]] = Field(
         ["train"], min_length=1, description="Their splits."
     )
-    teacher: Name = Field(description="The teacher it is distilled from, by name.")
+    teacher: Name | Annotated[list[Name], Field(min_length=1)] = Field(
+        description=(
+            "The teacher it is distilled from, by name; or several, each from its own cache: their features are "
+            "l2-normalised and put side by side."
+        )
+    )
     sampling: Literal["published", "subpixel"] = Field(
         "published",
         description="Where the patch grid is read: at the pixel that the published code picks, or between pixels.",
+    )
+    order: Literal["random", "blocks"] = Field(
+        "random",
+        description=(
+            "In which order an epoch goes through the scans. random: as published. blocks: 64 partitions at a time, for "
+            "caches that are larger than the memory, on disks that read neighbours faster."
+        ),
     )
     seeds: list[int] = Field(
         [0],
@@ -211,10 +296,27 @@ class Student(Block):
     pretrain: Optimiser = Field(Optimiser(), description="The optimiser.")
     probes: list[Name] = choice([], "Probes of the pretrained student, by name.")
 
-    @field_validator("datasets", "seeds", "probes")
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Their names, in the order in which their features stand side by side."""
+        return (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
+
+    @field_validator("datasets", "seeds", "probes", "teacher")
     @classmethod
-    def _each_once(cls, value: list[Any]) -> list[Any]:
-        return _no_repeats(value)
+    def _each_once(cls, value: Any) -> Any:
+        return _no_repeats(value) if isinstance(value, list) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_head_for_its_teachers(cls, values: Any) -> Any:
+        """Several teachers need the two-layer head unless the config says otherwise."""
+        if not isinstance(values, dict) or not isinstance(values.get("network", {}), dict | Network):
+            return values
+        network = values.get("network", {})
+        network = network.model_dump() if isinstance(network, Network) else network
+        several = isinstance(values.get("teacher"), list) and len(values["teacher"]) > 1
+        head = network.get("head") or ("joint" if several else "linear")
+        return {**values, "network": {**network, "head": head}}
 
 
 class Probe(Block):
@@ -293,10 +395,11 @@ class Config(Block):
                     raise ValueError(
                         f"students.{name}.probes names {probe!r}; the probes here are {sorted(self.probes)}"
                     )
-            if student.teacher not in self.teachers:
-                raise ValueError(
-                    f"students.{name}.teacher is {student.teacher!r}; the teachers here are {sorted(self.teachers)}"
-                )
+            for teacher in student.teachers:
+                if teacher not in self.teachers:
+                    raise ValueError(
+                        f"students.{name}.teacher is {teacher!r}; the teachers here are {sorted(self.teachers)}"
+                    )
         for name, block in self.probes.items():
             for dataset in block.datasets or []:
                 if dataset not in self.datasets:

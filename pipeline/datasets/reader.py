@@ -48,6 +48,7 @@ class Traits:
         label_map_version: raise it when the map from raw labels changes.
         intensity: mean and standard deviation that normalise the raw intensity.
         published_mask: the rule of the dataset's published code.
+        point_bytes: of a lidar file, for each point; for estimates alone, in no id.
     """
 
     reader: str
@@ -58,6 +59,7 @@ class Traits:
     label_map_version: int
     intensity: tuple[float, float]
     published_mask: MaskRule
+    point_bytes: float
 
     def mask(self, choice: str) -> MaskRule:
         return {"published": self.published_mask, "strict": STRICT}[choice]

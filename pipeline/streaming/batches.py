@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import GriddleError
+from pipeline.config.model import Teacher
 from pipeline.planned import Run
 from pipeline.random import generator
+from pipeline.streaming.grids import PatchGrid, TargetBatch
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.readahead import STEPS_AHEAD, ReadAhead
 from pipeline.streaming.sample import Sample, make_sample
@@ -30,27 +29,24 @@ class PretrainBatch:
 
     Attributes:
         clouds: P points of B views.
-        coordinates: (P, 2) float32 (column, row) in each view's patch grid.
-        grids: (B, rows, cols, channels), the teacher's patch grids in their storage type.
+        targets: each teacher's patch grids of the B views, and where the points lie in them.
         draws: what was drawn, for errors and the log.
     """
 
     clouds: PackedClouds
-    coordinates: Tensor
-    grids: Tensor
+    targets: tuple[TargetBatch, ...]
     draws: tuple[Draw, ...]
 
     def to(self, device: torch.device) -> PretrainBatch:
         return PretrainBatch(
             self.clouds.to(device),
-            self.coordinates.to(device, non_blocking=True),
-            self.grids.to(device, non_blocking=True),
+            tuple(target.to(device) for target in self.targets),
             self.draws,
         )
 
     def pin_memory(self) -> PretrainBatch:
         return PretrainBatch(
-            self.clouds.pin_memory(), self.coordinates.pin_memory(), self.grids.pin_memory(), self.draws
+            self.clouds.pin_memory(), tuple(target.pin_memory() for target in self.targets), self.draws
         )
 
 
@@ -62,7 +58,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         source: ViewSource,
         scans: Sequence[ScanPlace],
         run: Run,
-        image_size: tuple[int, int],
+        teachers: Sequence[Teacher],
         intensity: dict[str, tuple[float, float]],
         ahead: int = STEPS_AHEAD,
     ) -> None:
@@ -70,7 +66,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._scans = scans
         self._student = run.student
         self._seed = run.seed
-        self._image_size = image_size
+        self._teachers = tuple(teachers)
         self._intensity = intensity
         self._ahead = ReadAhead(source, self.draws, ahead)
 
@@ -84,14 +80,17 @@ class PretrainSteps(Dataset[PretrainBatch]):
             return self._batch(draws)
 
     def _batch(self, draws: list[Draw]) -> PretrainBatch:
-        shape, dtype = self._source.grid_shape(draws[0].scan.reading)
-        grids = _empty((len(draws), *shape), dtype)
-        samples = [self.sample(draw, grid) for draw, grid in zip(draws, grids.numpy(), strict=True)]
-        coordinates = np.concatenate([sample.coordinates for sample in samples], dtype=np.float32)
+        memory = self._source.grid_memory(draws[0].scan.reading, len(draws))
+        samples = [
+            self.sample(draw, tuple(of_teacher.grid(number) for of_teacher in memory))
+            for number, draw in enumerate(draws)
+        ]
         return PretrainBatch(
             clouds=pack([sample.cloud for sample in samples]),
-            coordinates=torch.from_numpy(coordinates),
-            grids=grids,
+            targets=tuple(
+                of_teacher.batch([sample.targets[teacher].coordinates for sample in samples])
+                for teacher, of_teacher in enumerate(memory)
+            ),
             draws=tuple(draws),
         )
 
@@ -104,29 +103,21 @@ class PretrainSteps(Dataset[PretrainBatch]):
             step=step,
             batch=student.pretrain.batch,
             variants=student.points.variants,
+            order=student.order,
         )
 
-    def sample(self, draw: Draw, grid: np.ndarray | None = None) -> Sample:
-        """One draw's sample; its patch grid is read straight into `grid`, where that is given."""
+    def sample(self, draw: Draw, into: Sequence[PatchGrid] | None = None) -> Sample:
+        """One draw's sample; its patch grids are read straight `into` these, where they are given."""
         student = self._student
         return make_sample(
-            self._source.read(draw.scan.reading, draw.view, draw.variant, grid),
+            self._source.read(draw.scan.reading, draw.view, draw.variant, into),
             points=student.points,
             augmentation=student.augment,
             intensity=self._intensity[draw.scan.dataset],
-            image_size=self._image_size,
+            teachers=self._teachers,
             sampling=student.sampling,
             rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
         )
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-    """Memory for a batch's patch grids, most of its bytes; a worker takes shared memory, which is not copied again."""
-    kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=kind)
-    size = prod(shape) * dtype.itemsize
-    return torch.empty(0, dtype=kind).set_(torch.UntypedStorage._new_shared(size)).view(shape)
 
 
 class _Careful(Dataset[Any]):

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
+
+from cache_schemas.reading import PartitionReader
+from cache_schemas.schema import StoreSchema
+from pipeline.plan_probes import ProbeReading
+from pipeline.planned import Member, Reading
 
 T = TypeVar("T")
 
@@ -27,3 +33,19 @@ class OpenPartitions(Generic[T]):
                 self._opened.popitem(last=False)
         self._opened.move_to_end(number)
         return self._opened[number]
+
+
+def open_store(
+    cache: Path,
+    reading: Reading | ProbeReading,
+    member: Member,
+    schema: StoreSchema,
+    by: type[PartitionReader] = PartitionReader,
+) -> PartitionReader:
+    """One store of the partition that is to be read: the one where `member` lies.
+
+    Raises:
+        DamagedCache: if it is not valid, or was made for another identity than the config's.
+    """
+    folder, digest = member
+    return by(cache / folder, schema, reading.partition, digest, reading.identities.get(folder))

@@ -1,8 +1,8 @@
 """Which scans, cameras and variants make which batch: pure functions of (seed, epoch, scan).
 
-An epoch goes through the partitions in an order of its own, some at a time, and through the scans of these in an
-order of their own: what is open, and what a disk reads ahead, stays bounded, while a batch mixes scans of many
-partitions.
+`random`, the published order: every epoch goes through all scans in an order of its own. `blocks`: through the partitions
+in an order of its own, some at a time, and through the scans of these in an order of their own: what is open, and what a
+disk reads ahead, stays bounded, while a batch still mixes scans of many partitions.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cache_schemas.errors import BadInput
 from pipeline.random import generator
 from pipeline.streaming.places import blocks
+
+Order = Literal["random", "blocks"]
 
 PARTITIONS_MIXED = 64
 """So many partitions' scans are shuffled together: some 2,500 scans of nuScenes. It is part of the order."""
@@ -60,10 +62,11 @@ def steps_per_epoch(scans: int, batch: int, key: str = "pretrain.batch") -> int:
 
 
 def batch_of_step(
-    scans: Sequence[ScanPlace], *, seed: int, step: int, batch: int, variants: int
+    scans: Sequence[ScanPlace], *, seed: int, step: int, batch: int, variants: int, order: Order = "random"
 ) -> list[Draw]:
     """The samples of one training step, whoever asks and whatever ran before."""
-    epoch, places = places_of_step(blocks_of(scans), seed=seed, step=step, batch=batch)
+    sizes = blocks_of(scans) if order == "blocks" else (len(scans),)
+    epoch, places = places_of_step(sizes, seed=seed, step=step, batch=batch)
     return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in places]
 
 
@@ -71,7 +74,7 @@ def places_of_step(sizes: tuple[int, ...], *, seed: int, step: int, batch: int) 
     """A step's epoch, and which scans are its batch: every epoch goes through all of them in an order of its own.
 
     Args:
-        sizes: how many scans each partition has; scans are counted through all partitions.
+        sizes: how many scans each block has that is gone through as one; scans are counted through all of them.
     """
     epoch, place = divmod(step, steps_per_epoch(sum(sizes), batch))
     return epoch, order_of_epoch(sizes, seed, epoch)[place * batch :][:batch].tolist()
@@ -81,6 +84,8 @@ def places_of_step(sizes: tuple[int, ...], *, seed: int, step: int, batch: int) 
 def order_of_epoch(sizes: tuple[int, ...], seed: int, epoch: int) -> np.ndarray:
     """All scans in the order of an epoch, (scans,) uint32; kept, as all its steps ask for it."""
     rng = generator(seed, "order", epoch)
+    if len(sizes) == 1:
+        return rng.permutation(sizes[0]).astype(np.uint32)
     starts = np.cumsum([0, *sizes])
     scans = np.arange(starts[-1], dtype=np.uint32)
     partitions = rng.permutation(len(sizes))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from pipeline.config.model import Augment, Points
+from pipeline.config.model import Augment, Points, Teacher
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.streaming.augment import augment
+from pipeline.streaming.grids import Target, targets_of
 from pipeline.streaming.source import ViewPoints
 from pipeline.students.grid import Grid
 from pipeline.students.packed import Cloud
-from pipeline.teachers.sampling import Sampling, grid_coordinates
+from pipeline.teachers.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,11 @@ class Sample:
 
     Attributes:
         cloud: the student's input, n points.
-        coordinates: (n, 2) float64 (column, row) in the patch grid.
-        grid: (rows, cols, channels), the teacher's patch grid.
+        targets: for each teacher its patch grid, and where the points lie in it.
     """
 
     cloud: Cloud
-    coordinates: np.ndarray
-    grid: np.ndarray
+    targets: tuple[Target, ...]
 
 
 def make_sample(
@@ -37,7 +37,7 @@ def make_sample(
     points: Points,
     augmentation: Augment,
     intensity: tuple[float, float],
-    image_size: tuple[int, int],
+    teachers: Sequence[Teacher],
     sampling: Sampling,
     rng: np.random.Generator,
 ) -> Sample:
@@ -50,22 +50,19 @@ def make_sample(
     xyz = augment(view.xyz.take(rows, axis=0), augmentation, rng)
     inside = np.flatnonzero(plane_grid.inside(xyz))
     rows, xyz = rows[inside], xyz.T.take(inside, axis=1).T  # still axis by axis in memory
-    grid_rows, grid_cols = view.grid.shape[:2]
     return Sample(
         cloud=Cloud(
             features=point_features(view.intensity[rows], xyz, intensity),
             neighbours=neighbours_of(xyz, rows, view, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
-        coordinates=grid_coordinates(
+        targets=targets_of(
+            view.grids,
             view.pixel.take(rows, axis=0),
             original=view.original,
-            image=image_size,
-            rows=grid_rows,
-            cols=grid_cols,
-            mode=sampling,
+            teachers=teachers,
+            sampling=sampling,
         ),
-        grid=view.grid,
     )
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache_schemas.errors import DamagedCache
-from cache_schemas.manifest import mending
-from cache_schemas.reading import PartitionReader
+from cache_schemas.belonging import check_same_scans
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.plan_probes import ProbeReading
-from pipeline.streaming.opened import OpenPartitions
+from pipeline.streaming.opened import OpenPartitions, open_store
 from pipeline.streaming.places import Places
 
 
@@ -63,16 +61,11 @@ class _Opened:
     """The scan and the label store of one partition."""
 
     def __init__(self, cache: Path, reading: ProbeReading) -> None:
-        self.scans = PartitionReader(cache / reading.scans[0], SCANS, reading.partition, reading.scans[1])
-        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.scans = open_store(cache, reading, reading.scans, SCANS)
+        self.labels = open_store(cache, reading, reading.labels, LABELS)
         self.bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.names: list[str] = self.scans.attributes["scans"]
-        same_names = self.names == self.labels.attributes["scans"]
-        if not same_names or not np.array_equal(self.bounds, self.labels.read("scan_offsets")):
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.labels.manifest.path} lists other "
-                f"scans or points than {self.scans.manifest.path}.\n{mending(self.labels.manifest.path)}"
-            )
+        check_same_scans(self.labels, self.scans)
 
 
 class ScanSource:

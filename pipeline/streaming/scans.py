@@ -21,7 +21,7 @@ from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
 from pipeline.random import generator, scan_key
 from pipeline.streaming.augment import augment
-from pipeline.streaming.order import blocks_of, places_of_step
+from pipeline.streaming.order import places_of_step
 from pipeline.streaming.sample import nearest_to_one, plane_grid_of, point_features
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
 from pipeline.students.packed import Cloud, PackedClouds, pack
@@ -126,7 +126,7 @@ class ScanSteps(Dataset[ScanBatch]):
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
 
     def __getitem__(self, step: int) -> ScanBatch:
-        epoch, places = places_of_step(blocks_of(self._scans), seed=self._seed, step=step, batch=self._batch)
+        epoch, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
         scans = [self._scans[place] for place in places]
         return _batch([self._sample(scan, epoch) for scan in scans], scans)
 

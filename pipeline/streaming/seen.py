@@ -14,18 +14,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cache_schemas.errors import DamagedCache
-from cache_schemas.features import features_schema
-from cache_schemas.manifest import mending
-from cache_schemas.reading import PartitionReader
+from cache_schemas.belonging import check_same_images, check_same_scans
 from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
+from pipeline.config.model import Teacher
 from pipeline.plan_probes import ProbeReading
-from pipeline.streaming.opened import OpenPartitions
-from pipeline.streaming.order import blocks_of, places_of_step
+from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
+from pipeline.streaming.opened import OpenPartitions, open_store
+from pipeline.streaming.order import places_of_step
 from pipeline.streaming.places import Places
 from pipeline.streaming.scan_source import LabelledPlace, labelled_places
-from pipeline.teachers.sampling import Sampling, grid_coordinates
+from pipeline.teachers.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -33,52 +32,50 @@ class SeenBatch:
     """What the cameras of a few scans see.
 
     Attributes:
-        grids: (V, rows, cols, channels), the patch grids of V views in their storage type.
-        coordinates: (P, 2) float32 (column, row) in the patch grid of the point's view.
-        view: (P,) int64, which of the V grids.
+        targets: each teacher's patch grids of V views, and where the P points lie in them.
+        view: (P,) int64, which of the V views.
         labels: (P,) int64, 255 ignored.
         nearest: (P,) int64, each row itself: no point stands for another.
     """
 
-    grids: Tensor
-    coordinates: Tensor
+    targets: tuple[TargetBatch, ...]
     view: Tensor
     labels: Tensor
     nearest: Tensor
 
     def to(self, device: torch.device) -> SeenBatch:
-        return SeenBatch(*(tensor.to(device, non_blocking=True) for tensor in self._tensors()))
+        return SeenBatch(
+            tuple(target.to(device) for target in self.targets),
+            *(tensor.to(device, non_blocking=True) for tensor in self._tensors()),
+        )
 
     def pin_memory(self) -> SeenBatch:
-        return SeenBatch(*(tensor.pin_memory() for tensor in self._tensors()))
+        return SeenBatch(
+            tuple(target.pin_memory() for target in self.targets),
+            *(tensor.pin_memory() for tensor in self._tensors()),
+        )
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.grids, self.coordinates, self.view, self.labels, self.nearest
+        return self.view, self.labels, self.nearest
 
 
 class _Opened:
     """The view, feature and label store of one partition."""
 
-    def __init__(self, cache: Path, reading: ProbeReading, storage: str) -> None:
-        if reading.views is None or reading.features is None:
+    def __init__(self, cache: Path, reading: ProbeReading, teachers: Sequence[Teacher]) -> None:
+        if reading.views is None:
             raise ValueError(f"{reading.dataset} {reading.partition} was planned without views and features")
-        self.views = PartitionReader(cache / reading.views[0], VIEWS, reading.partition, reading.views[1])
-        self.features = PartitionReader(
-            cache / reading.features[0], features_schema(storage), reading.partition, reading.features[1]
-        )
-        self.labels = PartitionReader(cache / reading.labels[0], LABELS, reading.partition, reading.labels[1])
+        self.views = open_store(cache, reading, reading.views, VIEWS)
+        self.grids = GridStores(cache, reading, teachers)
+        self.labels = open_store(cache, reading, reading.labels, LABELS)
         self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
-        views, features = self.views.attributes, self.features.attributes
-        self.names: list[str] = views["scans"]
-        if views["images"] != features["images"] or self.names != self.labels.attributes["scans"]:
-            raise DamagedCache(
-                f"the stores of {reading.partition} do not belong together: {self.views.manifest.path} lists other "
-                f"images than {self.features.manifest.path}, or other scans than {self.labels.manifest.path}.\n"
-                f"{mending(self.views.manifest.path)}"
-            )
+        for reader in self.grids.readers:
+            check_same_images(self.views, reader)
+        check_same_scans(self.views, self.labels)
+        self.names: list[str] = self.views.attributes["scans"]
 
 
 class SeenSource:
@@ -89,12 +86,11 @@ class SeenSource:
         cache: Path,
         readings: Sequence[ProbeReading],
         *,
-        storage: str,
-        image_size: tuple[int, int],
+        teachers: Sequence[Teacher],
         sampling: Sampling,
     ) -> None:
         self._cache, self._readings = cache, readings
-        self._storage, self._image_size, self._sampling = storage, image_size, sampling
+        self._teachers, self._sampling = tuple(teachers), sampling
         self._opened = OpenPartitions(self._open)
 
     def scans(self) -> Places[LabelledPlace]:
@@ -110,7 +106,8 @@ class SeenSource:
 
     @property
     def channels(self) -> int:
-        return int(self._opened[0].features.shape("features")[3])
+        """Of all teachers together."""
+        return sum(self._opened[0].grids.channels())
 
     def read(self, places: Sequence[LabelledPlace]) -> SeenBatch:
         """What all cameras of some scans see.
@@ -118,39 +115,35 @@ class SeenSource:
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
-        grids, coordinates, labels = [], [], []
+        targets, labels = [], []
         for place in places:
             opened = self._opened[place.reading]
             begin, end = opened.label_bounds[place.row : place.row + 2]
             label = opened.labels.read("label", int(begin), int(end))
             for view in np.flatnonzero(opened.view_scan == place.row):
                 first, last = (int(bound) for bound in opened.seen_bounds[view : view + 2])
-                grid = opened.features.read("features", int(view), int(view) + 1)[0]
-                grids.append(grid)
-                coordinates.append(self._coordinates(opened, int(view), first, last, grid))
+                targets.append(self._targets(opened, int(view), first, last))
                 labels.append(label[opened.views.read("point", first, last).astype(np.int64)])
         sizes = [len(label) for label in labels]
         return SeenBatch(
-            grids=torch.from_numpy(np.stack(grids)),
-            coordinates=torch.from_numpy(np.concatenate(coordinates).astype(np.float32)),
+            targets=batches_of(targets),
             view=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             nearest=torch.arange(sum(sizes)),
         )
 
-    def _coordinates(self, opened: _Opened, view: int, first: int, last: int, grid: np.ndarray) -> np.ndarray:
+    def _targets(self, opened: _Opened, view: int, first: int, last: int) -> tuple[Target, ...]:
         height, width = (int(side) for side in opened.image_size[view])
-        return grid_coordinates(
+        return targets_of(
+            opened.grids.read(view),
             opened.views.read("pixel", first, last),
             original=(width, height),
-            image=self._image_size,
-            rows=grid.shape[0],
-            cols=grid.shape[1],
-            mode=self._sampling,
+            teachers=self._teachers,
+            sampling=self._sampling,
         )
 
     def _open(self, number: int) -> _Opened:
-        return _Opened(self._cache, self._readings[number], self._storage)
+        return _Opened(self._cache, self._readings[number], self._teachers)
 
 
 class SeenSteps(Dataset[SeenBatch]):
@@ -161,7 +154,7 @@ class SeenSteps(Dataset[SeenBatch]):
         self._seed, self._batch = seed, batch
 
     def __getitem__(self, step: int) -> SeenBatch:
-        _, places = places_of_step(blocks_of(self._scans), seed=self._seed, step=step, batch=self._batch)
+        _, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
         return self._source.read([self._scans[place] for place in places])
 
 

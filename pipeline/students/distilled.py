@@ -1,4 +1,4 @@
-"""A student and the head that leads to its teacher's features, as one module."""
+"""A student and the head that leads to its teachers' features, as one module."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from pipeline.config.model import Student
 from pipeline.planned import Run
 from pipeline.streaming.sample import plane_grid_of
-from pipeline.students.heads import LinearHead
+from pipeline.students.heads import head_of
 from pipeline.students.packed import PackedClouds
 from pipeline.students.waffleiron import WaffleIron
 
 
 class Distilled(nn.Module):
-    """A student and the head that leads to its teacher's features."""
+    """A student and the head that leads to its teachers' features, `channels` in all."""
 
     def __init__(self, student: Student, channels: int) -> None:
         super().__init__()
@@ -28,11 +28,12 @@ class Distilled(nn.Module):
             drop_path=network.stochastic_depth,
             backend=network.backend,
         )
-        self.head = LinearHead(network.width, channels)
+        self.head = head_of(network.head, network.width, channels, network.head_width)
 
     def forward(self, clouds: PackedClouds, drop: Tensor | None) -> Tensor:
-        """Features (P, channels) of the clouds' points, in the teacher's space."""
-        return self.head(self.backbone(clouds, drop))
+        """Features (P, channels) of the clouds' points, in the teachers' space."""
+        out: Tensor = self.head(self.backbone(clouds, drop))  # (P, channels)
+        return out
 
 
 def build(run: Run, channels: int) -> Distilled:

@@ -4,6 +4,7 @@ Names in the authors' state dict, where the head is called `classif`:
 
     LinearHead   linear                  classif
     MlpHead      linear_in, linear_out   classif.0, classif.2
+    JointHead    linear_in, norm, linear_out   (not released)
     ProbeHead    norm, linear            classif.0, classif.1
 """
 
@@ -38,6 +39,34 @@ class MlpHead(nn.Module):
         hidden = self.linear_in(features).relu()  # (P, hidden)
         out: Tensor = self.linear_out(hidden)  # (P, out)
         return out
+
+
+class JointHead(nn.Module):
+    """Two linear layers with LayerNorm and ReLU between, for several teachers at once (ScaLR, supplement B.2)."""
+
+    def __init__(self, width: int, out: int, hidden: int) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(width, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.linear_out = nn.Linear(hidden, out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (P, width). Returns (P, out)."""
+        hidden = self.norm(self.linear_in(features)).relu()  # (P, hidden)
+        out: Tensor = self.linear_out(hidden)  # (P, out)
+        return out
+
+
+def head_of(kind: str | None, width: int, out: int, hidden: int | None) -> nn.Module:
+    """The distillation head that a config names: `linear`, `mlp` (2,048 hidden channels unless said), or `joint` (twice the
+    student's width unless said)."""
+    if kind == "linear":
+        return LinearHead(width, out)
+    if kind == "mlp":
+        return MlpHead(width, out, hidden or 2048)
+    if kind == "joint":
+        return JointHead(width, out, hidden or 2 * width)
+    raise ValueError(f"there is no head {kind!r}")
 
 
 class ProbeHead(nn.Module):

@@ -76,8 +76,8 @@ def measure(teacher: Teacher, root: Path, version: str) -> tuple[np.ndarray, np.
     from pipeline.datasets.reader import AbsentPartition, reader_named
     from pipeline.geometry.projection import see
     from pipeline.teachers.images import read_image, to_input
+    from pipeline.teachers.loaded import load_teacher
     from pipeline.teachers.sampling import grid_coordinates, sample_grid
-    from pipeline.teachers.vit import load_teacher
 
     reader = reader_named("nuscenes")
     plain = teacher.model_copy(update={"standardise": None, "storage": "float32"})

@@ -25,7 +25,10 @@ def check_weights(cache: Path, workdir: Path, teacher_id: str, weights_digest: s
     folder = cache if os.access(cache, os.W_OK) else workdir
     with open(folder / f".{FILE}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = {**_read(cache / FILE), **_read(workdir / FILE)}
+        known = {
+            **_read(workdir / FILE),
+            **_read(cache / FILE),
+        }  # what the features were made with goes first
         recorded = known.get(teacher_id)
         if recorded is None:
             write_json(folder / FILE, {**_read(folder / FILE), teacher_id: weights_digest})

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 COLUMNS = ("step", "epoch", "loss", "lr", "points", "seconds", "samples_per_second", "data_wait_share")
 
 
 class MetricsFile:
-    """Appends rows; numbers are written so that they read back the same."""
+    """Appends rows of COLUMNS and `more`; numbers are written so that they read back the same."""
 
-    def __init__(self, path: Path, first_step: int) -> None:
+    def __init__(self, path: Path, first_step: int, more: Sequence[str] = ()) -> None:
         kept = [row for row in read_metrics(path) if int(row["step"]) <= first_step] if path.exists() else []
         self._file = open(path, "w", newline="", buffering=1)  # noqa: SIM115 - open as long as the run
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, [*COLUMNS, *more])
         self._writer.writeheader()
         self._writer.writerows(kept)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cache_schemas.errors import GriddleError
 from pipeline.config.model import Student
 from pipeline.log import log
-from pipeline.losses.distillation import distillation_loss
+from pipeline.losses.distillation import distillation_loss, losses_of_parts
 from pipeline.plan import Plan, Run
 from pipeline.random import scan_key
 from pipeline.streaming.batches import PretrainBatch, PretrainSteps, stream
@@ -23,7 +23,6 @@ from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.source import ViewSource
 from pipeline.students.distilled import Distilled, build
 from pipeline.students.stochastic_depth import masks
-from pipeline.teachers.sampling import sample_grids
 from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.lease import Lease
@@ -32,16 +31,21 @@ from pipeline.training.run_folder import finish
 from pipeline.training.schedule import learning_rate
 
 
-def loss_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> Tensor:
-    """Equation 1 over all points of a batch that lies on the model's device."""
+def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> tuple[Tensor, list[Tensor]]:
+    """The student's features (P, C) of a batch that lies on the model's device, and each teacher's (P, C1), (P, C2) ..."""
     network = run.student.network
     rate = network.stochastic_depth
     drop = None
     if rate and model.training:
         keys = [scan_key(draw.scan.dataset, draw.scan.name) for draw in batch.draws]
-        drop = masks(run.seed, step, keys, network.depth, rate).to(batch.coordinates.device)
-    target = sample_grids(batch.grids, batch.coordinates, batch.clouds.cloud_of_row())  # (P, C)
-    return distillation_loss(model(batch.clouds, drop), target)
+        drop = masks(run.seed, step, keys, network.depth, rate).to(batch.clouds.features.device)
+    view = batch.clouds.cloud_of_row()
+    return model(batch.clouds, drop), [target.sample(view) for target in batch.targets]
+
+
+def loss_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> Tensor:
+    """Equation 1 over all points of a batch."""
+    return distillation_loss(*features_of(model, batch, step, run))
 
 
 def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
@@ -54,8 +58,8 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     """
     folder = plan.run_path(run)
     student = run.student
-    teacher = plan.config.teachers[student.teacher]
-    source = ViewSource(plan.cache, run.readings, teacher.storage)
+    teachers = plan.teachers_of(student)
+    source = ViewSource(plan.cache, run.readings, teachers)
     scans, unusable = source.scans()
     for name in unusable:
         log(f"  left out: {name}: no camera sees enough points")
@@ -66,11 +70,10 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         source,
         scans,
         run,
-        teacher.image_size,
+        teachers,
         {name: plan.traits[name].intensity for name in student.datasets},
     )
-    channels = source.read(scans[0].reading, scans[0].views[0], 0).grid.shape[2]
-    model = build(run, channels).to(device).train()
+    model = build(run, source.channels()).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     first = _resume(folder, run.id, model, optimiser)
     log(
@@ -80,7 +83,8 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     )
     # Stores open their files at each read, so that workers may be forked after this process listed the scans.
     batches = stream(steps, first, total, plan.config.workers, pin=device.type == "cuda")
-    recorder = Recorder(folder, first, total, per_epoch)
+    several = student.teachers if len(teachers) > 1 else ()
+    recorder = Recorder(folder, first, total, per_epoch, several)
     last_save = time.monotonic()
     try:
         for step in range(first, total):
@@ -90,14 +94,16 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
             waited = time.monotonic() - waited
             rate = _set_learning_rate(optimiser, student, step, total)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
-                loss = loss_of(model, batch, step, run)
+                found, wanted = features_of(model, batch, step, run)
+                loss = distillation_loss(found, wanted)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             value = loss.item()
             if not np.isfinite(value):
                 raise GriddleError(_not_finite(value, step, batch, folder))
             optimiser.step()
-            recorder.step(step + 1, value, rate, batch, waited)
+            parts = [part.item() for part in losses_of_parts(found, wanted)] if several else []
+            recorder.step(step + 1, value, rate, batch, waited, dict(zip(several, parts, strict=True)))
             if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
                 _save(folder, run.id, step + 1, model, optimiser)
                 last_save = time.monotonic()

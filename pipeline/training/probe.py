@@ -132,14 +132,13 @@ def prepare(plan: Plan, probe: ProbeRun, device: torch.device) -> Task:
 
 
 def _prepare_teacher(plan: Plan, probe: ProbeRun) -> Task:
-    teacher = plan.config.teachers[probe.student.teacher]
+    teachers = plan.teachers_of(probe.student)
 
     def source(readings: Sequence[Any]) -> SeenSource:
         return SeenSource(
             plan.cache,
             readings,
-            storage=teacher.storage,
-            image_size=teacher.image_size,
+            teachers=teachers,
             sampling=probe.student.sampling,
         )
 

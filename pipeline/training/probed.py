@@ -14,6 +14,7 @@ from pipeline.log import log
 from pipeline.plan import Plan, Run
 from pipeline.plan_probes import ProbeRun
 from pipeline.streaming.batches import PretrainSteps, stream
+from pipeline.streaming.grids import joined
 from pipeline.streaming.scans import ScanBatch
 from pipeline.streaming.seen import SeenBatch
 from pipeline.streaming.source import ViewSource
@@ -21,7 +22,6 @@ from pipeline.students.distilled import build
 from pipeline.students.packed import FEATURES
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import WaffleIron
-from pipeline.teachers.sampling import sample_grids
 from pipeline.training.run_folder import WEIGHTS
 
 
@@ -36,7 +36,7 @@ class RawInputs(nn.Module):
 
 
 class TeacherFeatures(nn.Module):
-    """The teacher's patch grids, read at the points that its cameras see."""
+    """The teachers' patch grids, read at the points that cameras see; several side by side, each l2-normalised."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class TeacherFeatures(nn.Module):
 
     def forward(self, batch: SeenBatch, step: int) -> Tensor:
         """Returns (P, channels)."""
-        return sample_grids(batch.grids, batch.coordinates, batch.view)
+        return joined([target.sample(batch.view) for target in batch.targets])
 
 
 class StudentFeatures(nn.Module):
@@ -84,12 +84,12 @@ def student_features(plan: Plan, probe: ProbeRun, device: torch.device) -> Stude
 @torch.no_grad()
 def calibrate(plan: Plan, run: Run, backbone: nn.Module, batches: int, device: torch.device) -> None:
     """Let the batch norms see the run's first pretraining batches: statistics move, weights do not."""
-    source = ViewSource(plan.cache, run.readings, storage=None)
+    source = ViewSource(plan.cache, run.readings, teachers=())
     steps = PretrainSteps(
         source,
         source.scans()[0],
         run,
-        plan.config.teachers[run.student.teacher].image_size,
+        (),
         {name: plan.traits[name].intensity for name in run.student.datasets},
     )
     backbone.eval()
@@ -106,14 +106,19 @@ def _distilled(plan: Plan, run: Run) -> WaffleIron:
     path = plan.run_path(run) / WEIGHTS
     try:
         weights: dict[str, Any] = load_file(path)
-        model = build(run, channels=len(weights["head.linear.bias"]))
-        model.load_state_dict(weights, strict=True)
+        backbone = build(run, channels=1).backbone
+        own = {
+            name.removeprefix("backbone."): value
+            for name, value in weights.items()
+            if name.startswith("backbone.")
+        }
+        backbone.load_state_dict(own, strict=True)
     except FileNotFoundError as error:
         name = plan.run_path(run).name
         raise GriddleError(f"{path} is not there: run `griddle pretrain --run {name}` first") from error
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError) as error:
         raise GriddleError(
             f"{path} does not hold the weights of student {run.name} ({error}).\n"
             f"Delete {path.parent} and run the same snakemake command again: it trains this student anew."
         ) from error
-    return model.backbone
+    return backbone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,15 @@ class _Pace:
 
 
 class Recorder:
-    """Log lines for people, metrics.csv and TensorBoard for programs."""
+    """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several."""
 
-    def __init__(self, folder: Path, first: int, total: int, per_epoch: int) -> None:
+    def __init__(
+        self, folder: Path, first: int, total: int, per_epoch: int, teachers: Sequence[str] = ()
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._first, self._total, self._per_epoch = first, total, per_epoch
-        self._metrics = MetricsFile(folder / "metrics.csv", first)
+        self._metrics = MetricsFile(folder / "metrics.csv", first, [f"loss_{name}" for name in teachers])
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._started = self._last_step = time.monotonic()
         self._last_line = 0.0
@@ -40,7 +43,16 @@ class Recorder:
     def hours(self) -> float:
         return (time.monotonic() - self._started) / 3600
 
-    def step(self, done: int, loss: float, rate: float, batch: PretrainBatch, waited: float) -> None:
+    def step(
+        self,
+        done: int,
+        loss: float,
+        rate: float,
+        batch: PretrainBatch,
+        waited: float,
+        parts: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record a step that is done. `parts`: of several teachers each one's own loss, by name."""
         now = time.monotonic()
         self._pace.seconds += now - self._last_step
         self._pace.waited += waited
@@ -52,11 +64,12 @@ class Recorder:
             "epoch": (done - 1) // self._per_epoch,
             "loss": loss,
             "lr": rate,
-            "points": len(batch.coordinates),
+            "points": len(batch.clouds.features),
             "seconds": round(now - self._started, 3),
             "samples_per_second": round(self._pace.samples / seconds, 3),
             "data_wait_share": round(self._pace.waited / seconds, 4),
         }
+        row |= {f"loss_{name}": value for name, value in (parts or {}).items()}
         self._metrics.write(row)
         self._board.add_scalar("pretrain/loss", loss, done)
         self._board.add_scalar("pretrain/lr", rate, done)

@@ -51,7 +51,7 @@ def save_config(folder: Path, plan: Plan, run: Run) -> None:
     """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
     config = plan.config.model_dump(mode="json")
     config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
-    config["teachers"] = {run.student.teacher: config["teachers"][run.student.teacher]}
+    config["teachers"] = {name: config["teachers"][name] for name in run.student.teachers}
     config["probes"] = {name: config["probes"][name] for name in run.student.probes}
     probed = [name for probe in config["probes"].values() for name in probe["datasets"] or []]
     config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *probed)}

@@ -125,35 +125,23 @@ def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ (1 << place % 8)]) + data[place + 1 :]
 
 
-def is_checksum_beside_values(path: Path) -> bool:
-    """Shards repeat each chunk's checksum, which zarr's own readers need and ours takes from the sidecar."""
-    return "c" in path.parts[-4:-1]
-
-
 def test_one_flipped_bit(published: Published) -> None:
-    unnoticed = []
     for path, data in each_file_restored(published):
         for place in sorted({0, len(data) // 3, len(data) // 2, len(data) - 2, len(data) - 1}):
             path.write_bytes(flipped(data, place))
-            if not published.told(path):
-                unnoticed.append((path, place))
-    # Its values were the written ones all the same: the end of the manifest says when and where it was made.
-    assert [p for p, _ in unnoticed if p.suffix != ".json" and not is_checksum_beside_values(p)] == []
-    assert len(unnoticed) < len(published.files)
+            assert published.told(path), (path, place)
 
 
 def test_every_flipped_byte_of_features_and_of_their_sidecar(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     sidecar = next(path for path in published.files if path.suffix == ".crc")
     shard = next(path for path in published.files if path.name == "0")
-    for path, harmless in ((sidecar, 0), (shard, 3 * 4)):  # 3 chunks' own checksums
+    for path in (sidecar, shard):
         data = path.read_bytes()
-        unnoticed = 0
         for place in range(len(data)):
             path.write_bytes(flipped(data, place))
-            unnoticed += not published.told(path)
+            assert published.told(path), (path, place)
         path.write_bytes(data)
-        assert unnoticed == harmless
     assert not published.told(tmp_path)
 
 
@@ -161,18 +149,15 @@ def test_flipped_bytes_all_over_the_manifest(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     path = manifest_path(tmp_path, "mine", MEMBER)
     data = path.read_bytes()
-    noticed = 0
     for place in range(0, len(data), 5):
         path.write_bytes(flipped(data, place))
-        noticed += published.told(path)
-    sealed = data.index(b'"made"')
-    assert noticed > sealed / 5 * 0.8  # the rest is white space
+        assert published.told(path), data[place - 20 : place + 20]
 
 
 def test_a_manifest_of_another_format_says_what_to_do(tmp_path: Path) -> None:
     published = publish(tmp_path, FEATURES, feature_arrays)
     path = manifest_path(tmp_path, "mine", MEMBER)
-    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
+    path.write_bytes(path.read_bytes().replace(b'"format": 2', b'"format": 3'))
     assert published.told(path)
 
 

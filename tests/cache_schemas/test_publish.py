@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cache_schemas import publish
+from cache_schemas.errors import CannotWrite
 from cache_schemas.features import features_schema
 from cache_schemas.manifest import Manifest, is_valid, open_partition
 from cache_schemas.publish import write_bytes, write_json
@@ -194,7 +195,7 @@ def test_a_full_disk_while_publishing_leaves_nothing_and_loses_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CannotWrite, match="No space left"):
         write(tmp_path, seed=1)
     monkeypatch.undo()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -29,12 +29,19 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "cameras": ["LEFT", "RIGHT"],
         "images": ["a.jpg", "b.jpg"],
         "scans": ["a"],
+        "scan_points": [1000],
         "unusable": [1],
         "voxel": 0.1,
         "variants": 2,
         "spares": 1,
     },
-    "features": {"images": ["a.jpg"], "teacher": {"model": "vit"}, "image_size": [28, 56], "patch": 14},
+    "features": {
+        "images": ["a.jpg"],
+        "teacher": {"model": "vit"},
+        "image_size": [28, 56],
+        "patch": 14,
+        "licence": "none",
+    },
 }
 
 
@@ -170,7 +177,7 @@ def test_dimension_names_units_and_one_sentence_stand_in_the_store(store: str, t
     dataset = xarray.open_zarr(manifest.store, consolidated=True)
     for spec in schema.arrays:
         assert dataset[spec.name].dims == spec.dims
-        assert dataset[spec.name].attrs == {"units": spec.units, "about": spec.about}
+        assert dataset[spec.name].attrs == spec.attributes
     assert dataset.attrs["griddle_schema"] == schema.tag
     assert dataset.attrs["identity"] == {"of": "a test"}
 

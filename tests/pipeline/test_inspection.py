@@ -63,7 +63,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
 def test_a_manifest(files: Files) -> None:
     facts = inspect(files.views.path)
     assert facts["what"] == "griddle partition"
-    assert facts["schema"] == "views/1"
+    assert facts["schema"] == "views/2"
     assert facts["partition"] == files.run.readings[0].partition
     assert facts["valid"] is True
     assert facts["store"] == str(files.views.store)
@@ -89,7 +89,7 @@ def test_a_store_and_a_sidecar_are_told_by_their_manifest(files: Files) -> None:
     for manifest in (files.scans, files.views):
         assert inspect(manifest.store) == inspect(manifest.path)
         assert inspect(manifest.sidecar) == inspect(manifest.path)
-    assert inspect(files.scans.path)["schema"] == "scans/1"
+    assert inspect(files.scans.path)["schema"] == "scans/2"
 
 
 @pytest.fixture
@@ -240,7 +240,16 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 def test_the_view_manifest_is_found_from_all_that_belongs_to_it(files: Files) -> None:
     for path in (files.views.path, files.views.store, files.views.sidecar):
         assert view_manifest(path).path == files.views.path
-    with pytest.raises(BadInput, match=r"griddle partition of scans/1, and overlays need a view manifest"):
+    with pytest.raises(BadInput, match=r"griddle partition of scans/2, and overlays need a view manifest"):
         view_manifest(files.scans.path)
     with pytest.raises(BadInput, match="overlays need a view manifest"):
         view_manifest(files.run_folder)
+
+
+def test_a_feature_manifest_tells_the_licence_and_what_storage_cost(finished_master: Any) -> None:
+    path = next((finished_master.work / "cache" / "features").glob("*/*/*.json"))
+    facts = inspect(path)
+    assert facts["licence"] == "apache-2.0"
+    assert facts["measured"]["largest_channels"] == 3
+    assert 0.999999 < facts["measured"]["cosine"] < 1
+    assert 0.999999 < facts["measured"]["cosine_without_largest"] < 1

@@ -35,6 +35,7 @@ TRAITS = Traits(
     # ScaLR's released code, datasets/nuscenes_for_scalr.py: the devkit's chain, which keeps points in float32, and a
     # border on two sides only (the devkit's own rule, our `strict`, has it on all four).
     published_mask=MaskRule(min_depth=1.0, first=0, last=1, arithmetic="float32"),
+    point_bytes=POINT_BYTES,
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.losses.distillation import distillation_loss, feature_distance
+from pipeline.losses.distillation import distillation_loss, feature_distance, losses_of_parts
 
 torch.set_num_threads(1)
 
@@ -15,20 +15,20 @@ def test_loss_is_the_mean_of_unsquared_distances() -> None:
     for f, g in zip(student, teacher, strict=True):
         f, g = f / (f * f).sum().sqrt(), g / (g * g).sum().sqrt()
         naive += ((f - g) ** 2).sum().sqrt().item() / 20
-    assert distillation_loss(student, teacher).item() == pytest.approx(naive, rel=1e-13)
+    assert distillation_loss(student, [teacher]).item() == pytest.approx(naive, rel=1e-13)
 
 
 def test_range_and_scale() -> None:
     f = torch.tensor([[3.0, 0.0], [0.0, 0.1], [1.0, 1.0]])
     g = torch.tensor([[0.5, 0.0], [0.0, -9.0], [-1.0, 1.0]])
-    torch.testing.assert_close(feature_distance(f, g), torch.tensor([0.0, 2.0, 2**0.5]))
+    torch.testing.assert_close(feature_distance(f, [g]), torch.tensor([0.0, 2.0, 2**0.5]))
 
 
 def test_gradient_matches_finite_differences() -> None:
     torch.manual_seed(0)
     student = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(5, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: distillation_loss(x, teacher), student)
+    assert torch.autograd.gradcheck(lambda x: distillation_loss(x, [teacher]), student)
 
 
 def test_gradient_is_zero_where_the_directions_are_equal() -> None:
@@ -38,7 +38,7 @@ def test_gradient_is_zero_where_the_directions_are_equal() -> None:
     student[3:] += 1e-7 * torch.randn(3, 8)  # nearly equal rows must not blow up either
     student[5] = torch.randn(8)
     student.requires_grad_()
-    distillation_loss(student, teacher).backward()
+    distillation_loss(student, [teacher]).backward()
     assert student.grad is not None
     assert student.grad[:3].eq(0).all()
     assert student.grad.isfinite().all()
@@ -50,17 +50,37 @@ def test_gradient_is_zero_where_the_directions_are_equal() -> None:
 def test_short_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(20, 64).to(dtype), torch.randn(20, 64).to(dtype)
-    expected = distillation_loss(student.float(), teacher.float())
+    expected = distillation_loss(student.float(), [teacher.float()])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = distillation_loss(student, teacher)
+        found = distillation_loss(student, [teacher])
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_no_points_and_wrong_shapes() -> None:
     empty = torch.empty(0, 8, requires_grad=True)
-    loss = distillation_loss(empty, torch.empty(0, 8))
+    loss = distillation_loss(empty, [torch.empty(0, 8)])
     loss.backward()
     assert loss.item() == 0.0
-    with pytest.raises(ValueError, match=r"student has shape \(2, 3\), teacher \(3, 3\)"):
-        distillation_loss(torch.ones(2, 3), torch.ones(3, 3))
+    with pytest.raises(ValueError, match=r"student has shape \(2, 3\), its teachers \[\(3, 3\)\]"):
+        distillation_loss(torch.ones(2, 3), [torch.ones(3, 3)])
+
+
+def test_several_teachers_stand_side_by_side_each_normalised() -> None:
+    student, first, second = (torch.randn(50, size, dtype=torch.float64) for size in (12, 8, 4))
+    f = torch.cat(
+        [torch.nn.functional.normalize(part, dim=1) for part in student.split([8, 4], dim=1)], dim=1
+    )
+    g = torch.cat([torch.nn.functional.normalize(part, dim=1) for part in (first, 100 * second)], dim=1)
+    wanted = (f - g).square().sum(dim=1).sqrt().mean()
+    torch.testing.assert_close(distillation_loss(student, [first, second]), wanted, rtol=1e-13, atol=0)
+    parts = losses_of_parts(student, [first, second])
+    own = [
+        distillation_loss(s, [t]) for s, t in zip(student.split([8, 4], dim=1), (first, second), strict=True)
+    ]
+    torch.testing.assert_close(torch.stack(parts), torch.stack(own), rtol=1e-13, atol=0)
+
+
+def test_parts_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"student has shape \(2, 9\), its teachers \[\(2, 8\), \(2, 4\)\]"):
+        distillation_loss(torch.ones(2, 9), [torch.ones(2, 8), torch.ones(2, 4)])

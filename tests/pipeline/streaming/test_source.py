@@ -44,7 +44,9 @@ class Cached:
         return self.run.student.points
 
     def source(self, readings: list[Reading] | None = None) -> ViewSource:
-        return ViewSource(self.plan.cache, readings or self.run.readings, "float16")
+        return ViewSource(
+            self.plan.cache, readings or self.run.readings, self.plan.teachers_of(self.run.student)
+        )
 
     def record(self, partition: str) -> PartitionRecord:
         index = self.plan.indices["nuscenes"]
@@ -86,7 +88,7 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
     for number, reading in enumerate(cached.run.readings):
         record = cached.record(reading.partition)
         grids = zarr.open_group(
-            next((cached.plan.cache / reading.features[0]).glob(f"{reading.partition}.*.zarr")), mode="r"
+            next((cached.plan.cache / reading.features[0][0]).glob(f"{reading.partition}.*.zarr")), mode="r"
         )
         for view, image in enumerate(record.images):
             scan = record.scans[view // 6]
@@ -102,7 +104,7 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
                 np.testing.assert_array_equal(read.pixel, seen.pixel[np.searchsorted(seen.point, rows)])
                 assert read.original == (image.width, image.height)
                 at = grids.attrs["images"].index(image.path)
-                np.testing.assert_array_equal(read.grid, grids["features"][at])
+                np.testing.assert_array_equal(read.grids[0].values, grids["features"][at])
 
 
 def test_neighbours_are_those_of_brute_force(cached: Cached) -> None:
@@ -124,28 +126,31 @@ def test_batches_through_the_zarr_api_are_the_same(cached: Cached) -> None:
     plan, run = cached.plan, cached.run
     batches = []
     for reader in (PartitionReader, ZarrReader):
-        source = ViewSource(plan.cache, run.readings, "float16", reader)
+        teachers = plan.teachers_of(run.student)
+        source = ViewSource(plan.cache, run.readings, teachers, reader)
         places, _ = source.scans()
-        steps = PretrainSteps(source, places, run, (28, 56), {"nuscenes": (18.0, 22.0)})
+        steps = PretrainSteps(source, places, run, teachers, {"nuscenes": (18.0, 22.0)})
         batches.append([steps[step] for step in range(12)])
     for mine, theirs in zip(*batches, strict=True):
         assert mine.draws == theirs.draws
         for name in ("features", "neighbours", "cells", "offsets"):
             assert torch.equal(getattr(mine.clouds, name), getattr(theirs.clouds, name))
-        assert torch.equal(mine.coordinates, theirs.coordinates)
-        assert mine.grids.dtype == theirs.grids.dtype == torch.float16
-        assert torch.equal(mine.grids, theirs.grids)
+        (ours,), (zarrs,) = mine.targets, theirs.targets
+        assert torch.equal(ours.coordinates, zarrs.coordinates)
+        assert ours.values.dtype == zarrs.values.dtype == torch.float16
+        assert torch.equal(ours.values, zarrs.values)
 
 
 def test_a_worker_reads_patch_grids_into_shared_memory(cached: Cached) -> None:
     source = cached.source()
-    steps = PretrainSteps(source, source.scans()[0], cached.run, (28, 56), {"nuscenes": (18.0, 22.0)})
+    teachers = cached.plan.teachers_of(cached.run.student)
+    steps = PretrainSteps(source, source.scans()[0], cached.run, teachers, {"nuscenes": (18.0, 22.0)})
     here = [steps[step] for step in range(4)]
-    assert not any(batch.grids.is_shared() for batch in here)
+    assert not any(batch.targets[0].values.is_shared() for batch in here)
     there = list(stream(steps, 0, 4, workers=2, pin=False))
-    assert all(batch.grids.is_shared() for batch in there)
+    assert all(batch.targets[0].values.is_shared() for batch in there)
     for mine, theirs in zip(here, there, strict=True):
-        assert torch.equal(mine.grids, theirs.grids)
+        assert torch.equal(mine.targets[0].values, theirs.targets[0].values)
         assert torch.equal(mine.clouds.features, theirs.clouds.features)
 
 
@@ -197,7 +202,7 @@ def test_partitions_that_were_closed_are_opened_again(
     for number in (0, 1, 0, 2, 1):
         mine, theirs = small.read(number, 3, 0), large.read(number, 3, 0)
         np.testing.assert_array_equal(mine.xyz, theirs.xyz)
-        np.testing.assert_array_equal(mine.grid, theirs.grid)
+        np.testing.assert_array_equal(mine.grids[0].values, theirs.grids[0].values)
 
 
 def test_features_of_other_images_are_refused(cached: Cached) -> None:
@@ -214,7 +219,7 @@ def test_features_of_other_images_are_refused(cached: Cached) -> None:
     ) as writer:
         writer.put("features", np.zeros((len(images), 2, 4, 3), np.float16))
         writer.publish(counts={}, left_out=[])
-    other = replace(reading, features=("features/other/nuscenes", "0123456789"))
+    other = replace(reading, features=(("features/other/nuscenes", "0123456789"),))
     with pytest.raises(DamagedCache, match=r"(?s)do not belong together.*other images.*Delete .* and run"):
         cached.source([other]).read(0, 0, 0)
 
@@ -286,6 +291,8 @@ def test_a_scan_that_no_camera_sees_enough_of_is_said_and_none_at_all_is_refused
 
 
 def test_a_missing_partition_is_named(cached: Cached) -> None:
-    reading = replace(cached.run.readings[0], features=(cached.run.readings[0].features[0], "0000000000"))
+    reading = replace(
+        cached.run.readings[0], features=((cached.run.readings[0].features[0][0], "0000000000"),)
+    )
     with pytest.raises(DamagedCache, match=rf"{reading.partition}\.0000000000\.json"):
         cached.source([reading]).scans()

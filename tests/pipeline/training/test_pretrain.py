@@ -53,18 +53,18 @@ def test_a_run_that_was_cut_off_ends_as_an_undisturbed_one(
     assert [step for step, _ in losses] == ["1", "2", "3", "4", "5", "6"]
     folder.rename(tmp_path / "undisturbed")
 
-    real = training.loss_of
+    real = training.features_of
 
-    def cut(model: Any, batch: Any, step: int, run: Any) -> torch.Tensor:
+    def cut(model: Any, batch: Any, step: int, run: Any) -> Any:
         if step == cut_at:
             raise KeyboardInterrupt
         return real(model, batch, step, run)
 
-    monkeypatch.setattr(training, "loss_of", cut)
+    monkeypatch.setattr(training, "features_of", cut)
     with pytest.raises(KeyboardInterrupt):
         train(plan)
     assert not (folder / "done.json").exists()
-    monkeypatch.setattr(training, "loss_of", real)
+    monkeypatch.setattr(training, "features_of", real)
     train(plan)
 
     again = load_file(folder / WEIGHTS)
@@ -77,12 +77,13 @@ def test_a_run_that_was_cut_off_ends_as_an_undisturbed_one(
 def test_a_loss_that_is_not_finite_stops_with_scans_and_checkpoint(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.loss_of
+    real = training.features_of
 
-    def spoil(model: Any, batch: Any, step: int, run: Any) -> torch.Tensor:
-        return real(model, batch, step, run) * (float("nan") if step == 2 else 1.0)
+    def spoil(model: Any, batch: Any, step: int, run: Any) -> Any:
+        found, wanted = real(model, batch, step, run)
+        return found * (float("nan") if step == 2 else 1.0), wanted
 
-    monkeypatch.setattr(training, "loss_of", spoil)
+    monkeypatch.setattr(training, "features_of", spoil)
     with pytest.raises(GriddleError, match="the loss is nan at step 2") as stopped:
         train(plan)
     assert "nuscenes " in str(stopped.value)

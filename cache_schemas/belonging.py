@@ -1,0 +1,56 @@
+"""Whether the stores of one partition belong together: the same scans with the same points, the same images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cache_schemas.errors import DamagedCache
+from cache_schemas.manifest import mending
+from cache_schemas.reading import PartitionReader
+
+
+def check_same_scans(store: PartitionReader, scans: PartitionReader) -> None:
+    """Refuse labels or views of other scans, or of scans with other points, than the scan store's.
+
+    Raises:
+        DamagedCache: naming the first scan that differs, and both values.
+    """
+    theirs, ours = list(store.attributes["scans"]), list(scans.attributes["scans"])
+    _check("scans", "scan", store, scans, theirs, ours)
+    if "scan_points" in store.attributes:
+        points = np.asarray(store.attributes["scan_points"])
+    else:
+        points = np.diff(store.read("scan_offsets").astype(np.int64))
+    stored = np.diff(scans.read("scan_offsets").astype(np.int64))
+    for name, this, that in zip(ours, points, stored, strict=False):
+        if this != that:
+            raise _apart(store, scans, f"scan {name} has {this} points in the first and {that} in the second")
+
+
+def check_same_images(views: PartitionReader, features: PartitionReader) -> None:
+    """Refuse patch grids of other images than those of the views.
+
+    Raises:
+        DamagedCache: naming the first image that differs, and both values.
+    """
+    _check("images", "image", views, features, views.attributes["images"], features.attributes["images"])
+
+
+def _check(
+    plural: str, one: str, first: PartitionReader, second: PartitionReader, a: list[str], b: list[str]
+) -> None:
+    if a == b:
+        return
+    if len(a) != len(b):
+        told = f"{len(a)} in the first, {len(b)} in the second"
+    else:
+        place = next(number for number, names in enumerate(zip(a, b, strict=True)) if names[0] != names[1])
+        told = f"{one} {place} is {a[place]} in the first and {b[place]} in the second"
+    raise _apart(first, second, f"they list other {plural}: {told}")
+
+
+def _apart(first: PartitionReader, second: PartitionReader, told: str) -> DamagedCache:
+    return DamagedCache(
+        f"the stores of {first.manifest.partition} do not belong together ({first.manifest.path} and "
+        f"{second.manifest.path}): {told}.\n{mending(first.manifest.path)}"
+    )

@@ -1,0 +1,117 @@
+"""What lies in a cache: its store folders, their partitions, and what is left over."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cache_schemas.canonical import ID_LENGTH
+from cache_schemas.errors import DamagedCache
+from cache_schemas.manifest import Manifest, read_manifest
+from cache_schemas.publish import is_beside
+
+NAME = re.compile(
+    rf"(?P<partition>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<digest>[0-9a-f]{{{ID_LENGTH}}})\.(?P<kind>json|zarr|crc)"
+)
+LEVELS = {"scans": "*", "labels": "*/labels/*", "views": "*", "features": "*/*"}
+"""Where the folders of each stage's stores lie below the stage's own (labels lie with their scans)."""
+
+
+@dataclass(frozen=True)
+class StoreFolder:
+    """One store of one dataset: the folder that holds its partitions.
+
+    Attributes:
+        folder: relative to the cache.
+    """
+
+    cache: Path
+    stage: str
+    folder: str
+
+    @property
+    def path(self) -> Path:
+        return self.cache / self.folder
+
+    @property
+    def id(self) -> str:
+        """The digest at the end of the store's id, as the path says it."""
+        path = Path(self.folder)
+        return (path.parent if self.stage == "features" else path).name.rsplit("-", 1)[-1]
+
+
+@dataclass
+class Listing:
+    """The names in a store folder.
+
+    Attributes:
+        manifests: of partitions.
+        unnamed: stores and sidecars that no readable manifest names.
+        beside: unfinished, doomed or damaged work.
+        foreign: what is none of ours.
+    """
+
+    manifests: list[Path] = field(default_factory=list)
+    unnamed: list[Path] = field(default_factory=list)
+    beside: list[Path] = field(default_factory=list)
+    foreign: list[Path] = field(default_factory=list)
+
+
+def store_folders(cache: Path) -> list[StoreFolder]:
+    """All store folders of a cache, stage by stage."""
+    found = []
+    for stage, level in LEVELS.items():
+        top = cache / ("scans" if stage == "labels" else stage)
+        for path in sorted(top.glob(level)) if top.is_dir() else ():
+            if path.is_dir() and not is_beside(path.name) and path.suffix != ".zarr":
+                found.append(StoreFolder(cache, stage, str(path.relative_to(cache))))
+    return found
+
+
+def list_store(store: StoreFolder) -> Listing:
+    """What a store folder holds. Reads every manifest."""
+    listing = Listing()
+    others: list[Path] = []
+    for name in sorted(os.listdir(store.path)) if store.path.is_dir() else ():
+        path, match = store.path / name, NAME.fullmatch(name)
+        if is_beside(name):
+            listing.beside.append(path)
+        elif match and match["kind"] == "json":
+            listing.manifests.append(path)
+        elif match:
+            others.append(path)
+        elif not (store.stage == "scans" and name == "labels"):
+            listing.foreign.append(path)
+    named = {name for manifest in readable(listing.manifests) for name in (manifest.store, manifest.sidecar)}
+    listing.unnamed = [path for path in others if path not in named]
+    return listing
+
+
+def readable(paths: list[Path]) -> Iterator[Manifest]:
+    """Those manifests that agree with themselves."""
+    for path in paths:
+        try:
+            yield read_manifest(path)
+        except DamagedCache:
+            continue
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Bytes and files of a file, or of all below a folder; what vanishes meanwhile counts nothing."""
+    if not path.is_dir():
+        try:
+            return path.stat().st_size, 1
+        except FileNotFoundError:
+            return 0, 0
+    total = files = 0
+    for root, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(root, name)).st_size
+            except FileNotFoundError:
+                continue
+            files += 1
+    return total, files

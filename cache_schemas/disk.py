@@ -1,0 +1,68 @@
+"""When a disk will not take what is written: said in words, with what can be done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cache_schemas.errors import CannotWrite
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """What is done inside writes below `folder`.
+
+    Raises:
+        CannotWrite: for a full disk or a quota that is used up (exit code 1), and for a folder that may only be read
+            (exit code 2).
+    """
+    try:
+        yield
+    except OSError as error:
+        told = explain(error, folder)
+        if told is None:
+            raise
+        raise told from error
+
+
+def explain(error: OSError, folder: Path) -> CannotWrite | None:
+    """The error in our words, or None if it is about something else than writing below `folder`."""
+    if error.errno in FULL:
+        with suppress(OSError):
+            free = shutil.disk_usage(_existing(folder)).free
+            return CannotWrite(
+                f"{folder}: {os.strerror(error.errno or 0)} ({free / 1e6:,.1f} MB free). What was being written is "
+                f"taken away, what was finished is kept. `griddle plan` says how much is needed, `griddle cache du` "
+                f"what lies there, `griddle cache gc` what of it nobody needs; then run the same command again."
+            )
+    if error.errno in REFUSED and _below(error.filename, folder):
+        told = CannotWrite(
+            f"{error.filename or folder}: {os.strerror(error.errno or 0)}. A cache that may only be read serves for "
+            f"training where all is there (`griddle plan` says what is not); to compute, write into the config a "
+            f"`cache` that is yours, or get the right to write there."
+        )
+        told.exit_code = 2
+        return told
+    return None
+
+
+def _below(name: object, folder: Path) -> bool:
+    if name is None:
+        return True
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    path, folder = Path(name).absolute(), folder.absolute()
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,84 @@
+"""Counting a partition anew from its arrays, and whether the numbers in them can be what they are meant to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cache_schemas.reading import PartitionReader
+from cache_schemas.schema import StoreSchema
+
+
+def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
+    """What the manifest's counts must be."""
+    if schema.store == "scans":
+        return {"scans": reader.shape("scan_offsets")[0] - 1, "points": reader.shape("xyz")[0]}
+    if schema.store == "labels":
+        labelled = int((reader.read("label") != 255).sum())
+        rows = reader.shape("label")[0]
+        return {"scans": reader.shape("scan_offsets")[0] - 1, "points": rows, "labelled_points": labelled}
+    if schema.store == "views":
+        return {
+            "views": reader.shape("view_scan")[0],
+            "seen_points": reader.shape("point")[0],
+            "representatives": reader.shape("kept")[0],
+            "unusable_views": len(reader.attributes["unusable"]),
+        }
+    return {"images": reader.shape("features")[0]}
+
+
+def contradictions(reader: PartitionReader, schema: StoreSchema) -> Iterator[str]:
+    """What a reader would stumble over: counts, offsets, lists and row numbers that do not fit each other."""
+    found = recount(reader, schema)
+    said = reader.manifest.counts
+    for name in dict.fromkeys((*said, *found)):
+        if said.get(name) != found.get(name):
+            yield f"counts: {name} is {said.get(name)} in the manifest, counted {found.get(name)}"
+    shapes = {spec.name: reader.shape(spec.name) for spec in schema.arrays}
+    try:
+        schema.check(shapes, reader.attributes)
+    except (ValueError, KeyError) as error:
+        yield str(error)
+        return
+    for name, dim in schema.ragged.items():
+        rows = next(shapes[s.name][s.dims.index(dim)] for s in schema.arrays if dim in s.dims)
+        offsets = reader.read(name).astype(np.int64)
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
+            yield f"{name} does not rise from 0 to the {rows} rows of {dim}"
+            return
+    lists = {"scans": "scan_offsets", "labels": "scan_offsets"}
+    if schema.store in lists:
+        yield from _as_long(reader, "scans", shapes[lists[schema.store]][0] - 1)
+    elif schema.store == "views":
+        yield from _as_long(reader, "images", shapes["view_scan"][0])
+        yield from _views(reader)
+    else:
+        yield from _as_long(reader, "images", shapes["features"][0])
+
+
+def _as_long(reader: PartitionReader, name: str, wanted: int) -> Iterator[str]:
+    if len(reader.attributes[name]) != wanted:
+        yield f"the attribute {name} lists {len(reader.attributes[name])}, the arrays hold {wanted}"
+
+
+def _views(reader: PartitionReader) -> Iterator[str]:
+    """Row numbers that lead out of what they count in."""
+    attributes = reader.attributes
+    seen = np.diff(reader.read("seen_offsets").astype(np.int64))
+    kept = np.diff(reader.read("kept_offsets").astype(np.int64))
+    view_scan = reader.read("view_scan")
+    points = np.asarray(attributes["scan_points"], np.int64)
+    if len(points) != len(attributes["scans"]) or (len(view_scan) and view_scan.max() >= len(points)):
+        yield f"view_scan names scans that are not among the {len(points)}"
+        return
+    limits = {
+        "point": np.repeat(points[view_scan], seen),
+        "kept": np.repeat(np.tile(seen, len(kept) // max(1, len(seen))), kept),
+        "neighbours": np.repeat(kept, kept)[:, None],
+        "view_camera": np.full(len(view_scan), len(attributes["cameras"])),
+    }
+    for name, limit in limits.items():
+        outside = int((reader.read(name).astype(np.int64) >= limit).sum())
+        if outside:
+            yield f"{outside} value(s) of {name} lead out of what they count in"

@@ -1,0 +1,64 @@
+"""Every store that this version of Griddle reads, and where each lies in a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cache_schemas.errors import OtherVersion
+from cache_schemas.features import STORAGES, features_schema
+from cache_schemas.manifest import Manifest
+from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.schema import StoreSchema
+from cache_schemas.views import VIEWS
+
+PLACES = {
+    "scans": "scans/*",
+    "labels": "scans/*/labels/*",
+    "views": "views/*",
+    "features": "features/*/*",
+}
+"""The folders of each kind of store, relative to the cache."""
+
+RETIRED: dict[str, str] = {}
+"""Schemas that were written once and are no longer read, each with what was changed since. A schema that is raised
+either stays in `_DECLARED` beside the new one, where the readers can still take it, or moves here."""
+
+_DECLARED: dict[str, Callable[[dict[str, Any]], StoreSchema]] = {
+    SCANS.tag: lambda identity: SCANS,
+    LABELS.tag: lambda identity: LABELS,
+    VIEWS.tag: lambda identity: VIEWS,
+    features_schema(STORAGES[0]).tag: lambda identity: features_schema(
+        str(identity.get("storage", STORAGES[0]))
+    ),
+}
+"""From a schema's tag to the schema of a store with this identity."""
+
+
+def declared() -> dict[str, StoreSchema]:
+    """All schemas by a name of their own: the tag, and where one tag has several, how values are stored."""
+    features = {f"{features_schema(storage).tag} {storage}": features_schema(storage) for storage in STORAGES}
+    return {SCANS.tag: SCANS, LABELS.tag: LABELS, VIEWS.tag: VIEWS, **features}
+
+
+def schema_of(manifest: Manifest) -> StoreSchema:
+    """The schema by which a partition is read.
+
+    Raises:
+        OtherVersion: if it is of a version that this one does not read, naming both, and what to do.
+    """
+    found = manifest.body["schema"]
+    if found in _DECLARED:
+        return _DECLARED[found](manifest.body["identity"])
+    store = found.split("/")[0]
+    read = ", ".join(tag for tag in _DECLARED if tag.startswith(f"{store}/")) or "no store of that name"
+    if found in RETIRED:
+        raise OtherVersion(
+            f"{manifest.path} is of schema {found}; this version of Griddle reads {read} ({RETIRED[found]}).\n"
+            f"Run the same snakemake command again: it computes the store anew, in a folder beside this one."
+        )
+    raise OtherVersion(
+        f"{manifest.path} is of schema {found}; this version of Griddle reads {read}.\n"
+        f"Another version wrote it: install that one to read this store, or run the same snakemake command again with "
+        f"this one, which computes the store anew, in a folder beside this one."
+    )

@@ -1,0 +1,194 @@
+"""Checking one partition whole: every name, size, SHA-256, checksum and count. Says all that is wrong, not the first."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache_schemas.canonical import digest, sha256_file
+from cache_schemas.contents import NAME, StoreFolder
+from cache_schemas.errors import DamagedCache
+from cache_schemas.manifest import Manifest, differences, read_manifest
+from cache_schemas.publish import json_bytes
+from cache_schemas.reading import PartitionReader
+from cache_schemas.recount import contradictions
+from cache_schemas.schema import StoreSchema
+from cache_schemas.shards import is_chunk, read_layout, read_shard_index
+from cache_schemas.stores import schema_of
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        path: the file or folder that it is about.
+        manifest: of the partition that is to be computed anew, or the lot manifest that is to be written anew.
+    """
+
+    path: Path
+    what: str
+    manifest: Path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+@dataclass
+class Verified:
+    """What was looked at of one partition, and what is wrong with it."""
+
+    manifest: Manifest | None = None
+    problems: list[Problem] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    chunks: int = 0
+
+
+def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any] | None = None) -> Verified:
+    """Check the partition whose manifest is `path`, reading every byte of it.
+
+    Args:
+        identity: what it must have been made for, where that is known.
+    """
+    result = Verified()
+
+    def wrong(where: Path, what: str) -> None:
+        result.problems.append(Problem(where, what, path))
+
+    try:
+        manifest = read_manifest(path)
+    except DamagedCache as error:
+        wrong(path, _said(error, path))
+        return result
+    result.manifest = manifest
+    for what in _names(store, manifest, identity):
+        wrong(path, what)
+    try:
+        schema = schema_of(manifest)
+    except DamagedCache as error:
+        wrong(path, _said(error, path))
+        return result
+    before = len(result.problems)
+    _check_files(manifest, result, wrong)
+    if len(result.problems) == before:
+        _check_chunks(manifest, schema, result, wrong)
+    if not result.problems:
+        reader = PartitionReader(store.path, schema, manifest.partition, manifest.member_digest)
+        for what in (*_attributes(reader), *contradictions(reader, schema)):
+            wrong(manifest.store, what)
+    return result
+
+
+def _names(store: StoreFolder, manifest: Manifest, identity: Mapping[str, Any] | None) -> Iterator[str]:
+    name = NAME.fullmatch(manifest.path.name)
+    if name is None or (name["partition"], name["digest"]) != (manifest.partition, manifest.member_digest):
+        yield (
+            f"describes {manifest.partition} of {manifest.member_digest}: it was renamed or swapped with that one"
+        )
+    body = manifest.body
+    if digest({"files": body["files"], "crc": body["crc"]}) != manifest.content_digest:
+        yield f"its content digest {manifest.content_digest} is not that of the files which it lists"
+    if manifest.path.read_bytes() != json_bytes(body):
+        yield "is not spelled as it was written"
+    if digest(body["identity"]) != store.id:
+        yield f"the folder is for the id {store.id}, this identity has {digest(body['identity'])}"
+    for told in differences(body["identity"], identity) if identity is not None else ():
+        yield f"its identity is not that of the config: {told}"
+
+
+def _check_files(manifest: Manifest, result: Verified, wrong: Any) -> None:
+    listed = manifest.body["files"]
+    found = {
+        os.path.relpath(os.path.join(at, name), manifest.store)
+        for at, _, names in os.walk(manifest.store)
+        for name in names
+    }
+    for name in sorted(found - set(listed)):
+        wrong(manifest.store / name, "is in the store, but not in the manifest")
+    entries = {manifest.store / name: entry for name, entry in listed.items()}
+    for path, entry in (entries | {manifest.sidecar: manifest.body["crc"]}).items():
+        try:
+            size = path.stat().st_size
+            if size != entry["size"]:
+                wrong(path, f"has {size} bytes, the manifest says {entry['size']}")
+            elif path.name != "zarr.json" and path != manifest.sidecar:
+                continue  # shards are hashed where their chunks are checked, in one reading
+            elif sha256_file(path) != entry["sha256"]:
+                wrong(path, "its SHA-256 is not the one in the manifest")
+        except FileNotFoundError:
+            wrong(path, "is missing")
+        except OSError as error:
+            wrong(path, f"cannot be read ({error.strerror})")
+    result.files = len(entries) + 2
+    result.bytes = manifest.bytes + manifest.body["crc"]["size"]
+
+
+def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wrong: Any) -> None:
+    """SHA-256 of every shard, and CRC-32C of every chunk against the sidecar."""
+    sums = np.fromfile(manifest.sidecar, "<u4")
+    where = manifest.body["crc"]["arrays"]
+    if sorted(where) != sorted(spec.name for spec in schema.arrays) or len(sums) != sum(
+        count for _, count in where.values()
+    ):
+        wrong(manifest.path, f"does not list the checksums of the arrays of {schema.tag}")
+        return
+    hashed: set[str] = set()
+    for spec in schema.arrays:
+        first, count = where[spec.name]
+        try:
+            layout = read_layout(manifest.store / spec.name)
+            if layout.chunks != count or str(layout.dtype) not in spec.dtypes:
+                wrong(
+                    layout.folder / "zarr.json",
+                    f"describes {layout.chunks} chunks of {layout.dtype}, the manifest and the schema {count} of "
+                    f"{' or '.join(spec.dtypes)}",
+                )
+                continue
+            for shard in range(layout.shards):
+                path = layout.shard_file(shard)
+                name = str(path.relative_to(manifest.store))
+                hashed.add(name)
+                offsets = read_shard_index(layout, shard)
+                with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    if sha256(data).hexdigest() != manifest.body["files"][name]["sha256"]:
+                        wrong(path, "its SHA-256 is not the one in the manifest")
+                    begin = first + shard * layout.chunks_per_shard
+                    for number, offset in enumerate(offsets.tolist()):
+                        chunk = data[offset : offset + layout.chunk_bytes]
+                        if not is_chunk(chunk, sums[begin + number]):
+                            wrong(path, f"chunk {number} is not the one that was written (checksum)")
+                result.chunks += len(offsets)
+        except DamagedCache as error:
+            told = str(error).splitlines()[0]
+            wrong(next((p for p in _paths(manifest) if str(p) in told), manifest.store / spec.name), told)
+        except (OSError, KeyError, ValueError) as error:
+            wrong(manifest.store / spec.name, f"cannot be read ({error})")
+    for name in manifest.body["files"]:
+        if not name.endswith("zarr.json") and name not in hashed:
+            wrong(manifest.store / name, "is listed in the manifest, but is no shard of any array")
+
+
+def _attributes(reader: PartitionReader) -> Iterator[str]:
+    """The store repeats what the manifest says, for those who open it alone."""
+    body, attributes = reader.manifest.body, reader.attributes
+    pairs = {"griddle_schema": "schema", "partition": "partition", "identity": "identity"}
+    for name, key in pairs.items():
+        if attributes.get(name) != body[key]:
+            yield f"its attribute {name} is {attributes.get(name)!r}, the manifest says {body[key]!r}"
+
+
+def _paths(manifest: Manifest) -> list[Path]:
+    return [manifest.store / name for name in manifest.body["files"]]
+
+
+def _said(error: DamagedCache, path: Path) -> str:
+    """The error's first line without the path that stands before it anyway."""
+    return str(error).splitlines()[0].removeprefix(f"{path} ").removeprefix(f"{path}: ")

@@ -1,0 +1,218 @@
+"""Patch grids of one or several teachers: read from their own stores, batched, and sampled at points on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from cache_schemas.features import GROUP, features_schema
+from cache_schemas.reading import PartitionReader
+from pipeline.config.model import Teacher
+from pipeline.plan_probes import ProbeReading
+from pipeline.planned import Reading
+from pipeline.streaming.opened import open_store
+from pipeline.teachers.sampling import Sampling, grid_coordinates, sample_grids
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """One image's patch grid as stored.
+
+    Attributes:
+        values: (rows, cols, C) in the storage type.
+        scales: (rows, cols, G) float16 for int8, else None.
+    """
+
+    values: np.ndarray
+    scales: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class GridMemory:
+    """Where the patch grids of one teacher for a batch are read to: most of its bytes.
+
+    Attributes:
+        values: (V, rows, cols, C) in the storage type.
+        scales: (V, rows, cols, G) float16 for int8, else None.
+    """
+
+    values: Tensor
+    scales: Tensor | None
+
+    def grid(self, number: int) -> PatchGrid:
+        """The place of one view's grid."""
+        return PatchGrid(
+            self.values[number].numpy(), None if self.scales is None else self.scales[number].numpy()
+        )
+
+    def batch(self, coordinates: Sequence[np.ndarray]) -> TargetBatch:
+        """With where the points of each view lie, (n, 2) (column, row) each."""
+        at = np.concatenate(coordinates, dtype=np.float32)
+        return TargetBatch(self.values, self.scales, torch.from_numpy(at))
+
+
+class GridStores:
+    """The feature stores of one partition, one for each teacher in the student's order; none without teachers."""
+
+    def __init__(
+        self,
+        cache: Path,
+        reading: Reading | ProbeReading,
+        teachers: Sequence[Teacher],
+        by: type[PartitionReader] = PartitionReader,
+    ) -> None:
+        self.readers = tuple(
+            open_store(cache, reading, member, features_schema(teacher.storage), by)
+            for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
+        )
+
+    def memory(self, views: int) -> tuple[GridMemory, ...]:
+        """For the grids of so many views, for each teacher."""
+        return tuple(
+            GridMemory(_empty(reader, "features", views), _empty(reader, "scales", views, optional=True))
+            for reader in self.readers
+        )
+
+    def read(self, view: int, into: Sequence[PatchGrid] | None = None) -> tuple[PatchGrid, ...]:
+        """The grids of one view, straight `into` these where they are given.
+
+        Raises:
+            DamagedCache: naming the file, if a checksum does not fit.
+        """
+        if into is None:
+            into = [memory.grid(0) for memory in self.memory(1)]
+        for reader, place in zip(self.readers, into, strict=True):
+            reader.read("features", view, view + 1, place.values[np.newaxis])
+            if place.scales is not None:
+                reader.read("scales", view, view + 1, place.scales[np.newaxis])
+        return tuple(into)
+
+    def advise(self, view: int) -> None:
+        """Say that the grids of a view will be read soon."""
+        for reader in self.readers:
+            for name in ("features", "scales"):
+                if reader.has(name):
+                    reader.advise(name, view, view + 1)
+
+    def channels(self) -> tuple[int, ...]:
+        return tuple(reader.shape("features")[3] for reader in self.readers)
+
+
+def _empty(reader: PartitionReader, name: str, views: int, optional: bool = False) -> Any:
+    """Memory for rows of an array; a worker takes shared memory, which is not copied again."""
+    if optional and not reader.has(name):
+        return None
+    shape, dtype = (views, *reader.shape(name)[1:]), reader.dtype(name)
+    kind = torch.from_numpy(np.empty(0, dtype)).dtype
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=kind).set_(storage).view(shape)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One teacher's grid for one view, and where the view's points lie in it.
+
+    Attributes:
+        grid: as stored.
+        coordinates: (n, 2) float64 (column, row).
+    """
+
+    grid: PatchGrid
+    coordinates: np.ndarray
+
+
+def targets_of(
+    grids: Sequence[PatchGrid],
+    pixel: np.ndarray,
+    *,
+    original: tuple[int, int],
+    teachers: Sequence[Teacher],
+    sampling: Sampling,
+) -> tuple[Target, ...]:
+    """Where pixels (n, 2) of an original image (W0, H0) lie in each teacher's grid."""
+    found: list[Target] = []
+    for grid, teacher in zip(grids, teachers, strict=True):
+        rows, cols = grid.values.shape[:2]
+        at = grid_coordinates(
+            pixel, original=original, image=teacher.image_size, rows=rows, cols=cols, mode=sampling
+        )
+        found.append(Target(grid, at))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """One teacher's grids for a batch.
+
+    Attributes:
+        values: (V, rows, cols, C) in the storage type.
+        scales: (V, rows, cols, G) float16 for int8, else None.
+        coordinates: (P, 2) float32 (column, row).
+    """
+
+    values: Tensor
+    scales: Tensor | None
+    coordinates: Tensor
+
+    @staticmethod
+    def of(targets: Sequence[Target]) -> TargetBatch:
+        """The batch of V views, their points one after the other."""
+        scales = [target.grid.scales for target in targets if target.grid.scales is not None]
+        at = np.concatenate([target.coordinates for target in targets]).astype(np.float32)
+        return TargetBatch(
+            values=torch.from_numpy(np.stack([target.grid.values for target in targets])),
+            scales=torch.from_numpy(np.stack(scales)) if scales else None,
+            coordinates=torch.from_numpy(at),
+        )
+
+    @property
+    def channels(self) -> int:
+        return self.values.shape[3]
+
+    def to(self, device: torch.device) -> TargetBatch:
+        return TargetBatch(
+            self.values.to(device, non_blocking=True),
+            None if self.scales is None else self.scales.to(device, non_blocking=True),
+            self.coordinates.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> TargetBatch:
+        scales = None if self.scales is None else self.scales.pin_memory()
+        return TargetBatch(self.values.pin_memory(), scales, self.coordinates.pin_memory())
+
+    def sample(self, view: Tensor) -> Tensor:
+        """The teacher's features (P, C) float32 at the points. view: (P,) int64, which of the V grids."""
+        return sample_grids(self._decoded(), self.coordinates, view)
+
+    def _decoded(self) -> Tensor:
+        """As `cache_schemas.storage.decode`, on the device."""
+        if self.scales is None:
+            return self.values
+        spread = self.scales.float().repeat_interleave(GROUP, dim=3)[..., : self.channels]
+        return self.values.float() * spread
+
+
+def batches_of(views: Sequence[Sequence[Target]]) -> tuple[TargetBatch, ...]:
+    """For each teacher the batch of all views."""
+    return tuple(TargetBatch.of(list(of_teacher)) for of_teacher in zip(*views, strict=True))
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """One teacher's features (P, C) as they are; of several, each part l2-normalised, side by side (P, C1 + C2 ...).
+
+    ScaLR, section 4.7 and supplement B.2.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)

@@ -1,0 +1,208 @@
+"""Whether a teacher still computes what is stored: other versions and devices are no other teacher only if it does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from cache_schemas.errors import DamagedCache, GriddleError
+from cache_schemas.features import features_schema
+from cache_schemas.manifest import differences, made, manifest_path, open_partition
+from cache_schemas.reading import PartitionReader
+from cache_schemas.storage import decode, encode
+from pipeline.config.model import Teacher
+from pipeline.datasets.records import PartitionRecord
+from pipeline.index import PartitionEntry
+from pipeline.log import log
+from pipeline.teachers.flow import filled_up
+from pipeline.teachers.images import load_input
+
+CLOSE = 0.9999
+"""The least cosine, over the patches of an image, at which features count as the same."""
+IMAGES = 4
+"""So many stored images are computed again where versions or the device have changed."""
+
+
+class Computes(Protocol):
+    """What is needed of a loaded teacher."""
+
+    @property
+    def config(self) -> Teacher: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def features(self, images: torch.Tensor) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One stored image beside what the teacher computes today.
+
+    Attributes:
+        cosine: the lowest over its patches.
+        as_then: whether versions, device and batch are those that it was computed with, so that every bit
+            must be the same.
+    """
+
+    image: str
+    manifest: Path
+    equal: bool
+    cosine: float
+    as_then: bool
+
+    @property
+    def same(self) -> bool:
+        return self.equal if self.as_then else self.cosine >= CLOSE
+
+
+def computed_with(teacher: Computes) -> dict[str, Any]:
+    """What may change bits and is no identity; the feature store records it in `made`."""
+    if teacher.device.type == "cuda":
+        return {
+            "device": torch.cuda.get_device_name(teacher.device),
+            "cuda": torch.version.cuda,
+            "images_per_batch": teacher.config.images_per_batch,
+        }
+    # Each image alone, by one thread (`pipeline/teachers/flow.py`).
+    return {
+        "device": f"cpu {torch.backends.cpu.get_cpu_capability()}",
+        "cuda": None,
+        "images_per_batch": 1,
+    }
+
+
+def check_unchanged(
+    teacher: Computes,
+    folder: Path,
+    root: Path,
+    members: Sequence[tuple[PartitionEntry, str]],
+    load: Callable[[PartitionEntry], PartitionRecord],
+) -> list[Compared]:
+    """Before more is computed into a store: if all of it was computed with other versions or on another device,
+    compute four of its images again.
+
+    Args:
+        folder: the feature store of one dataset.
+        root: the dataset's.
+        members: the partitions of the store that may be there, with their member digests.
+        load: the record of a partition.
+
+    Returns:
+        The comparisons; none where something in the store was computed with today's, or nothing is there.
+
+    Raises:
+        GriddleError: if an image's cosine is below `CLOSE`, with what has changed.
+    """
+    now = _surroundings({**made(), **computed_with(teacher)})
+    stored: list[tuple[PartitionEntry, str]] = []
+    changed: list[str] = []
+    for entry, member in members:
+        if not manifest_path(folder, entry.name, member).exists():
+            continue
+        try:
+            then = _surroundings(open_partition(folder, entry.name, member).body["made"])
+        except DamagedCache:
+            continue  # it will be computed anew
+        if then == now:
+            return []
+        stored.append((entry, member))
+        changed = differences(then, now)
+    if not stored:
+        return []
+    chosen = random.sample(stored, min(IMAGES, len(stored)))
+    compared = []
+    for number in range(IMAGES):
+        entry, member = chosen[number % len(chosen)]
+        record = load(entry)
+        compared.append(compare(teacher, folder, root, record, member, random.randrange(len(record.images))))
+    told = "; ".join(text.replace(", wanted ", ", now ") for text in changed)
+    lowest = min(compared, key=lambda one: one.cosine)
+    if lowest.cosine < CLOSE:
+        raise GriddleError(
+            f"{teacher.config.model} computes other features here than those in {folder}: the lowest cosine of "
+            f"{len(compared)} images computed again is {lowest.cosine:.6f} ({lowest.image}), and {CLOSE} is needed. "
+            f"What has changed: {told}. Compute with what the others were computed with, or into another cache."
+        )
+    log(
+        f"features: {folder} was computed with other versions ({told}); {len(compared)} of its images computed again "
+        f"agree, lowest cosine {lowest.cosine:.7f}"
+    )
+    return compared
+
+
+def compare(
+    teacher: Computes, folder: Path, root: Path, record: PartitionRecord, member: str, number: int
+) -> Compared:
+    """Compute image `number` of a stored partition again, as it was computed: in its batch, by one thread.
+
+    Raises:
+        BadInput: naming the file, for an image that cannot be read.
+        DamagedCache: if what is stored cannot be read.
+    """
+    config = teacher.config
+    reader = PartitionReader(folder, features_schema(config.storage), record.name, member)
+    then: Mapping[str, Any] = reader.manifest.body["made"]
+    now = computed_with(teacher)
+    count = int(then.get("images_per_batch") or now["images_per_batch"])
+    first = number // count * count
+    batch = [
+        load_input(root, image, config.image_size, config.antialias, config.decode)
+        for image in record.images[first : first + count]
+    ]
+    images = filled_up(batch, count) if teacher.device.type == "cuda" else torch.stack(batch)
+    with one_thread():
+        fresh = encode(teacher.features(images)[number - first], config.storage)
+    stored = {name: reader.read(name, number, number + 1)[0] for name in fresh}
+    now = {**made(), **now, "images_per_batch": count}
+    alike = ("versions", "device", "cuda", "images_per_batch")
+    return Compared(
+        record.images[number].path,
+        reader.manifest.path,
+        all(np.array_equal(fresh[name], stored[name]) for name in fresh),
+        lowest_cosine(_values(fresh), _values(stored)),
+        all(name in then and then[name] == now[name] for name in alike),
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What torch computes inside, it computes as a flow's threads do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _values(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return decode(arrays["features"], arrays.get("scales"))
+
+
+def lowest_cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Over the last axis, in float64; -1 where shapes differ or a value is not finite."""
+    if one.shape != other.shape:
+        return -1.0
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    both_zero = ~a.any(-1) & ~b.any(-1)
+    cosine = np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(lengths > 0, lengths, 1.0))
+    return float(np.nan_to_num(cosine, nan=-1.0).min())
+
+
+def _surroundings(said: Mapping[str, Any]) -> dict[str, Any]:
+    versions = said.get("versions", {})
+    return {
+        "torch": versions.get("torch"),
+        "timm": versions.get("timm"),
+        "cuda": said.get("cuda"),
+        "device": said.get("device"),
+    }

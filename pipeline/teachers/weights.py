@@ -1,0 +1,156 @@
+"""A teacher's weights: from the hub, from timm's file or from the original authors' file, and never half of them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cache_schemas.canonical import sha256_file
+from cache_schemas.errors import BadInput
+from pipeline.teachers.registry import Row
+
+_CONTAINERS = ("state_dict", "model", "teacher")
+_PREFIXES = ("module.", "backbone.")
+
+
+def load_weights(model: nn.Module, weights: str, row: Row | None) -> None:
+    """Fill a timm model, built without a classifier, from the hub or from a file; names and shapes must all fit.
+
+    Args:
+        weights: `hub`, `hub@REVISION` or a path.
+
+    Raises:
+        BadInput: if the weights cannot be had, are no plain tensors, or are another model's.
+    """
+    name = str(getattr(model, "pretrained_cfg", {}).get("architecture", type(model).__name__))
+    if weights == "hub" or weights.startswith("hub@"):
+        state, where = _from_hub(model, weights.partition("@")[2], row), "the hub"
+    else:
+        path = Path(weights)
+        state, where = _from_file(path, row), str(path)
+    fitted = _in_timms_names(model, state, where)
+    _refuse_others(model, fitted, name, where)
+    model.load_state_dict(fitted, strict=True)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all weights, in the order of their names."""
+    hasher = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def _from_hub(model: nn.Module, revision: str, row: Row | None) -> dict[str, Tensor]:
+    from timm.models import load_state_dict_from_hf
+
+    cfg: Any = model.pretrained_cfg
+    hub = row.hub if row else cfg.get("hf_hub_id")
+    if not hub:
+        raise BadInput(
+            f"timm knows no hub repository of {cfg.get('architecture')}; write the path of a file as `weights`."
+        )
+    revision = revision or (row.revision if row else None) or ""
+    try:
+        return load_state_dict_from_hf(f"{hub}@{revision}" if revision else hub, weights_only=True)
+    except Exception as error:  # the hub's client and the network beneath raise all sorts
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        original = f" (or the original authors' {row.file})" if row and row.file else ""
+        raise BadInput(
+            f"the weights of {hub} cannot be had from the hub: {first[0]}\n"
+            f"Check the network; or, on a machine that has one, download model.safetensors from "
+            f"https://huggingface.co/{hub}{original}, copy it to any folder here, and write its path in the config: "
+            f"`weights: /path/to/model.safetensors`."
+        ) from error
+
+
+def _from_file(path: Path, row: Row | None) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise BadInput(
+            f"there is no file of weights {path}; give its path as `weights`, or write `weights: hub`."
+        )
+    if row and row.sha256 and path.name == row.file:
+        found = sha256_file(path)
+        if not found.startswith(row.sha256):
+            raise BadInput(
+                f"{path} has SHA-256 {found}; the published file of that name has {row.sha256} ({row.sha256_source}). "
+                f"It is damaged or another file: download it again."
+            )
+    try:
+        raw = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except SafetensorError as error:
+        raise BadInput(f"{path} is no whole safetensors file ({error}); download it again.") from error
+    state: Any = raw
+    for key in _CONTAINERS:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise BadInput(f"{path} holds no state dict (names and tensors), but {type(state).__name__}.")
+    return {_plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _unpickled(path: Path) -> Any:
+    """A .pth file by torch's own allow-list: nothing in it can run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever the file makes it raise
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        if "TorchScript" in str(error):
+            raise BadInput(
+                f"{path} is a TorchScript archive, which can hold code, and is not opened. If you trust its source, "
+                f"take its tensors out once:\n"
+                f"  python -c \"import torch; torch.save(torch.jit.load('{path}', map_location='cpu').state_dict(), "
+                f"'{path.with_suffix('.pth').name}')\""
+            ) from error
+        raise BadInput(
+            f"{path} is not opened: it is no file of tensors alone, and could run code, or it is damaged ({first[0]})\n"
+            f"Give a .safetensors file, or a .pth that torch.save wrote of a state dict."
+        ) from error
+
+
+def _plain(name: str) -> str:
+    """Without what training wrappers put before every name (DINO's full checkpoints: `module.backbone.`)."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _in_timms_names(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The original authors' names turned into timm's, by timm's own table for this kind of model."""
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        try:
+            state = convert(dict(state), model)
+        except (
+            Exception
+        ) as error:  # it was written for the right file, and trips over any other in its own ways
+            raise BadInput(f"{where} does not hold weights of {type(model).__name__}: {error}") from error
+    own = model.state_dict()
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    dropped = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
+    return {name: value for name, value in state.items() if name in own or name not in dropped}
+
+
+def _refuse_others(model: nn.Module, found: Mapping[str, Tensor], name: str, where: str) -> None:
+    own = model.state_dict()
+    wrong = [key for key in own if key not in found or found[key].shape != own[key].shape]
+    extra = [key for key in found if key not in own]
+    if not wrong and not extra:
+        return
+    key = wrong[0] if wrong else extra[0]
+    theirs = f"{tuple(found[key].shape)}" if key in found else "no such tensor"
+    ours = f"{tuple(own[key].shape)}" if key in own else "no such tensor"
+    raise BadInput(
+        f"{where} does not hold the weights of {name}: {len(wrong)} of its {len(own)} tensors are missing or of another "
+        f"shape, and {len(extra)} are not its own. First: {key}: the file has {theirs}, the model {ours}."
+    )

@@ -1,0 +1,258 @@
+"""`griddle cache`: what lies in the cache, how much, whether it is sound, and what of it can go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stages.options import config_option, json_option, workdir_option
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+    from pipeline.verification import Verification
+
+
+@click.group()
+def cache() -> None:
+    """List, measure, verify and clean the cache."""
+
+
+@cache.command()
+@config_option
+@workdir_option
+@json_option
+def ls(config_path: str, workdir: Path | None, as_json: bool) -> None:
+    """List the stores, and how many of their partitions this config wants."""
+    import json
+
+    from pipeline.cache_listing import list_cache
+
+    folder, plan = _open(config_path, workdir)
+    rows = list_cache(folder, plan)
+    if as_json:
+        click.echo(json.dumps({"cache": str(folder), "stores": rows}, indent=1))
+        return
+    click.echo(f"{'stage':<10}{'partitions':>11}{'wanted':>8}{'files':>8}{'size':>12}  store")
+    for row in rows:
+        wanted = "?" if row["wanted"] is None else row["wanted"]
+        click.echo(
+            f"{row['stage']:<10}{row['partitions']:>11,}{wanted:>8}{row['files']:>8,}{_size(row['bytes']):>12}  "
+            f"{row['store']}: {', '.join(f'{n:,} {name}' for name, n in row['counts'].items()).replace('_', ' ')}"
+            + (f", {row['left_out']} left out" if row["left_out"] else "")
+            + (f", {row['leftovers']} leftover(s)" if row["leftovers"] else "")
+        )
+    click.echo(f"{len(rows)} store(s) in {folder}")
+
+
+@cache.command()
+@config_option
+@workdir_option
+@json_option
+def du(config_path: str, workdir: Path | None, as_json: bool) -> None:
+    """Measure what lies in each store, leftovers included, and the free space."""
+    import json
+
+    from pipeline.cache_listing import measure_cache
+
+    found = measure_cache(_cache_folder(config_path, workdir))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for row in found["stores"]:
+        click.echo(f"{_size(row['bytes']):>12}{row['files']:>8,} files  {row['store']}")
+    click.echo(
+        f"{_size(found['bytes']):>12}{found['files']:>8,} files  {found['cache']} in all; free there: "
+        f"{_size(found['free_bytes'])}"
+    )
+
+
+@cache.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--sample", type=click.IntRange(min=1), help="Only so many partitions, drawn at random.")
+@click.option(
+    "--recompute",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also run the teacher again on N random images, and compare.",
+)
+@click.option("--repair", "mend", is_flag=True, help="Remove what is broken, so that it is computed anew.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@config_option
+@workdir_option
+@json_option
+def verify(
+    paths: tuple[Path, ...],
+    sample: int | None,
+    recompute: int | None,
+    mend: bool,
+    threads: int,
+    config_path: str,
+    workdir: Path | None,
+    as_json: bool,
+) -> None:
+    """Check every byte of the cache, or of PATHS: stores, or partitions by their manifest.
+
+    Recounts, checks names, sizes, SHA-256 and the checksum of every chunk, and compares with the index. Ends with exit
+    code 1 if anything is damaged and was not removed by --repair.
+    """
+    import json
+
+    from pipeline.verification import cache_of, repair, verify_cache
+
+    folder, plan = _open(config_path, workdir, cache_of(paths[0]) if paths else None)
+    result = verify_cache(folder, plan, paths, sample=sample, threads=threads)
+    recomputed = _recompute(plan, paths, recompute, result) if recompute else []
+    if mend:
+        repair(result, [plan.workdir] if plan is not None else [])
+    facts = {
+        "cache": str(folder),
+        "compared_with_index": result.compared,
+        "stores": result.stores,
+        "problems": [
+            {"path": str(p.path), "what": p.what, "manifest": str(p.manifest)} for p in result.problems
+        ],
+        "missing": [str(path) for path in result.missing],
+        "leftovers": result.leftovers,
+        "recomputed": recomputed,
+        "repaired": [str(path) for path in result.repaired],
+    }
+    click.echo(json.dumps(facts, indent=1)) if as_json else _print_verified(result, recomputed)
+    if result.problems and not mend:
+        raise SystemExit(1)
+
+
+@cache.command()
+@click.option(
+    "--config",
+    "-c",
+    "config_paths",
+    multiple=True,
+    default=["config/demo.yaml"],
+    show_default=True,
+    help="A config that uses this cache; give all of them.",
+)
+@workdir_option
+@click.option("--delete", is_flag=True, help="Delete it. Without this nothing is changed.")
+@click.option(
+    "--older-than",
+    type=float,
+    default=24.0,
+    show_default=True,
+    metavar="HOURS",
+    help="Age from which unfinished work goes whose writer may still run on another host.",
+)
+@json_option
+def gc(
+    config_paths: tuple[str, ...], workdir: Path | None, delete: bool, older_than: float, as_json: bool
+) -> None:
+    """List what none of the configs refers to, and what is left over; with --delete remove it."""
+    import json
+
+    from cache_schemas.errors import BadInput
+    from pipeline.unreferenced import delete_unreferenced, unreferenced
+    from stages.options import make_plan
+
+    plans = [make_plan(path, workdir, None) for path in config_paths]
+    caches = {plan.cache.resolve(): plan.cache for plan in plans}
+    if len(caches) != 1:
+        raise BadInput(
+            f"these configs use {len(caches)} caches ({', '.join(map(str, caches.values()))}); clean one at a time"
+        )
+    folder = plans[0].cache
+    items = unreferenced(folder, plans, older_than)
+    freed = (sum(item.bytes for item in items), sum(item.files for item in items))
+    if delete:
+        freed = delete_unreferenced(folder, items, [plan.workdir for plan in plans])
+    facts = [
+        {"kind": i.kind, "store": i.store.folder, "path": str(i.path), "bytes": i.bytes, "files": i.files}
+        for i in items
+    ]
+    if as_json:
+        click.echo(
+            json.dumps({"deleted": delete, "bytes": freed[0], "files": freed[1], "items": facts}, indent=1)
+        )
+        return
+    for item in items:
+        click.echo(f"{item.kind:<12}{_size(item.bytes):>12}{item.files:>6,} files  {item.path}")
+    told = "deleted" if delete else "can go; --delete removes it" if items else "nothing can go"
+    click.echo(f"{len(items)} item(s), {freed[1]:,} file(s), {_size(freed[0])}: {told}")
+
+
+def _cache_folder(config_path: str, workdir: Path | None) -> Path:
+    from cache_schemas.errors import BadInput
+    from pipeline.config.load import load_config
+
+    config = load_config(config_path)
+    folder = Path(config.cache) if config.cache else (workdir or Path(config.workdir)) / "cache"
+    if not folder.is_dir():
+        raise BadInput(f"there is no cache in {folder} yet; `snakemake features_all` or its stages fill it")
+    return folder
+
+
+def _open(config_path: str, workdir: Path | None, named: Path | None = None) -> tuple[Path, Plan | None]:
+    """The config's cache, or the one that the user named by a path in it; and its plan, if there is an index."""
+    from cache_schemas.errors import BadInput
+    from pipeline.log import log
+    from stages.options import make_plan
+
+    try:
+        folder = _cache_folder(config_path, workdir)
+        if named is not None and named.resolve() != folder.resolve():
+            raise BadInput(f"{named} is not the cache of {config_path}")
+        return folder, make_plan(config_path, workdir, None)
+    except BadInput as error:
+        if named is None and "has no index" not in str(error):
+            raise
+        log(f"cache: not compared with an index: {error}")
+        return named or _cache_folder(config_path, workdir), None
+
+
+def _recompute(plan: Plan | None, paths: tuple[Path, ...], count: int, result: Verification) -> list[Any]:
+    from cache_schemas.errors import BadInput
+    from pipeline.recompute import recompute_images
+    from stages.options import pick_device
+
+    if plan is None:
+        raise BadInput("--recompute needs the images: give the --config that this cache was computed with")
+    found = recompute_images(plan, paths, count, pick_device("recompute"))
+    result.problems += [item.problem for item in found if item.problem is not None]
+    return [item.facts() for item in found]
+
+
+def _print_verified(result: Verification, recomputed: list[Any]) -> None:
+    for folder, row in result.stores.items():
+        click.echo(
+            f"{row['stage']:<10}{row['partitions']:>7,} partition(s){row['broken']:>7} broken{row['files']:>9,} files"
+            f"{row['chunks']:>11,} chunks{_size(row['bytes']):>12}  {folder}"
+        )
+    for item in recomputed:
+        click.echo(
+            f"recomputed {item['image']}: {item['result']} (lowest cosine {item['lowest_cosine']:.6f})"
+        )
+    for problem in result.problems:
+        click.echo(f"damaged: {problem}")
+    if result.missing:
+        click.echo(f"{len(result.missing)} partition(s) of this config are not computed yet")
+    if result.leftovers:
+        click.echo(f"{result.leftovers} leftover(s); `griddle cache gc` lists those that can go")
+    if not result.problems:
+        click.echo(f"{result.partitions:,} partition(s) verified, all sound")
+    elif result.repaired:
+        click.echo(
+            f"removed {len(result.repaired)} of them; run the same snakemake command again: it computes just these"
+        )
+    else:
+        broken = len({problem.manifest for problem in result.problems})
+        click.echo(
+            f"{broken} broken. `griddle cache verify --repair` with the same options removes them; then run the "
+            f"same snakemake command again: it computes just these"
+        )
+
+
+def _size(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count / 1e3:.1f} kB"

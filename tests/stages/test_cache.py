@@ -1,0 +1,308 @@
+"""`griddle cache`: ls, du, verify with --repair, --sample and --recompute, and gc, on a real tiny cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache_schemas.manifest import read_manifest, seal
+from cache_schemas.publish import write_json
+
+Run = Callable[..., tuple[int, str]]
+SCENES = ["scene-0061", "scene-0655"]
+
+
+def manifest_of(work: Path, stage: str, scene: str = SCENES[0]) -> Path:
+    level = {"scans": "scans/*", "labels": "scans/*/labels/*", "views": "views/*", "features": "features/*/*"}
+    return next((work / "cache").glob(f"{level[stage]}/{scene}.*.json"))
+
+
+def flip(path: Path, place: int = 3) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def rewritten(path: Path, **changes: Any) -> None:
+    """A manifest that agrees with its own digest, but says something else."""
+    body = {
+        k: v for k, v in read_manifest(path).body.items() if k not in ("griddle", "format", "digest", "made")
+    }
+    write_json(path, seal({**body, **changes}))
+
+
+def test_ls_says_what_is_there_and_wanted(full: Any, run: Run) -> None:
+    code, said = run("cache", "ls", "--json")
+    rows = {row["stage"]: row for row in json.loads(said)["stores"]}
+    assert code == 0
+    assert list(rows) == ["scans", "labels", "views", "features"]
+    for row in rows.values():
+        manifests = [read_manifest(p) for p in (full.work / "cache" / row["store"]).glob("*.json")]
+        assert (row["partitions"], row["wanted"]) == (2, 2)
+        assert row["counts"] == {name: sum(m.counts[name] for m in manifests) for name in manifests[0].counts}
+        assert row["identity"] == manifests[0].body["identity"]
+    full.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=SCENES[:1]))
+    _, said = run("cache", "ls", "--json")
+    assert {row["wanted"] for row in json.loads(said)["stores"]} == {1}
+    assert "4 store(s) in work/tiny/cache" in run("cache", "ls")[1]
+
+
+def test_ls_and_du_agree_with_what_lies_there(full: Any, run: Run) -> None:
+    cache = full.work / "cache"
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    found = json.loads(run("cache", "du", "--json")[1])
+    assert found["bytes"] == sum(path.stat().st_size for path in files)
+    assert found["files"] == len(files)
+    beside = [path for path in cache.iterdir() if path.is_file()]  # weights.lock.json and its lock
+    assert sum(row["files"] for row in found["stores"]) == len(files) - len(beside)
+    listed = {row["store"]: row for row in json.loads(run("cache", "ls", "--json")[1])["stores"]}
+    for row in found["stores"]:
+        assert row["files"] == listed[row["store"]]["files"]
+        # A manifest lists all but itself.
+        own = sum(p.stat().st_size for p in (cache / row["store"]).glob("*.json"))
+        assert row["bytes"] == listed[row["store"]]["bytes"] + own
+    assert "free there" in run("cache", "du")[1]
+
+
+def test_a_cache_that_is_not_there(full: Any, run: Run) -> None:
+    shutil.rmtree(full.work / "cache")
+    for command in (["ls"], ["du"], ["verify"]):
+        code, said = run("cache", *command)
+        assert code == 2
+        assert "there is no cache in work/tiny/cache yet" in said
+
+
+def test_verify_counts_what_it_checked(full: Any, run: Run) -> None:
+    code, said = run("cache", "verify", "--json")
+    found = json.loads(said)
+    assert code == 0
+    assert found["problems"] == found["missing"] == []
+    assert found["compared_with_index"]
+    manifests = [read_manifest(p) for p in full.work.glob("cache/*/**/scene-*.json")]
+    assert sum(row["partitions"] for row in found["stores"].values()) == len(manifests) == 8
+    sums = sum(m.body["crc"]["size"] // 4 for m in manifests)
+    assert sum(row["chunks"] for row in found["stores"].values()) == sums
+    # Each manifest and sidecar, and all files of the stores.
+    assert sum(row["files"] for row in found["stores"].values()) == sum(
+        2 + len(m.body["files"]) for m in manifests
+    )
+
+
+@pytest.mark.parametrize("by", ["manifest", "store", "sidecar"])
+def test_verify_of_one_partition_and_of_one_store(full: Any, run: Run, by: str) -> None:
+    manifest = read_manifest(manifest_of(full.work, "views"))
+    flip(next((manifest.store / "depth" / "c").iterdir()))
+    path = {"manifest": manifest.path, "store": manifest.store, "sidecar": manifest.sidecar}[by]
+    code, said = run("cache", "verify", str(path), "--json")
+    found = json.loads(said)
+    assert code == 1
+    assert [row["partitions"] for row in found["stores"].values()] == [1]
+    assert {p["path"].split(".zarr")[1] for p in found["problems"]} == {"/depth/c/0"}
+    assert run("cache", "verify", str(full.work / "cache" / "views"))[0] == 1
+    assert run("cache", "verify", str(full.work / "cache" / "scans"))[0] == 0
+
+
+def test_verify_of_a_path_that_is_none_of_the_cache(full: Any, run: Run) -> None:
+    code, said = run("cache", "verify", "work/tiny/cache/views/nowhere")
+    assert code == 2
+    assert "is no store, manifest or partition of the cache" in said
+    assert run("cache", "verify", "toy")[0] == 2
+
+
+def test_verify_needs_no_config_for_a_path(full: Any, run: Run) -> None:
+    """The command that an error names works as it stands, wherever the cache lies."""
+    shutil.move(full.work / "cache", "elsewhere")
+    path = next(Path("elsewhere/views").glob("*/scene-0061.*.json"))
+    code, said = run("cache", "verify", str(path), config="config/none.yaml")
+    assert code == 0
+    assert "not compared with an index" in said
+    flip(read_manifest(path).sidecar)
+    assert run("cache", "verify", str(path), config="config/none.yaml")[0] == 1
+    code, _ = run("cache", "verify", "--repair", str(path), config="config/none.yaml")
+    assert code == 0
+    assert not list(path.parent.glob("scene-0061.*"))
+
+
+def test_a_sample_takes_so_many(run: Run) -> None:
+    found = json.loads(run("cache", "verify", "--sample", "3", "--json")[1])
+    assert sum(row["partitions"] for row in found["stores"].values()) == 3
+
+
+def test_repair_removes_what_is_broken_and_snakemake_computes_just_that(full: Any, run: Run) -> None:
+    cache = full.work / "cache"
+    view = manifest_of(full.work, "views")
+    flip(read_manifest(view).store / "depth" / "c" / "0")
+    before = {path: path.stat().st_mtime_ns for path in cache.glob("*/**/*") if path.is_file()}
+    assert run("cache", "verify")[0] == 1
+    code, said = run("cache", "verify", "--repair")
+    assert code == 0
+    assert "removed 1 of them; run the same snakemake command again" in said
+    assert not list(view.parent.glob(f"{SCENES[0]}.*"))
+    assert not list(view.parent.glob(".*"))
+    assert not list((full.work / "lots" / "views").glob("*.json"))
+    done = full.snakemake("features_all")
+    computed = [line for line in done.stdout.splitlines() if "to compute" in line]
+    assert computed == [
+        "views nuscenes train: 1 of 2 partition(s) to compute → " + str(view.parent.relative_to(full.folder))
+    ]
+    after = {path: path.stat().st_mtime_ns for path in cache.glob("*/**/*") if path.is_file()}
+    assert after.keys() == before.keys()  # content digests are the old ones
+    anew = {path for path in after if before[path] != after[path]}
+    assert {path.relative_to(view.parent).parts[0].split(".")[0] for path in anew} == {SCENES[0]}
+    assert run("cache", "verify")[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["manifest cut", "sidecar gone", "shard empty", "store gone"])
+def test_repair_and_the_stage_again(full: Any, run: Run, damage: str) -> None:
+    manifest = read_manifest(manifest_of(full.work, "labels" if damage == "store gone" else "scans"))
+    before = sorted(path.relative_to(full.work) for path in (full.work / "cache").rglob("*"))
+    if damage == "manifest cut":
+        manifest.path.write_bytes(manifest.path.read_bytes()[:100])
+    elif damage == "sidecar gone":
+        manifest.sidecar.unlink()
+    elif damage == "shard empty":
+        (manifest.store / "xyz" / "c" / "0" / "0").write_bytes(b"")
+    else:
+        shutil.rmtree(manifest.store)
+    assert run("cache", "verify")[0] == 1
+    assert run("cache", "verify", "--repair")[0] == 0
+    assert not list(manifest.path.parent.glob(f"{manifest.partition}.*"))
+    stage = manifest.body["schema"].split("/")[0]
+    assert not list((full.work / "lots" / stage).glob("*.json"))
+    assert (
+        "1 of 2 partition(s) to compute"
+        in run(*(["scans", "--labels"] if stage == "labels" else ["scans"]))[1]
+    )
+    assert run("cache", "verify")[0] == 0
+    assert before == sorted(path.relative_to(full.work) for path in (full.work / "cache").rglob("*"))
+
+
+LIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
+    "counts": ("scans", lambda m: {"counts": {**m.counts, "points": 7}}, "counts: points is 7 in the manifest, counted"),
+    "a count that is none": ("features", lambda m: {"counts": {**m.counts, "x": 1}}, "counts: x is 1"),
+    "identity": (
+        "views",
+        lambda m: {"identity": {**m.body["identity"], "voxel": 0.7}},
+        "its identity is not that of the config: voxel is 0.7, wanted 0.1",
+    ),
+    "id": ("views", lambda m: {"identity": {**m.body["identity"], "voxel": 0.7}}, "the folder is for the id"),
+    "schema": ("scans", lambda m: {"schema": "scans/9"}, "is of schema scans/9; this version of Griddle reads scans/1"),
+    "size": (
+        "labels",
+        lambda m: {"files": {**m.body["files"], "zarr.json": {"size": 1, "sha256": "0"}}},
+        "content digest",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_manifest_that_lies_is_found_out(full: Any, run: Run, lie: str) -> None:
+    stage, change, told = LIES[lie]
+    path = manifest_of(full.work, stage)
+    rewritten(path, **change(read_manifest(path)))
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert told in said
+    assert str(path.relative_to(full.folder)) in said or ".zarr" in said
+
+
+def test_what_the_index_does_not_know(full: Any, run: Run) -> None:
+    """Two scenes' features exchanged whole, manifests renamed to fit: sound in themselves, of other images."""
+    one, other = (manifest_of(full.work, "features", scene) for scene in SCENES)
+    body = read_manifest(other).body
+    changed = {**body, "partition": SCENES[0], "member_digest": one.name.split(".")[1]}
+    mine = read_manifest(one)
+    theirs = read_manifest(other)
+    for suffix in ("zarr", "crc"):
+        source = theirs.store if suffix == "zarr" else theirs.sidecar
+        target = one.parent / f"{SCENES[0]}.{theirs.content_digest}.{suffix}"
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    shutil.rmtree(mine.store)
+    mine.sidecar.unlink()
+    rewritten(one, **{k: v for k, v in changed.items() if k in ("partition", "member_digest", "content_digest",
+                                                                "files", "crc", "counts")})  # fmt: skip
+    code, said = run("cache", "verify", str(one))
+    assert code == 1
+    assert "its attribute partition is 'scene-0655', the manifest says 'scene-0061'" in said
+    assert "lists other images than the index" in said or "attribute" in said
+
+
+def test_an_image_list_other_than_the_index(full: Any, run: Run) -> None:
+    index = full.work / "index" / "nuscenes"
+    (record,) = index.glob("scene-0061.*.json")
+    text = record.read_text()
+    record.write_text(text.replace("CAM_FRONT/", "CAM_SIDE/", 1))
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert said.count("lists other images than the index") == 2  # views and features
+
+
+def test_damage_of_scans_is_not_blamed_on_their_labels(full: Any, run: Run) -> None:
+    manifest = read_manifest(manifest_of(full.work, "scans"))
+    flip(manifest.store / "scan_offsets" / "c" / "0")
+    found = json.loads(run("cache", "verify", "--json")[1])
+    assert {p["manifest"] for p in found["problems"]} == {str(manifest.path.relative_to(full.folder))}
+
+
+def test_files_that_nobody_wrote(full: Any, run: Run) -> None:
+    manifest = read_manifest(manifest_of(full.work, "scans"))
+    (manifest.store / "xyz" / "c" / "9").write_bytes(b"x")
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert "xyz/c/9: is in the store, but not in the manifest" in said
+
+
+def test_partitions_that_are_not_there(full: Any, run: Run) -> None:
+    path = manifest_of(full.work, "scans")
+    path.unlink()
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert f"{path.name}: is missing, but" in said  # its lot says that it is complete
+    for lot in (full.work / "lots" / "scans").glob("*.json"):
+        lot.unlink()
+    code, said = run("cache", "verify")
+    assert code == 0
+    assert "1 partition(s) of this config are not computed yet" in said
+    assert "2 leftover(s)" in said  # its store and its sidecar
+
+
+def test_a_lot_manifest_that_is_damaged(full: Any, run: Run) -> None:
+    (lot,) = (full.work / "lots" / "views").glob("*.json")
+    flip(lot, place=40)
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert f"{lot.name}: is damaged, or no lot manifest" in said
+    assert run("cache", "verify", "--repair")[0] == 0
+    assert not lot.exists()
+    assert run("cache", "verify")[0] == 0
+
+
+def test_recompute_compares_random_images(full: Any, run: Run) -> None:
+    code, said = run("cache", "verify", "--recompute", "3", "--json")
+    found = json.loads(said)["recomputed"]
+    assert code == 0
+    assert [item["result"] for item in found] == ["bit-equal"] * 3
+    assert len({item["image"] for item in found}) == 3
+    assert all(item["lowest_cosine"] > 0.999999 for item in found)
+
+
+def test_recompute_finds_features_of_another_picture(full: Any, run: Run) -> None:
+    """Every checksum fits; only the teacher can tell."""
+    from PIL import Image
+
+    for path in (full.folder / "toy" / "tiny" / "samples").glob("CAM_*/*"):
+        size = path.stat().st_size
+        Image.new("RGB", (112, 56), (200, 30, 90)).save(path, "JPEG", quality=20)
+        with open(path, "ab") as file:
+            file.write(b"\0" * (size - path.stat().st_size))
+        assert path.stat().st_size == size
+    assert run("cache", "verify")[0] == 0
+    code, said = run("cache", "verify", "--recompute", "2")
+    assert code == 1
+    assert said.count("the teacher gives other features for samples/CAM_") == 2
+    assert "0.9999 is needed" in said
