@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,7 +22,9 @@ def for_each(
     import dask
 
     tasks = [dask.delayed(work, pure=False, traverse=False)(item) for item in items]
-    results = dask.compute(*tasks, scheduler="threads", num_workers=cores(threads), traverse=False)
+    # A pool of this call's own: the one that dask keeps would be without its threads in a forked process, and wait.
+    with ThreadPoolExecutor(cores(threads)) as pool:
+        results = dask.compute(*tasks, scheduler="threads", pool=pool, traverse=False)
     return list(results)
 
 
