@@ -19,7 +19,7 @@ class _Handle:
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
+        if hasattr(self, "number") and os is not None:  # None while the interpreter ends
             os.close(self.number)
 
 
