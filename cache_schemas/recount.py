@@ -19,13 +19,13 @@ def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
         rows = reader.shape("label")[0]
         return {"scans": reader.shape("scan_offsets")[0] - 1, "points": rows, "labelled_points": labelled}
     if schema.store == "views":
-        rows = np.diff(
+        kept = np.diff(
             reader.read("kept_offsets").astype(np.int64)
         )  # by turns representatives, more neighbours
         return {
             "views": reader.shape("view_scan")[0],
             "seen_points": reader.shape("point")[0],
-            "representatives": int(rows[::2].sum()),
+            "representatives": int(kept[::2].sum()),
             "unusable_views": len(reader.attributes["unusable"]),
         }
     return {"images": reader.shape("features")[0]}

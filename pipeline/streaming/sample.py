@@ -90,8 +90,12 @@ def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.n
     if len(xyz) <= most:
         return np.arange(len(xyz))
     centre = xyz[int(rng.integers(len(xyz)))]
-    distance = np.square(xyz - centre).sum(axis=1)
-    return np.sort(np.argsort(distance, kind="stable")[:most])
+    x, y, z = np.square(xyz - centre).T
+    distance = x + y + z
+    limit = np.partition(distance, most - 1)[most - 1]
+    near = distance < limit
+    near[np.flatnonzero(distance == limit)[: most - np.count_nonzero(near)]] = True
+    return np.flatnonzero(near)
 
 
 def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:

@@ -191,7 +191,7 @@ LIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]], str]] = {
         "its identity is not that of the config: voxel is 0.7, wanted 0.1",
     ),
     "id": ("views", lambda m: {"identity": {**m.body["identity"], "voxel": 0.7}}, "the folder is for the id"),
-    "schema": ("scans", lambda m: {"schema": "scans/9"}, "is of schema scans/9; this version of Griddle reads scans/1"),
+    "schema": ("scans", lambda m: {"schema": "scans/9"}, "is of schema scans/9; this version of Griddle reads scans/2"),
     "size": (
         "labels",
         lambda m: {"files": {**m.body["files"], "zarr.json": {"size": 1, "sha256": "0"}}},
