@@ -3,7 +3,6 @@
     python benchmarks/teacher.py                                          # ViT-S/14 at 224 x 448: minutes on two cores
     python benchmarks/teacher.py --model vit_large_patch14_dinov2.lvd142m --precision bfloat16 --images-per-batch 32 \\
         --scans 40 --threads 16 --peak-tflops 989                         # an H200; also with --image-size 448 896
-    python benchmarks/teacher.py --decode-only                            # what decoding costs, in each way
 
 A run is a whole `features_all`: an index, a plan, its lots one after the other through `do_lot`, every partition
 decoded, computed, written, checked, flushed and published. Its images are those in --images (JPEGs and PNGs, in turn),
@@ -28,7 +27,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import click
@@ -45,7 +43,7 @@ from pipeline.features import FeatureWriter
 from pipeline.index import make_index
 from pipeline.lots import do_lot
 from pipeline.plan import Lot, Plan
-from pipeline.teachers.images import DECODES, load_input
+from pipeline.teachers.images import load_input
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 
 
@@ -72,7 +70,6 @@ class Pace:
 @click.option(
     "--peak-tflops", default=None, type=float, help="Of the device's matrix units, for their share."
 )
-@click.option("--decode-only", is_flag=True, help="Only compare the ways of decoding.")
 def main(
     model: str,
     image_size: tuple[int, int],
@@ -86,7 +83,6 @@ def main(
     lot_partitions: int,
     folder: str | None,
     peak_tflops: float | None,
-    decode_only: bool,
 ) -> None:
     """Run, measure the ceiling in turn, and print both with their parts."""
     cores = threads or len(os.sched_getaffinity(0))
@@ -95,9 +91,6 @@ def main(
     with tempfile.TemporaryDirectory(prefix="griddle-benchmark-") as work:
         root = Path(work) / "nuscenes"
         records = make_tree(root, _images(folder), partitions, scans)
-        if decode_only:
-            compare_decodes(root, records, image_size)
-            return
         config = _config(root, model, image_size, precision, antialias, images_per_batch, lot_partitions)
         make_index(Path(work), "images", config.datasets["images"])
         plan = Plan(config, Path(work))
@@ -222,32 +215,6 @@ def decode_pace(root: Path, records: list[ImageRecord], teacher: Teacher) -> Pac
     )
     torch.set_num_threads(threads)
     return pace
-
-
-def compare_decodes(root: Path, records: list[ImageRecord], size: tuple[int, int]) -> None:
-    """What decoding costs in each way, on one thread, and how far its result is from the exact one."""
-    torch.set_num_threads(1)
-    click.echo(
-        f"{len(records[:12])} images to {size[0]} x {size[1]}, one thread, CPU time; difference of [0, 1] values"
-    )
-    for antialias in (False, True):
-        inputs = {way: partial(_load_all, root, records[:12], size, antialias, way) for way in DECODES}
-        paces: dict[str, list[float]] = {way: [] for way in DECODES}
-        for _ in range(9):  # in turn
-            for way, load in inputs.items():
-                paces[way].append(_paced(load, 12).cpu)
-        for way, seconds in paces.items():
-            apart = (inputs[way]() - inputs["exact"]()).abs()  # (12, 3, H, W)
-            click.echo(
-                f"{'antialias' if antialias else 'plain':<10} {way:<6} {1e3 * np.median(seconds):6.2f} ms   "
-                f"mean {float(apart.mean()):.5f}, largest {float(apart.max()):.4f}"
-            )
-
-
-def _load_all(
-    root: Path, records: list[ImageRecord], size: tuple[int, int], antialias: bool, way: str
-) -> Tensor:
-    return torch.stack([load_input(root, record, size, antialias, way) for record in records])
 
 
 def flops_of(teacher: LoadedTeacher, image: Tensor) -> int:

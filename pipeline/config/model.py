@@ -131,7 +131,10 @@ class Teacher(Block):
         "float16",
         description="Type of the stored values. int8: with one float16 scale for each group of 32 channels.",
     )
-    images_per_batch: PositiveInt = choice(8, "Images in one forward pass; a matter of memory and speed.")
+    images_per_batch: PositiveInt = choice(
+        8,
+        "Images in one forward pass on a GPU; a matter of memory and speed. On a CPU each image is computed alone.",
+    )
 
     @model_validator(mode="before")
     @classmethod

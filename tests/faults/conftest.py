@@ -27,9 +27,8 @@ from pipeline.scans import write_labels, write_scans
 
 SERVER = """
 import json, os, sys
-import numpy, scipy.spatial, torch, timm, zarr
-import pipeline.datasets.nuscenes.reader, pipeline.features, pipeline.lots, pipeline.scans, pipeline.teachers.loaded
-import pipeline.views
+import numpy, scipy.spatial, zarr
+import pipeline.datasets.nuscenes.reader, pipeline.lots, pipeline.scans, pipeline.views
 from stages.cli import main
 
 def work(folder, arguments):

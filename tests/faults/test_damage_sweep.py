@@ -89,14 +89,15 @@ def trainer_values(plan: Plan) -> Values:
     """What pretraining, a student's probe and the teacher's probe read of the partition, on their own paths."""
     run = plan.runs["wi_tiny"]
     teacher = plan.config.teachers["tiny"]
-    views = ViewSource(plan.cache, [r for r in run.readings if r.partition == MINE], teacher.storage)
+    views = ViewSource(plan.cache, [r for r in run.readings if r.partition == MINE], [teacher])
     values: Values = {}
     for place in views.scans()[0]:
         for view in place.views:
             for variant in range(2):
                 read = views.read(place.reading, view, variant)
-                for name in ("xyz", "intensity", "pixel", "neighbours", "grid", "original"):
+                for name in ("xyz", "intensity", "pixel", "neighbours", "original"):
                     values[f"{place.name} {view} {variant} {name}"] = np.asarray(getattr(read, name))
+                values[f"{place.name} {view} {variant} grid"] = read.grids[0].values
     (probe,) = (p for p in plan.probe_runs.values() if p.kind == "distilled")
     scans = ScanSource(plan.cache, [r for r in probe.train if r.partition == MINE])
     for labelled in scans.scans():
@@ -106,14 +107,13 @@ def trainer_values(plan: Plan) -> Values:
     seen = SeenSource(
         plan.cache,
         [r for r in probe.train if r.partition == MINE],
-        storage=teacher.storage,
-        image_size=teacher.image_size,
+        teachers=[teacher],
         sampling="published",
     )
     batch = seen.read(seen.scans())
-    return values | {
-        f"seen {n}": np.asarray(getattr(batch, n)) for n in ("grids", "coordinates", "view", "labels")
-    }
+    (target,) = batch.targets
+    values |= {f"seen {n}": np.asarray(getattr(batch, n)) for n in ("view", "labels")}
+    return values | {f"seen {n}": np.asarray(getattr(target, n)) for n in ("values", "coordinates")}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pipeline import room
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -30,8 +32,12 @@ def mounted(folder: Path, *arguments: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def small_disk(filled: Any) -> Iterator[Path]:
-    """The cache on a disk of its own, with too little room for the views of two scenes."""
+def small_disk(filled: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The cache on a disk of its own, with too little room for the views of two scenes.
+
+    It fills up after it was looked at: else nothing would be started at all.
+    """
+    monkeypatch.setattr(room, "free_bytes", lambda path: 1 << 60)
     scans, disk = filled.cache / "scans", filled.folder / "disk"
     disk.mkdir()
     with mounted(disk, "-t", "tmpfs", "-o", "size=640k", "tmpfs"):
@@ -128,7 +134,7 @@ def test_repairing_a_cache_that_may_only_be_read(filled: Any, capfd: Any) -> Non
 AS_SOMEBODY = """
 import os, sys
 import scipy.spatial, zarr
-import pipeline.datasets.nuscenes.reader, pipeline.lots, pipeline.views, stages.views
+import pipeline.datasets.nuscenes.reader, pipeline.lots, pipeline.room, pipeline.views, stages.views
 from stages.cli import main
 os.setgid(65534), os.setuid(65534)
 main(sys.argv[1:])
