@@ -70,7 +70,7 @@ def main(steps: int, compute: float, rate: float, latency: float) -> None:
     """Print how long steps wait for cold data."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        cache = real_keyframes(Path(folder) / "real", steps * BATCH // 2, batch=BATCH)
+        cache = real_keyframes(Path(folder) / "real", steps * BATCH // 8, batch=BATCH)
         click.echo(
             f"{steps} steps of {BATCH} samples, {compute:.0f} ms of computing each; data wait in ms a step: "
             f"first, median, mean; CPU ms a sample"

@@ -15,16 +15,18 @@ import click
 import numpy as np
 
 from cache_schemas.features import features_schema
+from cache_schemas.manifest import is_valid
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
+from cache_schemas.storage import encode
 from cache_schemas.writing import PartitionWriter
-from pipeline.config.model import Config
+from pipeline.config.model import Config, Points
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
 from pipeline.index import make_index
-from pipeline.plan import Plan, Reading, Run
+from pipeline.plan import Plan, Reading, Run, Store
 from pipeline.scans import write_scans
 from pipeline.streaming.batches import PretrainSteps
 from pipeline.streaming.readahead import STEPS_AHEAD
@@ -34,17 +36,18 @@ from pipeline.views import write_views
 GRID = (16, 32, 1024)
 """Rows, columns and channels of ViT-L/14 at 224 x 448."""
 IMAGE = (224, 448)
+STORAGES = ("float16", "int8")
 MOST = 20_000
 """Points in a sample, as published."""
 
 
 @dataclass(frozen=True)
 class Keyframes:
-    """A cache that is full, the run that reads it, and the scans it was made of, one partition each."""
+    """A cache that is full, a run for each way of storing its features, and the scans it was made of."""
 
     root: Path
     plan: Plan
-    run: Run
+    runs: dict[str, Run]
     scans: tuple[ScanRecord, ...]
 
     def steps(
@@ -53,9 +56,11 @@ class Keyframes:
         reader: type[PartitionReader] = PartitionReader,
         ahead: int = STEPS_AHEAD,
     ) -> PretrainSteps:
-        source = ViewSource(self.plan.cache, self.run.readings, storage, reader)
+        run = self.runs[storage]
+        teachers = self.plan.teachers_of(run.student)
+        source = ViewSource(self.plan.cache, run.readings, teachers, reader)
         places, _ = source.scans()
-        return PretrainSteps(source, places, self.run, IMAGE, {"nuscenes": READER.traits.intensity}, ahead)
+        return PretrainSteps(source, places, run, teachers, {"nuscenes": READER.traits.intensity}, ahead)
 
     def forget(self) -> None:
         """Drop the cache's files from the system's page cache."""
@@ -68,14 +73,15 @@ class Keyframes:
 
 
 def real_keyframes(
-    folder: Path, copies: int, *, batch: int, points: dict[str, object] | None = None
+    folder: Path, partitions: int, *, batch: int, points: dict[str, object] | None = None
 ) -> Keyframes:
-    """`copies` partitions of each keyframe, all six cameras."""
-    return _keyframes(folder, lambda scan, number: scan, copies, batch, points or {})
+    """Partitions of 8 scans, the two keyframes in turn, all six cameras."""
+    return _keyframes(folder, lambda scan, number: scan, (partitions, 8), batch, points or {})
 
 
-def dense_keyframes(folder: Path, copies: int, *, batch: int) -> Keyframes:
-    """Each keyframe with one camera only, whose points are repeated beside themselves until it sees 20,000 voxels."""
+def dense_keyframes(folder: Path, partitions: int, *, batch: int) -> Keyframes:
+    """Partitions of 2 scans: a keyframe with one camera, its points repeated beside themselves until it sees 20,000
+    voxels."""
 
     def densify(scan: ScanRecord, number: int) -> ScanRecord:
         image = scan.images[number % len(scan.images)]
@@ -83,7 +89,7 @@ def dense_keyframes(folder: Path, copies: int, *, batch: int) -> Keyframes:
         dense_scan(np.fromfile(_root() / scan.path, "<f4").reshape(-1, 5), image).tofile(path)
         return replace(scan, path=str(path), bytes=path.stat().st_size, images=(image,))
 
-    return _keyframes(folder, densify, copies, batch, {})
+    return _keyframes(folder, densify, (partitions, 2), batch, {})
 
 
 def dense_scan(points: np.ndarray, image: ImageRecord) -> np.ndarray:
@@ -113,10 +119,11 @@ def _root() -> Path:
 def _keyframes(
     folder: Path,
     change: Callable[[ScanRecord, int], ScanRecord],
-    copies: int,
+    size: tuple[int, int],
     batch: int,
     points: dict[str, object],
 ) -> Keyframes:
+    """`size`: partitions, and scans in each."""
     folder.mkdir(parents=True)
     config = Config.model_validate(
         {
@@ -124,68 +131,91 @@ def _keyframes(
             "datasets": {
                 "nuscenes": {"reader": "nuscenes", "root": str(_root()), "version": "v1.0-trainval"}
             },
-            "teachers": {"teacher": {"model": "vit_large_patch14_dinov2.lvd142m", "image_size": IMAGE}},
+            "teachers": {
+                storage: {"model": "dinov2_vitl14", "image_size": IMAGE, "storage": storage}
+                for storage in STORAGES
+            },
             "students": {
-                "student": {
+                storage: {
                     "datasets": ["nuscenes"],
                     "splits": ["train", "val"],
-                    "teacher": "teacher",
+                    "teacher": storage,
                     "points": points,
                     "pretrain": {"batch": 2},
                 }
+                for storage in STORAGES
             },
         }
     )
     make_index(folder, "nuscenes", config.datasets["nuscenes"])
     plan = Plan(config)
-    index, run = plan.indices["nuscenes"], plan.runs["student"]
+    index = plan.indices["nuscenes"]
     found = [scan for entry in index.partitions for scan in index.load_partition(entry).scans]
-    stores = plan.stores("nuscenes", run.student.points, config.teachers["teacher"])
+    partitions, each = size
+    scans = [
+        change(replace(found[number % len(found)], name=f"scan-{number}"), number)
+        for number in range(partitions * each)
+    ]
+    records = [
+        PartitionRecord(f"scene-{number}", "train", tuple(scans[number * each :][:each]))
+        for number in range(partitions)
+    ]
     rng = np.random.default_rng(0)
-    readings: list[Reading] = []
-    scans: list[ScanRecord] = []
-    for number in range(copies * len(found)):
-        scan = change(replace(found[number % len(found)], name=f"scan-{number}"), number)
-        partition = PartitionRecord(f"scene-{number}", "train", (scan,))
-        members = {store: str(member) for store, member in partition.member_digests().items()}
-        at = {stage: plan.cache / store.folder for stage, store in stores.items()}
+    grids = rng.normal(size=(each * len(scans[0].images), *GRID)).astype(np.float32)
+    runs = {}
+    for storage in STORAGES:
+        run = plan.runs[storage]
+        student = run.student.model_copy(
+            update={"pretrain": run.student.pretrain.model_copy(update={"batch": batch})}
+        )
+        stores = {stage: stores[0] for stage, stores in plan.stores("nuscenes", run.student).items()}
+        readings = tuple(_fill(plan, run.student.points, stores, record, grids) for record in records)
+        runs[storage] = replace(run, student=student, readings=readings)
+    return Keyframes(_root(), plan, runs, tuple(scans))
+
+
+def _fill(
+    plan: Plan, points: Points, stores: dict[str, Store], partition: PartitionRecord, grids: np.ndarray
+) -> Reading:
+    """One partition's stores, those that are not there yet, and where they are."""
+    members = {stage: str(member) for stage, member in partition.member_digests().items()}
+    at = {stage: plan.cache / store.folder for stage, store in stores.items()}
+    if not is_valid(at["views"], partition.name, members["views"]):
         write_scans(READER, _root(), stores["scans"], partition, members["scans"], at["scans"])
-        reader = PartitionReader(at["scans"], SCANS, partition.name, members["scans"])
         write_views(
             stores["views"],
             READER.traits.cameras,
             READER.traits.published_mask,
-            run.student.points,
+            points,
             partition,
             members["views"],
             at["views"],
-            reader,
+            PartitionReader(at["scans"], SCANS, partition.name, members["scans"]),
         )
-        _write_features(at["features"], partition, members["features"], rng)
-        places = {stage: (stores[stage].folder, members[stage]) for stage in ("scans", "views", "features")}
-        readings.append(Reading("nuscenes", "train", partition.name, **places))
-        scans.append(scan)
-    student = run.student.model_copy(
-        update={"pretrain": run.student.pretrain.model_copy(update={"batch": batch})}
-    )
-    return Keyframes(_root(), plan, replace(run, student=student, readings=tuple(readings)), tuple(scans))
-
-
-def _write_features(folder: Path, partition: PartitionRecord, member: str, rng: np.random.Generator) -> None:
-    attributes = {
-        "images": [image.path for image in partition.images],
-        "teacher": {},
-        "image_size": list(IMAGE),
-        "patch": 14,
-    }
+    storage = stores["features"].identity["storage"]
     with PartitionWriter(
-        folder,
-        features_schema("float16"),
+        at["features"],
+        features_schema(storage),
         partition=partition.name,
-        member_digest=member,
-        identity={},
-        attributes=attributes,
+        member_digest=members["features"],
+        identity=stores["features"].identity,
+        attributes={
+            "images": [image.path for image in partition.images],
+            "teacher": {},
+            "licence": "",
+            "image_size": list(IMAGE),
+            "patch": 14,
+        },
     ) as writer:
-        grids = rng.normal(size=(len(partition.images), *GRID)).astype(np.float32)
-        writer.put("features", grids.astype(np.float16))
+        for name, values in encode(grids, storage).items():
+            writer.put(name, values)
         writer.publish(counts={"images": len(grids)}, left_out=[])
+    return Reading(
+        "nuscenes",
+        "train",
+        partition.name,
+        scans=(stores["scans"].folder, members["scans"]),
+        views=(stores["views"].folder, members["views"]),
+        features=((stores["features"].folder, members["features"]),),
+        identities={store.folder: store.identity for store in stores.values()},
+    )

@@ -48,13 +48,13 @@ class Row:
     help="A checkout of github.com/valeoai/ScaLR.",
 )
 @click.option("--pairs", default=9, show_default=True, help="Measurements of each side, in turn.")
-@click.option("--copies", default=8, show_default=True, help="Copies of the two keyframes in the cache.")
-def main(published: Path, pairs: int, copies: int) -> None:
+@click.option("--partitions", default=4, show_default=True, help="Partitions of 8 scans in the cache.")
+def main(published: Path, pairs: int, partitions: int) -> None:
     """Compare the CPU time of a training sample."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        real = real_keyframes(Path(folder) / "real", copies, batch=BATCH)
-        dense = dense_keyframes(Path(folder) / "dense", max(4, copies // 2), batch=BATCH)
+        real = real_keyframes(Path(folder) / "real", partitions, batch=BATCH)
+        dense = dense_keyframes(Path(folder) / "dense", 4, batch=BATCH)
         authors = AuthorsLoader(published, real.root, [*real.scans, *dense.scans])
         click.echo(
             f"ScaLR {authors.version}, {pairs} pairs, medians of CPU ms a sample; patch grid 16 x 32 x 1024; "
@@ -75,6 +75,7 @@ def _rows(real: Keyframes, dense: Keyframes, authors: AuthorsLoader) -> list[Row
 
     return [
         Row("nuScenes view, float16", real.steps(), of_real),
+        Row("nuScenes view, int8", real.steps("int8"), of_real),
         Row("nuScenes view, float16, Zarr API", real.steps(reader=ZarrReader), of_real),
         Row("view of 20,000 points, float16", dense.steps(), of_dense),
     ]
@@ -84,7 +85,7 @@ def _measure(row: Row, pairs: int) -> None:
     rounds = max(1, len(row.steps) // BATCH)
     points = []
     for step in range(2 * rounds):  # opens all partitions and warms the page cache
-        points.append(len(row.steps[step].coordinates) / BATCH)
+        points.append(len(row.steps[step].clouds.features) / BATCH)
     row.published(0)
     times = np.empty((pairs, 2))  # (pairs, published and cache) seconds a sample
     for pair in range(pairs):

@@ -19,10 +19,13 @@ def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
         rows = reader.shape("label")[0]
         return {"scans": reader.shape("scan_offsets")[0] - 1, "points": rows, "labelled_points": labelled}
     if schema.store == "views":
+        kept = np.diff(
+            reader.read("kept_offsets").astype(np.int64)
+        )  # by turns representatives, more neighbours
         return {
             "views": reader.shape("view_scan")[0],
             "seen_points": reader.shape("point")[0],
-            "representatives": reader.shape("kept")[0],
+            "representatives": int(kept[::2].sum()),
             "unusable_views": len(reader.attributes["unusable"]),
         }
     return {"images": reader.shape("features")[0]}
@@ -66,7 +69,10 @@ def _views(reader: PartitionReader) -> Iterator[str]:
     """Row numbers that lead out of what they count in."""
     attributes = reader.attributes
     seen = np.diff(reader.read("seen_offsets").astype(np.int64))
-    kept = np.diff(reader.read("kept_offsets").astype(np.int64))
+    rows = np.diff(reader.read("kept_offsets").astype(np.int64)).reshape(
+        -1, 2
+    )  # representatives, more neighbours
+    kept = rows[:, 0]
     view_scan = reader.read("view_scan")
     points = np.asarray(attributes["scan_points"], np.int64)
     if len(points) != len(attributes["scans"]) or (len(view_scan) and view_scan.max() >= len(points)):
@@ -74,8 +80,10 @@ def _views(reader: PartitionReader) -> Iterator[str]:
         return
     limits = {
         "point": np.repeat(points[view_scan], seen),
-        "kept": np.repeat(np.tile(seen, len(kept) // max(1, len(seen))), kept),
-        "neighbours": np.repeat(kept, kept)[:, None],
+        "kept": np.repeat(
+            np.column_stack([np.tile(seen, len(kept) // max(1, len(seen))), kept]).ravel(), rows.ravel()
+        ),
+        "neighbours": np.repeat(kept, rows.sum(axis=1))[:, None],
         "view_camera": np.full(len(view_scan), len(attributes["cameras"])),
     }
     for name, limit in limits.items():

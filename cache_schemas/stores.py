@@ -20,7 +20,9 @@ PLACES = {
 }
 """The folders of each kind of store, relative to the cache."""
 
-RETIRED: dict[str, str] = {}
+RETIRED: dict[str, str] = {
+    "views/2": "spares are no longer columns of all neighbours, but rows of those that a crop can remove",
+}
 """Schemas that were written once and are no longer read, each with what was changed since. A schema that is raised
 either stays in `_DECLARED` beside the new one, where the readers can still take it, or moves here."""
 

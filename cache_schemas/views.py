@@ -8,13 +8,14 @@ from cache_schemas.schema import ArraySpec, StoreSchema
 
 VIEWS = StoreSchema(
     store="views",
-    version=2,
+    version=3,
     identity={
         "scan_id": "of the scan store whose points these are",
         "mask": "which points a camera sees: least depth, and the border that is left out",
         "voxel": "side of a voxel in metres",
         "neighbours": "of each representative",
         "spares": "further neighbours, for those that a crop removes",
+        "field_of_view": "that crops are expected to be to, for the spares; null where there are none",
         "variants": "independent draws of the representatives",
         "seed": "of these draws",
         "algorithm": "raised when the meaning of the bytes changes",
@@ -89,8 +90,9 @@ VIEWS = StoreSchema(
             chunk_rows=4096,
             units="row",
             about=(
-                "In variant k, view v keeps the rows kept_offsets[k * views + v] to the next of kept and "
-                "neighbours: one seen point per occupied voxel."
+                "With i = 2 (k * views + v): in variant k, view v keeps the rows kept_offsets[i] to [i + 1] of kept "
+                "and neighbours, one seen point per occupied voxel; rows [i + 1] to [i + 2] are more neighbours of "
+                "some of them."
             ),
         ),
         ArraySpec(
@@ -100,7 +102,10 @@ VIEWS = StoreSchema(
             dims=("representative",),
             chunk_rows=4096,
             units="row",
-            about="A voxel's representative: its place among the seen points of its view. In voxel order.",
+            about=(
+                "A voxel's representative: its place among the seen points of its view. In voxel order. In a row of "
+                "more neighbours: whose they are, counted within the representatives, ascending."
+            ),
         ),
         ArraySpec(
             name="neighbours",
@@ -111,7 +116,8 @@ VIEWS = StoreSchema(
             units="row",
             about=(
                 "The nearest other representatives of the same view and variant, nearest first, counted within "
-                "them; the last `spares` columns replace those that a crop removes."
+                "them. Rows of more neighbours go on where these, and the row before, end: spares for those that a "
+                "crop to `field_of_view` can remove."
             ),
         ),
     ),
@@ -125,6 +131,8 @@ VIEWS = StoreSchema(
         "unusable": "views that see too few points to be drawn in training",
         "voxel": "side of a voxel in metres",
         "variants": "how many independent draws of the representatives there are",
-        "spares": "how many columns of neighbours are spares",
+        "spares": "how many more neighbours a representative has, where a crop can remove some of its neighbours",
+        "field_of_view": "range of x, y and z in metres that crops are expected to be to, at any turn about z and up to "
+        "a tenth larger; null where there are no spares",
     },
 )

@@ -129,10 +129,10 @@ class PartitionSizes:
             **VIEWS.sizes,
             "view": entry.images,
             "view_bound": entry.images + 1,
-            "variant_view_bound": points.variants * entry.images + 1,
+            "variant_view_bound": 2 * points.variants * entry.images + 1,
             "seen": seen,
-            "representative": points.variants * kept,
-            "neighbour": points.neighbours + points.spares,
+            "representative": points.variants * round(kept * (1 + shares.edge * points.spare_rows)),
+            "neighbour": points.neighbours,
         }
         # A row of a scan may be any of its points; a place in a view is smaller than what the view sees.
         in_view = seen // max(1, entry.images)

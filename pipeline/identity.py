@@ -20,7 +20,7 @@ from pipeline.teachers.standardise import standardisation_digest
 if TYPE_CHECKING:
     from pipeline.planned import Run
 
-VIEWS_ALGORITHM = 1
+VIEWS_ALGORITHM = 2
 """Raised by hand when the meaning of a view partition's bytes changes."""
 FEATURES_ALGORITHM = 2
 """Raised by hand when the meaning of a feature partition's bytes changes."""
@@ -53,6 +53,7 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         voxel=points.voxel,
         neighbours=points.neighbours,
         spares=points.spares,
+        field_of_view=points.reach,
         variants=points.variants,
         seed=points.seed,
         algorithm=VIEWS_ALGORITHM,

@@ -15,8 +15,8 @@ from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Points
 from pipeline.datasets.reader import MaskRule
 from pipeline.datasets.records import PartitionRecord
-from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.projection import Seen, see
+from pipeline.geometry.reach import with_spares
 from pipeline.geometry.voxels import representatives
 from pipeline.parallel import for_each
 from pipeline.plan import Store
@@ -29,11 +29,15 @@ class Kept:
 
     Attributes:
         place: (R,) uint32, places among the view's seen points, in voxel order.
-        neighbours: (R, K + spares) uint16 where that is enough, else uint32, places among these R.
+        neighbours: (R, K) uint16 where that is enough, else uint32, places among these R.
+        more_of: (M,) uint32, ascending: which of the R each row of `more` belongs to.
+        more: (M, K), the neighbours after these, K in a row.
     """
 
     place: np.ndarray
     neighbours: np.ndarray
+    more_of: np.ndarray
+    more: np.ndarray
 
 
 def write_views(
@@ -59,8 +63,7 @@ def write_views(
             for variant in range(points.variants)
         ]
         views = [see(xyz, image, rule) for image in scan.images]
-        count = points.neighbours + points.spares
-        return [(view, [keep(xyz, view, rows, count) for rows in voxels]) for view in views]
+        return [(view, [keep(xyz, view, rows, points) for rows in voxels]) for view in views]
 
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]
@@ -68,14 +71,21 @@ def write_views(
     return _write(store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist())
 
 
-def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, neighbours: int) -> Kept:
+def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: Points) -> Kept:
     """The representatives that a camera sees, in voxel order, and their nearest others among them."""
     place_of_row = np.full(len(xyz), -1, np.int64)
     place_of_row[view.point] = np.arange(len(view.point))
     place = place_of_row[representative_rows]
     place = place[place >= 0]
-    near = nearest_others(xyz[view.point[place]], neighbours)
-    return Kept(place.astype(np.uint32), VIEWS.array("neighbours").fitted(near))
+    spec, count = VIEWS.array("neighbours"), points.neighbours
+    cloud = xyz[view.point[place]]
+    near, of, spares = with_spares(cloud, count, points.spare_rows * count, points.field_of_view)
+    return Kept(
+        place.astype(np.uint32),
+        spec.fitted(near),
+        np.repeat(of, points.spare_rows),
+        spec.fitted(spares.reshape(-1, count)),
+    )
 
 
 def _write(
@@ -101,9 +111,11 @@ def _write(
         "point": np.concatenate([view.point for view in seen]),
         "pixel": np.concatenate([view.pixel for view in seen]),
         "depth": np.concatenate([view.depth for view in seen]),
-        "kept_offsets": np.cumsum([0, *(len(view.place) for view in in_order)]).astype(np.uint64),
-        "kept": np.concatenate([view.place for view in in_order]),
-        "neighbours": np.concatenate([view.neighbours for view in in_order]),
+        "kept_offsets": np.cumsum([0, *(len(p) for v in in_order for p in (v.place, v.more))]).astype(
+            np.uint64
+        ),
+        "kept": np.concatenate([part for v in in_order for part in (v.place, v.more_of)]),
+        "neighbours": np.concatenate([part for v in in_order for part in (v.neighbours, v.more)]),
     }
     attributes: dict[str, Any] = {
         "cameras": list(cameras),
@@ -113,7 +125,8 @@ def _write(
         "unusable": few,
         "voxel": points.voxel,
         "variants": points.variants,
-        "spares": points.spares,
+        "spares": points.spare_rows * points.neighbours,
+        "field_of_view": points.reach,
     }
     left_out = [
         {
@@ -138,7 +151,7 @@ def _write(
         counts = {
             "views": len(images),
             "seen_points": len(arrays["point"]),
-            "representatives": len(arrays["kept"]),
+            "representatives": sum(len(view.place) for view in in_order),
             "unusable_views": len(few),
         }
         return writer.publish(counts=counts, left_out=left_out)

@@ -90,41 +90,56 @@ def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.n
     if len(xyz) <= most:
         return np.arange(len(xyz))
     centre = xyz[int(rng.integers(len(xyz)))]
-    distance = np.square(xyz - centre).sum(axis=1)
-    return np.sort(np.argsort(distance, kind="stable")[:most])
+    x, y, z = np.square(xyz - centre).T
+    distance = x + y + z
+    limit = np.partition(distance, most - 1)[most - 1]
+    near = distance < limit
+    near[np.flatnonzero(distance == limit)[: most - np.count_nonzero(near)]] = True
+    return np.flatnonzero(near)
 
 
 def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
     """The `count` nearest others (n, count), integers, among the points that are left.
 
     Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
-    crop removed are replaced by the stored spares; only rows that run out of spares are searched again.
+    crop removed are replaced by the stored spares; only rows that run out of them are searched anew.
     """
     stored = view.neighbours.take(rows, axis=0)
     if len(rows) == len(view.xyz):
-        return stored[:, :count]
+        return stored
     place = np.full(len(view.xyz), -1, np.int32)
     place[rows] = np.arange(len(rows), dtype=np.int32)
-    nearest = place.take(stored[:, :count], mode="wrap")  # all are in range; `wrap` is the fastest way
+    nearest = place.take(stored, mode="wrap")  # all are in range; `wrap` is the fastest way
     lost = np.flatnonzero(nearest < 0)
     if len(lost):
         flags = np.zeros(len(rows), np.bool_)
         flags[lost // count] = True
         hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
-        nearest[hit] = _without_lost(xyz, rows[hit], stored[hit], place, count, hit)
+        nearest[hit] = _without_lost(xyz, rows[hit], view, place, count, hit)
     return nearest
 
 
 def _without_lost(
-    xyz: np.ndarray, rows: np.ndarray, stored: np.ndarray, place: np.ndarray, count: int, hit: np.ndarray
+    xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, place: np.ndarray, count: int, hit: np.ndarray
 ) -> np.ndarray:
-    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched again."""
-    found = place.take(stored)
-    # Short clouds repeat a point as its own neighbour: that is padding, and not to be taken for a neighbour.
-    left = (found >= 0) & (stored != rows[:, None])
+    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched anew.
+
+    Args:
+        rows: (h,), the same rows, counted within the view.
+    """
+    listed = np.empty((len(rows), count + view.spares.shape[1]), np.int64)
+    listed[:, :count] = view.neighbours.take(rows, axis=0)
+    # Who has no spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
+    listed[:, count:] = rows[:, None]
+    if len(view.spare_of):
+        at = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
+        has = np.flatnonzero(view.spare_of[at] == rows)
+        listed[has, count:] = view.spares.take(at[has], axis=0)
+    found = place.take(listed)
+    left = (found >= 0) & (listed != rows[:, None])
     first = np.argsort(~left, axis=1, kind="stable")[:, :count]
     nearest = np.take_along_axis(found, first, axis=1)
-    short = np.flatnonzero(left.sum(axis=1) < count)
+    short = np.flatnonzero(np.count_nonzero(left, axis=1) < count)
     if len(short):
         nearest[short] = nearest_others(xyz, count, hit[short])
     return nearest

@@ -29,7 +29,9 @@ class ViewPoints:
         xyz: (n, 3) float32, metres, in the dataset's frame.
         intensity: (n,) float32, as recorded.
         pixel: (n, 2) float32, continuous (u, v) in the original image.
-        neighbours: (n, K + spares) uint16 or uint32, rows of these n.
+        neighbours: (n, K) uint16 or uint32, rows of these n, nearest first.
+        spare_of: (s,) integers, ascending: those of the n some of whose neighbours a crop can remove.
+        spares: (s, S) integers: the next nearest of these.
         original: (W0, H0) of the original image.
         grids: each teacher's patch grid as stored; none where only the points are asked for.
     """
@@ -38,6 +40,8 @@ class ViewPoints:
     intensity: np.ndarray
     pixel: np.ndarray
     neighbours: np.ndarray
+    spare_of: np.ndarray
+    spares: np.ndarray
     original: tuple[int, int]
     grids: tuple[PatchGrid, ...]
 
@@ -61,6 +65,8 @@ class _Opened:
             check_same_images(self.views, reader)
         views = self.views.attributes
         self.scan_names: list[str] = views["scans"]
+        self.spare_rows = max(1, views["spares"] // self.views.shape("neighbours")[1])
+        """Rows of more neighbours that each representative with spares has."""
         self.unusable: set[int] = set(views["unusable"])
 
 
@@ -121,9 +127,12 @@ class ViewSource:
         opened = self._opened[reading]
         scan = opened.view_scan[view]
         first, last = opened.seen_bounds[view : view + 2]
-        kept_view = variant * len(opened.view_scan) + view
-        kept_first, kept_last = opened.kept_bounds[kept_view : kept_view + 2]
-        kept = opened.views.read("kept", kept_first, kept_last)
+        bound = 2 * (variant * len(opened.view_scan) + view)
+        kept_first, kept_last, more_last = opened.kept_bounds[bound : bound + 3]
+        count = kept_last - kept_first
+        of = opened.views.read("kept", kept_first, more_last)
+        near = opened.views.read("neighbours", kept_first, more_last)
+        kept, spare_of = of[:count], of[count :: opened.spare_rows]
         rows = opened.views.read("point", first, last).take(kept)
         height, width = (int(side) for side in opened.image_size[view])
         begin, end = opened.scan_bounds[scan : scan + 2]
@@ -131,7 +140,9 @@ class ViewSource:
             xyz=opened.scans.read_rows("xyz", begin, end, rows),
             intensity=opened.scans.read_rows("intensity", begin, end, rows),
             pixel=opened.views.read("pixel", first, last).take(kept, axis=0),
-            neighbours=opened.views.read("neighbours", kept_first, kept_last),
+            neighbours=near[:count],
+            spare_of=spare_of,
+            spares=near[count:].reshape(len(spare_of), opened.spare_rows * near.shape[1]),
             original=(width, height),
             grids=opened.grids.read(view, into),
         )
@@ -149,9 +160,9 @@ class ViewSource:
             opened.scans.advise(name, *map(int, opened.scan_bounds[scan : scan + 2]))
         for name in ("point", "pixel"):
             opened.views.advise(name, *map(int, opened.seen_bounds[view : view + 2]))
-        kept_view = variant * len(opened.view_scan) + view
+        bound = 2 * (variant * len(opened.view_scan) + view)
         for name in ("kept", "neighbours"):
-            opened.views.advise(name, *map(int, opened.kept_bounds[kept_view : kept_view + 2]))
+            opened.views.advise(name, *map(int, opened.kept_bounds[bound : bound + 3 : 2]))
         opened.grids.advise(view)
 
     def _open(self, number: int) -> _Opened:

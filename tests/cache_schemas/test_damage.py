@@ -23,7 +23,10 @@ FEATURES = features_schema("float16")
 
 def view_arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Three views in two variants, the second of which sees nothing."""
-    offsets, kept = np.array([0, 4, 4, 7], np.uint64), np.array([0, 2, 2, 4, 6, 6, 8], np.uint64)
+    offsets, kept = (
+        np.array([0, 4, 4, 7], np.uint64),
+        np.array([0, 1, 2, 2, 2, 4, 4, 5, 6, 6, 6, 8, 8], np.uint64),
+    )
     return {
         "view_scan": np.array([0, 0, 1], np.uint32),
         "view_camera": np.array([0, 1, 0], np.uint8),

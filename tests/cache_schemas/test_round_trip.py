@@ -33,7 +33,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "unusable": [1],
         "voxel": 0.1,
         "variants": 2,
-        "spares": 1,
+        "spares": 5,
+        "field_of_view": None,
     },
     "features": {
         "images": ["a.jpg"],
@@ -66,9 +67,9 @@ def labels_of(counts: list[int], rng: np.random.Generator) -> Arrays:
 
 
 def views_of(counts: list[int], rng: np.random.Generator) -> Arrays:
-    """Two variants, each of which keeps half of what its views see."""
+    """Two variants, each of which keeps half of what its views see, with more neighbours of a tenth of these."""
     seen, views = sum(counts), len(counts)
-    kept = [count // 2 for count in counts] * 2
+    kept = [rows for count in counts for rows in (count // 2, count // 20)] * 2
     return {
         "view_scan": np.arange(views).astype(np.uint32),
         "view_camera": rng.integers(0, 2, views).astype(np.uint8),

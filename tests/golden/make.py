@@ -31,7 +31,7 @@ SIZES = {
     "view_bound": 4,
     "seen": 9,
     "image_axis": 2,
-    "variant_view_bound": 7,
+    "variant_view_bound": 13,
     "representative": 10,
     "neighbour": 5,
     "image": 3,
@@ -42,7 +42,11 @@ SIZES = {
 }
 """Of every dimension; a new one is added here."""
 
-OFFSETS = {"scan_offsets": [0, 4, 4, 9], "seen_offsets": [0, 4, 4, 9], "kept_offsets": [0, 3, 3, 5, 7, 7, 10]}
+OFFSETS = {
+    "scan_offsets": [0, 4, 4, 9],
+    "seen_offsets": [0, 4, 4, 9],
+    "kept_offsets": [0, 2, 3, 3, 3, 5, 5, 6, 7, 7, 7, 9, 10],
+}
 
 ATTRIBUTES: dict[str, Any] = {
     "frame": "lidar: x right, y forward, z up",
@@ -53,7 +57,8 @@ ATTRIBUTES: dict[str, Any] = {
     "unusable": [1],
     "voxel": 0.1,
     "variants": 2,
-    "spares": 1,
+    "spares": 5,
+    "field_of_view": [[-64.0, 64.0], [-64.0, 64.0], [-8.0, 8.0]],
     "scan_points": [4, 0, 5],
     "teacher": {"model": "golden"},
     "licence": "golden",

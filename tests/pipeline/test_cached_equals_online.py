@@ -132,7 +132,7 @@ class Cached:
             self.plan.cache / reading.views[0], VIEWS, reading.partition, reading.views[1]
         )
         seen, kept = (views.read(name).astype(int) for name in ("seen_offsets", "kept_offsets"))
-        first = variant * CAMERAS + view
+        first = 2 * (variant * CAMERAS + view)
         places = views.read("kept", kept[first], kept[first + 1]).astype(int)
         rows = views.read("point", seen[view], seen[view + 1])[places].astype(int)
         path = Path(self.plan.config.datasets["nuscenes"].root) / self.keyframe["path"]

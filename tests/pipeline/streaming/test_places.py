@@ -48,7 +48,7 @@ def test_numbers_lie_in_shared_memory() -> None:
 
 def reading(number: int) -> Reading:
     where = ("folder", f"{number:010x}")
-    return Reading("roads", "train", f"scene-{number:04}", where, where, where)
+    return Reading("roads", "train", f"scene-{number:04}", where, where, (where,))
 
 
 def fake_partition(number: int) -> Any:
@@ -66,7 +66,7 @@ def memory_of(partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, in
     monkeypatch.setattr(ViewSource, "_open", lambda self, number: fake_partition(number))
     readings = [reading(number) for number in range(partitions)]
     tracemalloc.start()
-    source = ViewSource(Path("cache"), readings, None)
+    source = ViewSource(Path("cache"), readings, ())
     places, _ = source.scans()
     left = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
@@ -76,7 +76,7 @@ def memory_of(partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, in
 
 
 def test_memory_hardly_grows_with_the_number_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, more = 100, 1100
+    few, more = 80, 480
     own, shared = np.subtract(memory_of(more, monkeypatch), memory_of(few, monkeypatch))
     images = (more - few) * SCANS * CAMERAS
     assert own / images < 0.5

@@ -28,10 +28,17 @@ def view_of(points: int, seed: int = 0, spread: float = 4.0, stored: int = 6) ->
         xyz=xyz,
         intensity=rng.uniform(0, 255, points).astype(np.float32),
         pixel=(rng.uniform(0, 1, (points, 2)) * (1600, 900)).astype(np.float32),
-        neighbours=nearest_others(xyz, stored),
+        **stored_neighbours(xyz, stored),
         original=(1600, 900),
         grids=(PatchGrid(rng.normal(size=(2, 4, 3)).astype(np.float16), None),),
     )
+
+
+def stored_neighbours(xyz: np.ndarray, stored: int = 6) -> dict[str, Any]:
+    """Four neighbours of every point, and more of every second one, so that with and without is tried."""
+    near = nearest_others(xyz, stored)
+    some = np.arange(0, len(xyz), 2)
+    return {"neighbours": near[:, :4], "spare_of": some.astype(np.uint16), "spares": near[some, 4:]}
 
 
 def sample_of(
@@ -104,7 +111,7 @@ def test_rows_that_run_out_of_spares_are_searched_again() -> None:
     outside = rng.normal(size=(40, 3)) * 0.05 + (8.1, 0, 0)
     inside = np.array([[7.6, 0, 0], [7.5, 0.3, 0], [7.7, -0.4, 0], [2, 2, 0], [-3, 1, 1], [-5, -5, 0]])
     xyz = np.concatenate([outside, inside]).astype(np.float32)
-    view = replace(view_of(46), xyz=xyz, neighbours=nearest_others(xyz, 6))
+    view = replace(view_of(46), xyz=xyz, **stored_neighbours(xyz))
     lost = (view.neighbours[40:43] < 40).sum(1)
     assert (lost > 2).all()  # more than there are spares
     sample = sample_of(view)
@@ -120,7 +127,7 @@ def test_too_few_points_repeat_themselves(left: int) -> None:
     many = view_of(60, spread=1.0)
     far = many.xyz.copy()
     far[left:, 2] += 50
-    cropped = replace(many, xyz=far, neighbours=nearest_others(far, 6))
+    cropped = replace(many, xyz=far, **stored_neighbours(far))
     sample = sample_of(cropped)
     assert len(sample.cloud.features) == left
     check_neighbours(sample, 4)

@@ -59,8 +59,11 @@ class Cached:
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Any]) -> Cached:
     workspace = make_workspace(tmp_path_factory.mktemp("cached"))
-    # The toy's beams are far apart: only large voxels hold several points.
-    workspace.edit(lambda config: config["students"]["wi_tiny"]["points"].update(voxel=0.6))
+    # The toy's beams are far apart: only large voxels hold several points. Crops of a small field need spares.
+    small = [[-20.0, 20.0], [-20.0, 20.0], [-4.0, 4.0]]
+    workspace.edit(
+        lambda config: config["students"]["wi_tiny"]["points"].update(voxel=0.6, field_of_view=small)
+    )
     with contextlib.chdir(workspace.folder):
         for command in ("index", "scans", "views", "features"):
             main([command, "--config", "config/tiny.yaml"])
@@ -108,17 +111,25 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
 
 
 def test_neighbours_are_those_of_brute_force(cached: Cached) -> None:
-    source, stored = cached.source(), cached.points.neighbours + cached.points.spares
+    source, count, more = cached.source(), cached.points.neighbours, cached.points.spares
+    with_spares = 0
     for view in range(12):
         read = source.read(0, view, view % 2)
-        assert read.neighbours.shape == (len(read.xyz), stored)
+        points, some = len(read.xyz), read.spare_of.astype(np.int64)
+        assert read.neighbours.shape == (points, count)
+        assert read.spares.shape == (len(some), more)
+        assert (np.diff(some) > 0).all()
         xyz = read.xyz.astype(np.float64)
         distance = np.linalg.norm(xyz[:, None] - xyz[None], axis=2)
         np.fill_diagonal(distance, np.inf)  # a point stands for neighbours that there are not
+        nearest = np.full((points, count + more), np.inf)
+        nearest[:, :points] = np.sort(distance, axis=1)[:, : count + more]
         found = np.take_along_axis(distance, read.neighbours.astype(np.int64), axis=1)
-        nearest = np.full((len(xyz), stored), np.inf)
-        nearest[:, : len(xyz)] = np.sort(distance, axis=1)[:, :stored]
-        np.testing.assert_allclose(found, nearest, rtol=1e-9)
+        np.testing.assert_allclose(found, nearest[:, :count], rtol=1e-9)
+        found = np.take_along_axis(distance[some], read.spares.astype(np.int64), axis=1)
+        np.testing.assert_allclose(found, nearest[some, count:], rtol=1e-9)
+        with_spares += 0 < len(some) < points
+    assert with_spares > 6
 
 
 def test_batches_through_the_zarr_api_are_the_same(cached: Cached) -> None:
@@ -160,9 +171,9 @@ def test_batches_do_not_depend_on_workers_or_on_readahead(
 ) -> None:
     def steps(ahead: int) -> PretrainSteps:
         source = cached.source()
-        return PretrainSteps(
-            source, source.scans()[0], cached.run, (28, 56), {"nuscenes": (18.0, 22.0)}, ahead
-        )
+        teachers = cached.plan.teachers_of(cached.run.student)
+        intensity = {"nuscenes": (18.0, 22.0)}
+        return PretrainSteps(source, source.scans()[0], cached.run, teachers, intensity, ahead)
 
     plain = [steps(0)[step] for step in range(6)]
     monkeypatch.setattr(readahead, "WAITS", -1)  # all reading counts as waiting
@@ -174,7 +185,7 @@ def test_batches_do_not_depend_on_workers_or_on_readahead(
         assert mine.draws == theirs.draws
         assert torch.equal(mine.clouds.features, theirs.clouds.features)
         assert torch.equal(mine.clouds.neighbours, theirs.clouds.neighbours)
-        assert torch.equal(mine.grids, theirs.grids)
+        assert torch.equal(mine.targets[0].values, theirs.targets[0].values)
 
 
 def noted(work: Callable[..., None], calls: list[str]) -> Callable[..., None]:
