@@ -58,7 +58,8 @@ def test_a_full_disk(filled: Any, small_disk: Path, capfd: Any, tree_of: Tree) -
     assert [name for name in names if name.startswith(".writing")] == []
     whole = [name.split(".")[0] for name in names if name.endswith(".json") and name != "zarr.json"]
     assert len(whole) < 2
-    assert [name.split(".")[0] for name in names if name.endswith(".zarr")] == whole
+    # A store whose manifest did not fit is whole, and named by its content: the same command takes it up below.
+    assert set(whole) <= {name.split(".")[0] for name in names if name.endswith(".zarr")}
     assert not list((filled.workspace.work / "lots").glob("views/*"))
     # What is there is sound; and with room again the same command goes on.
     assert filled.griddle("cache", "verify", "disk/cache/views" if whole else "disk/cache/scans") == 0

@@ -212,5 +212,5 @@ def test_a_teacher_that_cannot_be_had_is_no_fault_of_the_recordings(workspace: A
     workspace.edit(lambda config: config["teachers"]["tiny"].update(model="vit_tiny_patch16_225"))
     code, said = griddle("features")
     assert code == 2
-    assert said.count("timm has no model 'vit_tiny_patch16_225'") == 1
+    assert said.count("nor timm has a model 'vit_tiny_patch16_225'") == 1
     assert "leave_out" not in said
