@@ -61,7 +61,7 @@ class ThrottledFiles(OpenFiles):
 
 @click.command()
 @click.option("--steps", default=12, show_default=True, help="Steps of 8 samples.")
-@click.option("--compute", default=120.0, show_default=True, help="Milliseconds that a step computes.")
+@click.option("--compute", default=200.0, show_default=True, help="Milliseconds that a step computes.")
 @click.option("--rate", default=400.0, show_default=True, help="MB/s of the throttled disk.")
 @click.option(
     "--latency", default=0.5, show_default=True, help="Milliseconds a request of the throttled disk."

@@ -35,13 +35,13 @@ class ReadAhead:
 
     @contextmanager
     def reading(self, step: int) -> Iterator[None]:
-        """Announce what is due, then watch how the reading of this step goes."""
-        if self._steps_left and self._ahead:
-            self._announce(step)
+        """Watch how the reading of this step goes, then announce what is due: its own bytes come first."""
         before = getrusage(RUSAGE_THREAD).ru_nvcsw
         yield
         if getrusage(RUSAGE_THREAD).ru_nvcsw - before > WAITS:
             self._steps_left = STEPS_ON
+        if self._steps_left and self._ahead:
+            self._announce(step)
 
     def _announce(self, step: int) -> None:
         self._steps_left -= 1
