@@ -202,6 +202,7 @@ def _fill(
         attributes={
             "images": [image.path for image in partition.images],
             "teacher": {},
+            "unreadable": [],
             "licence": "",
             "image_size": list(IMAGE),
             "patch": 14,

@@ -37,7 +37,7 @@ def features_schema(storage: str) -> StoreSchema:
         )
     return StoreSchema(
         store="features",
-        version=2,
+        version=3,
         identity={
             "model": "the teacher's name in timm",
             "weights": "where they come from: the hub and its revision, a local file, or seed and init where untrained",
@@ -54,6 +54,7 @@ def features_schema(storage: str) -> StoreSchema:
         arrays=tuple(arrays),
         attributes={
             "images": "the images, relative to the dataset's root, in order",
+            "unreadable": "rows of images that could not be read: zeros stand there, and no reader gives them out",
             "teacher": "the teacher's identity, whole, and the digest of its weights",
             "licence": "of the teacher's weights, which may bind what is derived from them",
             "image_size": "height and width in pixels of the teacher's input",

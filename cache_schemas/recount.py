@@ -12,12 +12,16 @@ from cache_schemas.schema import StoreSchema
 
 def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
     """What the manifest's counts must be."""
+    lost = len(_lost(reader)) if schema.store != "features" else len(reader.attributes["unreadable"])
+    unreadable = {"unreadable": lost} if lost else {}
     if schema.store == "scans":
-        return {"scans": reader.shape("scan_offsets")[0] - 1, "points": reader.shape("xyz")[0]}
+        scans, points = reader.shape("scan_offsets")[0] - 1, reader.shape("xyz")[0]
+        return {"scans": scans, "points": points, **unreadable}
     if schema.store == "labels":
         labelled = int((reader.read("label") != 255).sum())
         rows = reader.shape("label")[0]
-        return {"scans": reader.shape("scan_offsets")[0] - 1, "points": rows, "labelled_points": labelled}
+        scans = reader.shape("scan_offsets")[0] - 1
+        return {"scans": scans, "points": rows, "labelled_points": labelled, **unreadable}
     if schema.store == "views":
         kept = np.diff(
             reader.read("kept_offsets").astype(np.int64)
@@ -27,8 +31,9 @@ def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
             "seen_points": reader.shape("point")[0],
             "representatives": int(kept[::2].sum()),
             "unusable_views": len(reader.attributes["unusable"]),
+            **unreadable,
         }
-    return {"images": reader.shape("features")[0]}
+    return {"images": reader.shape("features")[0], **unreadable}
 
 
 def contradictions(reader: PartitionReader, schema: StoreSchema) -> Iterator[str]:
@@ -53,11 +58,50 @@ def contradictions(reader: PartitionReader, schema: StoreSchema) -> Iterator[str
     lists = {"scans": "scan_offsets", "labels": "scan_offsets"}
     if schema.store in lists:
         yield from _as_long(reader, "scans", shapes[lists[schema.store]][0] - 1)
+        yield from _lost_scans(reader, schema)
     elif schema.store == "views":
         yield from _as_long(reader, "images", shapes["view_scan"][0])
+        yield from _lost_scans(reader, schema)
         yield from _views(reader)
     else:
         yield from _as_long(reader, "images", shapes["features"][0])
+        yield from _unreadable(reader)
+
+
+def _unreadable(reader: PartitionReader) -> Iterator[str]:
+    """Images that are said to be unreadable are rows of the store, each once, and zeros stand there."""
+    rows, images = reader.attributes["unreadable"], reader.shape("features")[0]
+    if rows != sorted(set(rows)) or any(not 0 <= row < images for row in rows):
+        yield f"the attribute unreadable names {rows}, which are not rows of {images} images, each once"
+        return
+    for row in rows:
+        if reader.read("features", row, row + 1).any():
+            yield f"image {row} is said to be unreadable, but its features are not zeros"
+
+
+def _lost(reader: PartitionReader) -> list[str]:
+    """The names of the scans that are listed as unreadable."""
+    return [item["scan"] for item in reader.manifest.left_out if "scan" in item]
+
+
+def _lost_scans(reader: PartitionReader, schema: StoreSchema) -> Iterator[str]:
+    """Scans that are said to be unreadable have no points, or no labels but 255."""
+    names, lost = reader.attributes["scans"], _lost(reader)
+    if not lost:
+        return
+    unknown = sorted(set(lost) - set(names))
+    if unknown:
+        yield f"the manifest leaves out scan {unknown[0]}, which the store does not have"
+        return
+    if schema.store == "views":
+        bounds = np.cumsum([0, *reader.attributes["scan_points"]])
+    else:
+        bounds = reader.read("scan_offsets").astype(np.int64)
+    for name in lost:
+        first, last = (int(bound) for bound in bounds[names.index(name) :][:2])
+        if (reader.read("label", first, last) != 255).any() if schema.store == "labels" else first < last:
+            what = "labels" if schema.store == "labels" else "points"
+            yield f"scan {name} is said to be unreadable, but it has {what}"
 
 
 def _as_long(reader: PartitionReader, name: str, wanted: int) -> Iterator[str]:

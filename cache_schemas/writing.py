@@ -120,6 +120,11 @@ class PartitionWriter:
         self._arrays[name] = _Appender(array, dtype, shard[0])
         return self._arrays[name]
 
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Another value of an attribute, where it is known only when the arrays are."""
+        self.attributes[name] = value
+        self._group.attrs[name] = value
+
     def put(self, name: str, values: np.ndarray) -> None:
         """A whole array at once, in the type it has."""
         self.create(name, values.shape, str(values.dtype)).append(values)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from cache_schemas.errors import BadInput
 from cache_schemas.features import features_schema
 from cache_schemas.fidelity import Fidelity, losses
 from cache_schemas.manifest import Manifest
@@ -18,10 +20,11 @@ from cache_schemas.writing import PartitionWriter
 from pipeline.datasets.records import PartitionRecord
 from pipeline.plan import Store
 from pipeline.progress import Progress
-from pipeline.teachers.flow import Flow, Passage
+from pipeline.teachers.flow import Flow, Load, Passage
 from pipeline.teachers.images import load_input
 from pipeline.teachers.loaded import LoadedTeacher
 from pipeline.teachers.same_features import computed_with
+from pipeline.unreadable import Unreadable
 
 IN_FLIGHT = 2
 """Partitions at once: one is computed while the one before it is checked, flushed and published."""
@@ -33,10 +36,13 @@ class FeatureWriter:
     Args:
         name: of the teacher in the config, for errors.
         progress: told of every image, if given.
+        skip: whether an image that cannot be read is left out, and listed.
     """
 
-    def __init__(self, teacher: LoadedTeacher, name: str, progress: Progress | None = None) -> None:
-        self._teacher, self._progress = teacher, progress
+    def __init__(
+        self, teacher: LoadedTeacher, name: str, progress: Progress | None = None, *, skip: bool = False
+    ) -> None:
+        self._teacher, self._progress, self._skip = teacher, progress, skip
         config = teacher.config
         self._flow: Flow[Encoded] = Flow(
             teacher, name, config.images_per_batch, partial(encode_image, storage=config.storage)
@@ -58,32 +64,57 @@ class FeatureWriter:
         """Run the teacher over a partition's images, in order, and publish their patch grids.
 
         Returns when all images are handed in; the manifest comes when the last of them are computed and published. It
-        comes with a BadInput, naming the file, for an image that is missing, cut, or not what a teacher takes.
+        comes with a BadInput, naming the file, for an image that is missing, cut, or not what a teacher takes; with
+        `skip` only if that is so of every image.
         """
         config = self._teacher.config
         passage: Passage[Encoded] = Passage()
-        published = self._writers.submit(self._collect, passage, store, partition, member, folder)
-        self._flow.hand_in(
-            passage,
-            [
-                partial(load_input, root, image, config.image_size, config.antialias, config.decode)
-                for image in partition.images
-            ],
-        )
+        unreadable = Unreadable()
+        published = self._writers.submit(self._collect, passage, unreadable, store, partition, member, folder)
+        loads: list[Load] = [
+            partial(load_input, root, image, config.image_size, config.antialias, config.decode)
+            for image in partition.images
+        ]
+        if self._skip:
+            loads = [
+                partial(self._load_or_note, load, unreadable, row, image.path)
+                for row, (load, image) in enumerate(zip(loads, partition.images, strict=True))
+            ]
+        self._flow.hand_in(passage, loads)
         return published
 
+    def _load_or_note(self, load: Load, unreadable: Unreadable, row: int, path: str) -> Tensor:
+        """An image, or a black one in the place of one that cannot be read, so that batches stay what they are."""
+        try:
+            return load()
+        except BadInput as error:
+            unreadable.note(row, path, error)
+            return torch.zeros(3, *self._teacher.config.image_size)
+
     def _collect(
-        self, passage: Passage[Encoded], store: Store, partition: PartitionRecord, member: str, folder: Path
+        self,
+        passage: Passage[Encoded],
+        unreadable: Unreadable,
+        store: Store,
+        partition: PartitionRecord,
+        member: str,
+        folder: Path,
     ) -> Manifest:
         """In a thread of its own: from the grids of a partition to its manifest."""
         try:
-            return self._write(passage, store, partition, member, folder)
+            return self._write(passage, unreadable, store, partition, member, folder)
         except BaseException:
             self._flow.give_up(passage)
             raise
 
     def _write(
-        self, passage: Passage[Encoded], store: Store, partition: PartitionRecord, member: str, folder: Path
+        self,
+        passage: Passage[Encoded],
+        unreadable: Unreadable,
+        store: Store,
+        partition: PartitionRecord,
+        member: str,
+        folder: Path,
     ) -> Manifest:
         teacher, images = self._teacher, partition.images
         with PartitionWriter(
@@ -94,6 +125,7 @@ class FeatureWriter:
             identity=store.identity,
             attributes={
                 "images": [image.path for image in images],
+                "unreadable": [],
                 "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
                 "licence": teacher.licence,
                 "image_size": list(teacher.config.image_size),
@@ -102,13 +134,15 @@ class FeatureWriter:
         ) as writer:
             shape = (len(images), *teacher.grid, teacher.channels)
             stored = StoredFeatures(writer, teacher.config.storage, shape)
-            for image in self._flow.take(passage):
-                size = stored.append(image)
+            for row, image in enumerate(self._flow.take(passage)):
+                size = stored.append_zeros(image) if row in unreadable else stored.append(image)
                 if self._progress:
                     self._progress.add(partition.name, 1, size)
+            unreadable.refuse_all(len(images), "images")
+            writer.set_attribute("unreadable", unreadable.rows)
             return writer.publish(
-                counts={"images": len(images)},
-                left_out=[],
+                counts={"images": len(images), **unreadable.counts},
+                left_out=unreadable.left_out(),
                 measured=stored.fidelity.report(),
                 made_with={
                     **computed_with(teacher),
@@ -160,6 +194,12 @@ class StoredFeatures:
         for name, array in self._arrays.items():
             array.append(image.arrays[name])
         self.fidelity.add_losses(image.losses)
+        return sum(part.nbytes for part in image.arrays.values())
+
+    def append_zeros(self, image: Encoded) -> int:
+        """Zeros in the place of an image that could not be read; they are no part of the fidelity."""
+        for name, array in self._arrays.items():
+            array.append(np.zeros_like(image.arrays[name]))
         return sum(part.nbytes for part in image.arrays.values())
 
 

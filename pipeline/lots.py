@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.disk import writing_to
-from cache_schemas.errors import BadInput
-from cache_schemas.manifest import Manifest, is_valid, made, open_partition
+from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.manifest import Manifest, made, manifest_path, open_partition
 from cache_schemas.publish import delete, is_beside, sweep_dead, working_folder, write_json
 from pipeline.datasets.records import PartitionRecord
 from pipeline.log import log
-from pipeline.plan import Lot, Plan
+from pipeline.plan import Lot, Plan, Store
 from pipeline.progress import duration
 
 KIND = "griddle lot"
@@ -47,7 +47,7 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] |
     swept += sweep_dead(plan.lot_path(lot).parent, [plan.lot_path(lot).name])
     if swept:
         log(f"{store.stage} {store.dataset}: removed {len(swept)} leftover(s) of processes that were killed")
-    valid = [is_valid(folder, entry.name, member, store.identity) for entry, member in lot.members]
+    valid = [is_done(plan, store, entry.name, member) for entry, member in lot.members]
     to_do = len(valid) - sum(valid)
     log(
         f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
@@ -95,12 +95,32 @@ def do_lot(plan: Plan, lot: Lot, compute: Compute, prepare: Callable[[], None] |
             + "\n".join(f"  {name}: {problem}" for name, problem in problems)
             + f"\nMend their files and run again, or write datasets.{store.dataset}.leave_out: "
             + f"[{', '.join(name for name, _ in problems)}]"
+            + (
+                ""
+                if plan.config.datasets[store.dataset].on_error == "skip"
+                else f", or datasets.{store.dataset}.on_error: skip to go on without these files"
+            )
         )
     return _write_lot(plan, lot, folder)
 
 
+def is_done(plan: Plan, store: Store, partition: str, member: str) -> bool:
+    """Whether a partition need not be computed: it is valid, and lacks nothing that the config does not let it lack."""
+    folder = plan.cache / store.folder
+    if not manifest_path(folder, partition, member).exists():
+        return False
+    try:
+        counts = open_partition(folder, partition, member, store.identity).counts
+    except DamagedCache:
+        return False
+    return plan.config.datasets[store.dataset].on_error == "skip" or not _lacks(counts)
+
+
 def drop_stale_lots(plan: Plan) -> list[Path]:
-    """Remove each lot manifest of this plan whose partitions are gone, so that they are computed again."""
+    """Remove each lot manifest of this plan whose partitions are gone, so that they are computed again.
+
+    So, too, those of partitions that lack what could not be read, where the config says `on_error: raise` (again).
+    """
     listed: dict[Path, set[str]] = {}
     dropped: list[Path] = []
     for stage in ("scans", "labels", "views", "features"):
@@ -112,7 +132,10 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
             folder = plan.cache / lot.store.folder
             if folder not in listed:
                 listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-            if not _all_there(body, listed[folder]):
+            strict = plan.config.datasets[lot.store.dataset].on_error == "raise"
+            if not _all_there(body, listed[folder]) or (
+                strict and body and any(_lacks(p["counts"]) for p in body["partitions"])
+            ):
                 path.unlink()
                 dropped.append(path)
     return dropped
@@ -146,6 +169,11 @@ def drop_lots_naming(workdir: Path, gone: Callable[[str, str, str], bool]) -> li
             path.unlink(missing_ok=True)
             dropped.append(path)
     return dropped
+
+
+def _lacks(counts: Mapping[str, int]) -> bool:
+    """Whether a partition was written without files that could not be read."""
+    return counts.get("unreadable", 0) > 0
 
 
 def _all_there(body: dict[str, Any] | None, names: set[str]) -> bool:

@@ -16,7 +16,7 @@ from cache_schemas.verify import Problem
 from pipeline.config.model import Teacher
 from pipeline.plan import Plan
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
-from pipeline.teachers.same_features import CLOSE, Compared, compare
+from pipeline.teachers.same_features import CLOSE, Compared, compare, readable
 from pipeline.teachers.weights_lock import check_weights
 
 
@@ -72,7 +72,9 @@ def recompute_images(plan: Plan, paths: Sequence[Path], count: int, device: torc
             manifest = manifest_path(folder, entry.name, member).absolute()
             named = not paths or any(manifest.is_relative_to(path.absolute()) for path in paths)
             if named and is_valid(folder, entry.name, member):
-                candidates += [(lot.store, entry, member, number) for number in range(entry.images)]
+                assert isinstance(lot.store.source, Teacher)
+                rows = readable(lot.store.source, folder, entry.name, member)
+                candidates += [(lot.store, entry, member, number) for number in rows]
     if not candidates:
         raise BadInput("--recompute: no feature partition of this config is there, or among the given paths")
     teachers: dict[Teacher, LoadedTeacher] = {}

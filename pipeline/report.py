@@ -61,11 +61,15 @@ class Table:
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Training:
-    """One pretraining: (step, loss) of every step; empty where it is not done."""
+    """One pretraining: (step, loss) of every step; empty where it is not done.
+
+    unreadable: files that it went without, for they could not be read when the cache was written.
+    """
 
     student: str
     seed: int
@@ -73,6 +77,7 @@ class Training:
     done: bool
     curve: tuple[tuple[int, float], ...]
     seconds: float
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,9 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
     teachers = plan.teachers_of(first.student)
     notes = [STAND_IN if t.weights == "untrained" else f"weights: {t.weights}" for t in teachers]
     left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
+    unreadable = dict.fromkeys(
+        told for row in rows for run in row.runs for told in (found[run.folder] or {}).get("unreadable", [])
+    )
     return Table(
         student=rows[0].student,
         probe=rows[0].probe,
@@ -160,6 +168,7 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
         classes=classes,
         rows=tuple(_row(row, classes, found, floor) for row in rows),
         left_out=tuple(left_out),
+        unreadable=tuple(unreadable),
     )
 
 
@@ -213,6 +222,7 @@ def _training(plan: Plan, run: Run) -> Training:
     folder = plan.run_path(run)
     done = (folder / "done.json").exists()
     rows = read_metrics(folder / "metrics.csv") if done and (folder / "metrics.csv").exists() else []
+    provenance = _read(folder / "provenance.json") if done and (folder / "provenance.json").exists() else {}
     return Training(
         student=run.name,
         seed=run.seed,
@@ -220,6 +230,7 @@ def _training(plan: Plan, run: Run) -> Training:
         done=done,
         curve=tuple((int(row["step"]), float(row["loss"])) for row in rows),
         seconds=_seconds([float(row["seconds"]) for row in rows]),
+        unreadable=tuple(provenance.get("unreadable", [])),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.report_table import (
     notes,
     title,
     training_line,
+    unreadable_lines,
 )
 
 STYLE = """
@@ -65,6 +66,9 @@ def page(report: Report) -> str:
     curves = {f"{t.student}, seed {t.seed}": t.curve for t in report.trainings}
     body.append(line_chart(curves, "step", "loss"))
     body.append("<ul>" + "".join(f"<li>{escape(training_line(t))}</li>" for t in report.trainings) + "</ul>")
+    if unreadable := unreadable_lines(report):
+        listed = "".join(f"<li>{escape(told)}</li>" for told in unreadable[1:])
+        body.append(f"<h2>Left out</h2><p>{escape(unreadable[0])}</p><ul>{listed}</ul>")
     body.append(f"<footer>report {report.id}; the same numbers: results.csv, results.md</footer>")
     return _document("Griddle: results", "\n".join(body))
 

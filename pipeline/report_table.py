@@ -22,6 +22,8 @@ LABELS = {
 
 COLUMNS = 120
 NONE = "–"
+SHOWN = 5
+"""Files that could not be read are listed on a terminal up to this number; the report's files list all."""
 TAIL = 0.05
 """The share of a pretraining's last steps over which its final loss is averaged."""
 
@@ -30,6 +32,21 @@ def terminal(report: Report) -> str:
     """All tables, then all trainings, in at most 120 columns."""
     blocks = [_table_lines(table) for table in report.tables]
     blocks.append([training_line(training) for training in report.trainings])
+    unreadable = unreadable_lines(report)
+    if unreadable:
+        more = (
+            [f"  ... and {len(unreadable) - 1 - SHOWN} more: results.md"]
+            if len(unreadable) > 1 + SHOWN
+            else []
+        )
+        shown = [
+            line
+            for told in unreadable[: 1 + SHOWN]
+            for line in wrap(
+                told, COLUMNS, initial_indent="  " if told != unreadable[0] else "", subsequent_indent="    "
+            )
+        ]
+        blocks.append([*shown, *more])
     if not report.tables:
         blocks.append(["no student of the config names a probe, so there is no table of classes"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -46,6 +63,8 @@ def markdown(report: Report) -> str:
         parts += [f"- {note}" for note in notes(table)]
     parts.append("## Pretraining")
     parts += [f"- {training_line(training)}" for training in report.trainings]
+    if unreadable := unreadable_lines(report):
+        parts += ["## Left out", unreadable[0], *(f"- {told}" for told in unreadable[1:])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,6 +97,15 @@ def plain(report: Report) -> dict[str, Any]:
         training["steps"] = len(training.pop("curve"))
         training["final_loss"] = final_loss(whole)
     return value
+
+
+def unreadable_lines(report: Report) -> list[str]:
+    """The files that trainings and probes went without: a line with their number, then each; none where all was read."""
+    lists = [*(table.unreadable for table in report.tables), *(one.unreadable for one in report.trainings)]
+    found = dict.fromkeys(told for told_of in lists for told in told_of)
+    return (
+        [f"left out: {len(found)} file(s) that could not be read (on_error: skip):", *found] if found else []
+    )
 
 
 def title(table: Table) -> str:
@@ -123,7 +151,9 @@ def training_line(training: Training) -> str:
         return f"{where}: done, without metrics.csv: {training.folder}"
     return (
         f"{where}: loss {training.curve[0][1]:.3f} → {loss:.3f} in {training.curve[-1][0]} steps, "
-        f"{training.seconds / 60:.1f} min: {training.folder}"
+        f"{training.seconds / 60:.1f} min"
+        + (f", without {len(training.unreadable)} unreadable file(s)" if training.unreadable else "")
+        + f": {training.folder}"
     )
 
 

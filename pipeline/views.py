@@ -51,7 +51,10 @@ def write_views(
     scans: PartitionReader,
     threads: int | None = None,
 ) -> Manifest:
-    """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads."""
+    """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads.
+
+    Of a scan whose lidar file could not be read no camera sees anything; it is listed as in the scan store.
+    """
     bounds = scans.read("scan_offsets").astype(np.int64)
 
     def look(number: int) -> list[tuple[Seen, list[Kept]]]:
@@ -68,7 +71,10 @@ def write_views(
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]
     kept = [[of_view[variant] for _, of_view in views] for variant in range(points.variants)]
-    return _write(store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist())
+    lost = [item for item in scans.manifest.left_out if "scan" in item]
+    return _write(
+        store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist(), lost
+    )
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: Points) -> Kept:
@@ -98,6 +104,7 @@ def _write(
     seen: list[Seen],
     kept: list[list[Kept]],
     scan_points: list[int],
+    lost: list[dict[str, Any]],
 ) -> Manifest:
     images = partition.images
     scan_of_view = [number for number, scan in enumerate(partition.scans) for _ in scan.images]
@@ -154,4 +161,6 @@ def _write(
             "representatives": sum(len(view.place) for view in in_order),
             "unusable_views": len(few),
         }
-        return writer.publish(counts=counts, left_out=left_out)
+        if lost:
+            counts["unreadable"] = len(lost)
+        return writer.publish(counts=counts, left_out=[*lost, *left_out])

@@ -39,10 +39,9 @@ def features(
 
 def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int | None) -> None:
     """One lot; teachers that are in memory already are in `loaded`."""
-    from cache_schemas.manifest import is_valid
     from pipeline.config.model import Teacher
     from pipeline.features import FeatureWriter
-    from pipeline.lots import do_lot
+    from pipeline.lots import do_lot, is_done
     from pipeline.progress import Progress
     from pipeline.teachers.loaded import load_teacher
     from pipeline.teachers.same_features import check_unchanged
@@ -68,13 +67,10 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
             of_store = [m for other in plan.lots("features") if other.store == store for m in other.members]
             load = plan.indices[store.dataset].load_partition
             check_unchanged(loaded[config], folder, root, of_store, load)
-            missing = [
-                entry
-                for entry, member in lot.members
-                if not is_valid(folder, entry.name, member, store.identity)
-            ]
+            missing = [entry for entry, member in lot.members if not is_done(plan, store, entry.name, member)]
             progress = Progress(sum(entry.images for entry in missing), "images")
-            writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress)))
+            skip = plan.config.datasets[store.dataset].on_error == "skip"
+            writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress, skip=skip)))
 
         def compute(partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
             return writers[0].write(root, store, partition, member, folder)

@@ -33,5 +33,6 @@ def scans(
     for lot in lots_that_fit(plan, "labels" if labels else "scans", digest, number):
         dataset = plan.config.datasets[lot.store.dataset]
         write = write_labels if labels else write_scans
-        compute = partial(write, reader_named(dataset.reader), Path(dataset.root), lot.store, threads=threads)
+        reader, skip = reader_named(dataset.reader), dataset.on_error == "skip"
+        compute = partial(write, reader, Path(dataset.root), lot.store, threads=threads, skip=skip)
         do_lot(plan, lot, compute)

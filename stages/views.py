@@ -27,6 +27,8 @@ def views(
     from pipeline.config.model import Points
     from pipeline.datasets.records import PartitionRecord
     from pipeline.lots import do_lot
+    from pipeline.streaming.opened import left_out_of
+    from pipeline.unreadable import allowed
     from pipeline.views import write_views
 
     plan = make_plan(config_path, workdir, only)
@@ -52,6 +54,7 @@ def views(
                 partition.name,
                 str(partition.member_digests()["scans"]),
             )
+            allowed(plan.config.datasets, {store.dataset: left_out_of([scans])})
             return write_views(store, traits.cameras, rule, points, partition, member, folder, scans, threads)
 
         do_lot(plan, lot, compute)

@@ -63,6 +63,12 @@ class Dataset(Block):
     leave_out: list[str] = Field(
         [], description="Partitions that are not to be used, for instance broken ones."
     )
+    on_error: Literal["raise", "skip"] = choice(
+        "raise",
+        "What becomes of a file that cannot be read. raise: an error, when the rest of its lot is done. skip: it is left "
+        "out, counted and listed in manifest, log and report (docs/cache.md). No id holds it: switching recomputes "
+        "nothing but partitions with such files, under raise.",
+    )
     mask: Literal["published", "strict"] = Field(
         "published",
         description=(

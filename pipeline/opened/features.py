@@ -47,7 +47,7 @@ class OpenedFeatures(OpenedStore):
         return image in self._places
 
     def patch_grids(self) -> dask.array.Array:
-        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard.
+        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard. Zeros for `unreadable` ones.
 
         `array("features")` gives the same as stored: sums of float16 overflow.
 
@@ -60,11 +60,24 @@ class OpenedFeatures(OpenedStore):
         """(rows, cols, channels) float32 of one image.
 
         Raises:
-            BadInput: if the store does not hold the image.
+            BadInput: if the store does not hold the image, or it could not be read when the store was written.
             DamagedCache: if it is not what was written.
         """
         partition, row = self.place(image)
-        return read_grids(self.partition(partition), row, row + 1)[0]
+        reader = self.partition(partition)
+        if row in reader.attributes["unreadable"]:
+            why = next((item["why"] for item in reader.manifest.left_out if item["what"] == image), "")
+            raise BadInput(
+                f"{image} has no features in {reader.manifest.path}: it could not be read ({why}), and on_error: skip "
+                f"left it out"
+            )
+        return read_grids(reader, row, row + 1)[0]
+
+    @cached_property
+    def unreadable(self) -> list[str]:
+        """Images that could not be read when the store was written; `patch_grids` holds zeros for them."""
+        readers = [self.partition(name) for name in self.partitions]
+        return [one.attributes["images"][row] for one in readers for row in one.attributes["unreadable"]]
 
     def features_at(
         self,

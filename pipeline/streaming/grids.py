@@ -74,6 +74,8 @@ class GridStores:
             open_store(cache, reading, member, features_schema(teacher.storage), by)
             for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
+        self.unreadable = frozenset(row for one in self.readers for row in one.attributes["unreadable"])
+        """Images that some teacher has not seen, because they could not be read."""
 
     def memory(self, views: int) -> tuple[GridMemory, ...]:
         """For the grids of so many views, for each teacher."""
@@ -86,8 +88,11 @@ class GridStores:
         """The grids of one view, straight `into` these where they are given.
 
         Raises:
+            ValueError: for an image that is unreadable: who draws views asks `unreadable` first.
             DamagedCache: naming the file, if a checksum does not fit.
         """
+        if view in self.unreadable:
+            raise ValueError(f"image {view} of {self.readers[0].manifest.path} could not be read")
         if into is None:
             into = [memory.grid(0) for memory in self.memory(1)]
         for reader, place in zip(self.readers, into, strict=True):

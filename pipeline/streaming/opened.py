@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,6 +33,21 @@ class OpenPartitions(Generic[T]):
                 self._opened.popitem(last=False)
         self._opened.move_to_end(number)
         return self._opened[number]
+
+
+def left_out_of(stores: Iterable[PartitionReader]) -> list[str]:
+    """The files that some stores of one partition lack, each once, and why; of views nothing: theirs are unusable."""
+    found = {
+        item["what"]: f"{store.manifest.partition}: {item['what']}: {item['why']}"
+        for store in stores
+        for item in store.manifest.left_out
+    }
+    return list(found.values())
+
+
+def lost_scans(store: PartitionReader) -> set[str]:
+    """The names of the scans of which a scan or label store lacks the file."""
+    return {item["scan"] for item in store.manifest.left_out if "scan" in item}
 
 
 def open_store(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from cache_schemas.belonging import check_same_scans
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.plan_probes import ProbeReading
-from pipeline.streaming.opened import OpenPartitions, open_store
+from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
 from pipeline.streaming.places import Places
 
 
@@ -66,26 +66,39 @@ class _Opened:
         self.bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.names: list[str] = self.scans.attributes["scans"]
         check_same_scans(self.labels, self.scans)
+        self.left_out = left_out_of((self.scans, self.labels))
+        self.lost = lost_scans(self.scans) | lost_scans(self.labels)
 
 
 class ScanSource:
-    """Random access to the labelled scans of a probe."""
+    """Random access to the labelled scans of a probe.
+
+    Attributes:
+        left_out: by dataset the files that could not be read when the stores were written, in words; known after
+            `scans`.
+    """
 
     def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
         self._cache = cache
         self._readings = readings
         self._opened = OpenPartitions(self._open)
+        self.left_out: dict[str, list[str]] = {}
 
     def scans(self) -> Places[LabelledPlace]:
-        """All scans, in the order of the plan."""
-        return labelled_places(
-            [reading.dataset for reading in self._readings],
-            (
-                (number, name, (row,))
-                for number in range(len(self._readings))
-                for row, name in enumerate(self._opened[number].names)
-            ),
-        )
+        """All scans, in the order of the plan, but those whose points or labels could not be read."""
+        left_out: dict[str, list[str]] = {}
+
+        def whole() -> Iterator[tuple[int, str, tuple[int]]]:
+            for number, reading in enumerate(self._readings):
+                opened = self._opened[number]
+                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
+                for row, name in enumerate(opened.names):
+                    if name not in opened.lost:
+                        yield number, name, (row,)
+
+        places = labelled_places([reading.dataset for reading in self._readings], whole())
+        self.left_out = left_out
+        return places
 
     def read(self, place: LabelledPlace) -> ScanPoints:
         """What is stored of one scan.

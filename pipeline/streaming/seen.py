@@ -5,7 +5,7 @@ No voxels and no neighbours: every seen point of every view is one row. A point 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
-from pipeline.streaming.opened import OpenPartitions, open_store
+from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.places import Places
 from pipeline.streaming.scan_source import LabelledPlace, labelled_places
@@ -76,10 +76,28 @@ class _Opened:
             check_same_images(self.views, reader)
         check_same_scans(self.views, self.labels)
         self.names: list[str] = self.views.attributes["scans"]
+        self.left_out = left_out_of((self.labels, *self.grids.readers))
+        self.lost = lost_scans(self.labels)
+
+    def readable(self, scan: int) -> list[int]:
+        """The views of a scan of which each teacher has the image."""
+        views = np.flatnonzero(self.view_scan == scan).tolist()
+        return [view for view in views if view not in self.grids.unreadable]
+
+    def sees(self, scan: int) -> bool:
+        """Whether one of them sees anything of a scan whose points and labels could be read."""
+        if self.names[scan] in self.lost:
+            return False
+        return any(self.seen_bounds[view] < self.seen_bounds[view + 1] for view in self.readable(scan))
 
 
 class SeenSource:
-    """Random access, scan by scan, to what the cameras see."""
+    """Random access, scan by scan, to what the cameras see.
+
+    Attributes:
+        left_out: by dataset the files that could not be read when the stores were written, in words; known after
+            `scans`.
+    """
 
     def __init__(
         self,
@@ -92,17 +110,23 @@ class SeenSource:
         self._cache, self._readings = cache, readings
         self._teachers, self._sampling = tuple(teachers), sampling
         self._opened = OpenPartitions(self._open)
+        self.left_out: dict[str, list[str]] = {}
 
     def scans(self) -> Places[LabelledPlace]:
-        """All scans that have views, in the order of the plan."""
-        return labelled_places(
-            [reading.dataset for reading in self._readings],
-            (
-                (number, self._opened[number].names[row], (int(row),))
-                for number in range(len(self._readings))
-                for row in np.unique(self._opened[number].view_scan)
-            ),
-        )
+        """All scans of which a camera sees something, in the order of the plan."""
+        left_out: dict[str, list[str]] = {}
+
+        def seen() -> Iterator[tuple[int, str, tuple[int]]]:
+            for number, reading in enumerate(self._readings):
+                opened = self._opened[number]
+                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
+                for row in np.unique(opened.view_scan).tolist():
+                    if opened.sees(row):
+                        yield number, opened.names[row], (row,)
+
+        places = labelled_places([reading.dataset for reading in self._readings], seen())
+        self.left_out = left_out
+        return places
 
     @property
     def channels(self) -> int:
@@ -120,9 +144,9 @@ class SeenSource:
             opened = self._opened[place.reading]
             begin, end = opened.label_bounds[place.row : place.row + 2]
             label = opened.labels.read("label", int(begin), int(end))
-            for view in np.flatnonzero(opened.view_scan == place.row):
+            for view in opened.readable(place.row):
                 first, last = (int(bound) for bound in opened.seen_bounds[view : view + 2])
-                targets.append(self._targets(opened, int(view), first, last))
+                targets.append(self._targets(opened, view, first, last))
                 labels.append(label[opened.views.read("point", first, last).astype(np.int64)])
         sizes = [len(label) for label in labels]
         return SeenBatch(

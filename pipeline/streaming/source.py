@@ -16,7 +16,7 @@ from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan import Reading
 from pipeline.streaming.grids import GridMemory, GridStores, PatchGrid
-from pipeline.streaming.opened import OpenPartitions, open_store
+from pipeline.streaming.opened import OpenPartitions, left_out_of, open_store
 from pipeline.streaming.order import ScanPlace
 from pipeline.streaming.places import Places
 
@@ -67,11 +67,17 @@ class _Opened:
         self.scan_names: list[str] = views["scans"]
         self.spare_rows = max(1, views["spares"] // self.views.shape("neighbours")[1])
         """Rows of more neighbours that each representative with spares has."""
-        self.unusable: set[int] = set(views["unusable"])
+        self.unusable: set[int] = {*views["unusable"], *self.grids.unreadable}
+        self.left_out = left_out_of((self.scans, *self.grids.readers))
 
 
 class ViewSource:
-    """Random access to the views of a run. Without teachers no patch grid is read."""
+    """Random access to the views of a run. Without teachers no patch grid is read.
+
+    Attributes:
+        left_out: by dataset the files that could not be read when the stores were written, in words; known after
+            `scans`.
+    """
 
     def __init__(
         self,
@@ -85,18 +91,21 @@ class ViewSource:
         self._teachers = tuple(teachers)
         self._reader = reader
         self._opened = OpenPartitions(self._open)
+        self.left_out: dict[str, list[str]] = {}
 
     def scans(self) -> tuple[Places[ScanPlace], list[str]]:
-        """All scans that can be drawn, in the order of the plan, and those of which no view sees enough.
+        """All scans that can be drawn, in the order of the plan, and those of which no view sees enough or can be read.
 
         Raises:
             BadInput: if no scan can be drawn.
         """
         unusable: list[str] = []
+        left_out: dict[str, list[str]] = {}
 
         def drawable() -> Iterator[tuple[int, str, list[int]]]:
             for number, reading in enumerate(self._readings):
                 opened = self._opened[number]
+                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
                 for scan, name in enumerate(opened.scan_names):
                     views = np.flatnonzero(opened.view_scan == scan).tolist()
                     usable = [view for view in views if view not in opened.unusable]
@@ -106,6 +115,7 @@ class ViewSource:
                         unusable.append(f"{reading.dataset} {reading.partition} {name}")
 
         places = Places(ScanPlace, [reading.dataset for reading in self._readings], drawable())
+        self.left_out = left_out
         if not len(places):
             raise BadInput(
                 f"none of {len(unusable)} scan(s) has a camera that sees enough points to learn from"

@@ -122,7 +122,8 @@ def check_unchanged(
     for number in range(IMAGES):
         entry, member = chosen[number % len(chosen)]
         record = load(entry)
-        compared.append(compare(teacher, folder, root, record, member, random.randrange(len(record.images))))
+        image = random.choice(readable(teacher.config, folder, entry.name, member))
+        compared.append(compare(teacher, folder, root, record, member, image))
     told = "; ".join(text.replace(", wanted ", ", now ") for text in changed)
     lowest = min(compared, key=lambda one: one.cosine)
     if lowest.cosine < CLOSE:
@@ -153,9 +154,14 @@ def compare(
     now = computed_with(teacher)
     count = int(then.get("images_per_batch") or now["images_per_batch"])
     first = number // count * count
+    lost = set(
+        reader.attributes["unreadable"]
+    )  # black in the batch that was computed (`pipeline/features.py`)
     batch = [
-        load_input(root, image, config.image_size, config.antialias, config.decode)
-        for image in record.images[first : first + count]
+        torch.zeros(3, *config.image_size)
+        if row in lost
+        else load_input(root, image, config.image_size, config.antialias, config.decode)
+        for row, image in enumerate(record.images[first : first + count], first)
     ]
     images = filled_up(batch, count) if teacher.device.type == "cuda" else torch.stack(batch)
     with one_thread():
@@ -170,6 +176,13 @@ def compare(
         lowest_cosine(_values(fresh), _values(stored)),
         all(name in then and then[name] == now[name] for name in alike),
     )
+
+
+def readable(config: Teacher, folder: Path, partition: str, member: str) -> list[int]:
+    """The rows of the images of a stored partition that could be read when it was written."""
+    reader = PartitionReader(folder, features_schema(config.storage), partition, member)
+    lost = set(reader.attributes["unreadable"])
+    return [row for row in range(reader.shape("features")[0]) if row not in lost]
 
 
 @contextmanager

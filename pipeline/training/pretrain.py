@@ -29,6 +29,7 @@ from pipeline.training.lease import Lease
 from pipeline.training.recorder import Recorder
 from pipeline.training.run_folder import finish
 from pipeline.training.schedule import learning_rate
+from pipeline.unreadable import allowed
 
 
 def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> tuple[Tensor, list[Tensor]]:
@@ -62,7 +63,10 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     source = ViewSource(plan.cache, run.readings, teachers)
     scans, unusable = source.scans()
     for name in unusable:
-        log(f"  left out: {name}: no camera sees enough points")
+        log(f"  left out: {name}: no camera sees enough points, or their images could not be read")
+    unreadable = allowed(plan.config.datasets, source.left_out)
+    for told in unreadable:
+        log(f"  left out, unreadable: {told}")
     training = student.pretrain
     per_epoch = steps_per_epoch(len(scans), training.batch)
     total = per_epoch * training.epochs
@@ -111,7 +115,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         recorder.close()
     lease.check()
     _save(folder, run.id, total, model, optimiser)
-    finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours)
+    finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours, unreadable=unreadable)
     return folder
 
 

@@ -31,6 +31,7 @@ from pipeline.students.heads import ProbeHead
 from pipeline.training.probe_folder import finish_probe
 from pipeline.training.probed import RawInputs, TeacherFeatures, student_features
 from pipeline.training.schedule import learning_rate
+from pipeline.unreadable import allowed
 
 LOG_SECONDS = 5.0
 
@@ -45,6 +46,7 @@ class Task:
         steps: item `step` is the batch of that training step; batches as `ScanBatch` or `SeenBatch`.
         scored, batches: the evaluated split, in so many batches.
         scans: in training and in evaluation.
+        unreadable: files that neither of them has, as they could not be read when the cache was written, in words.
     """
 
     features: nn.Module
@@ -54,6 +56,7 @@ class Task:
     scored: Dataset[Any]
     batches: int
     scans: tuple[int, int]
+    unreadable: list[str]
 
 
 def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
@@ -67,6 +70,8 @@ def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
     for name in probe.left_out:
         log(f"  left out: {name}: " + ("no labels or no images" if probe.kind == "teacher" else "no labels"))
     task = prepare(plan, probe, device)
+    for told in task.unreadable:
+        log(f"  left out, unreadable: {told}")
     classes = plan.traits[probe.train[0].dataset].classes
     head = ProbeHead(task.channels, len(classes)).to(device)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
@@ -92,6 +97,7 @@ def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
         classes=classes,
         ignored=ignored,
         scans=task.scans,
+        unreadable=task.unreadable,
         losses=losses,
         seconds=seconds,
         device=device,
@@ -128,6 +134,7 @@ def prepare(plan: Plan, probe: ProbeRun, device: torch.device) -> Task:
         whole,
         len(whole),
         (len(scans), len(scored)),
+        _together(plan, training, scoring),
     )
 
 
@@ -147,7 +154,15 @@ def _prepare_teacher(plan: Plan, probe: ProbeRun) -> Task:
     features = TeacherFeatures(training.channels)
     steps = SeenSteps(training, scans, seed=probe.seed, batch=probe.probe.batch)
     seen = EvaluationSeen(scoring, scored)
-    return Task(features, features.channels, False, steps, seen, len(seen), (len(scans), len(scored)))
+    counts = len(scans), len(scored)
+    unreadable = _together(plan, training, scoring)
+    return Task(features, features.channels, False, steps, seen, len(seen), counts, unreadable)
+
+
+def _together(plan: Plan, *sources: ScanSource | SeenSource) -> list[str]:
+    """What the sources left out, each once: a split may be trained on and scored."""
+    found = (told for source in sources for told in allowed(plan.config.datasets, source.left_out))
+    return list(dict.fromkeys(found))
 
 
 def fit(

@@ -69,9 +69,20 @@ def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str
 
 
 def finish(
-    folder: Path, run: Run, plan: Plan, model: nn.Module, *, device: torch.device, steps: int, hours: float
+    folder: Path,
+    run: Run,
+    plan: Plan,
+    model: nn.Module,
+    *,
+    device: torch.device,
+    steps: int,
+    hours: float,
+    unreadable: list[str],
 ) -> None:
-    """Weights, then what they came from, then the marker: each complete before the next names it."""
+    """Weights, then what they came from, then the marker: each complete before the next names it.
+
+    unreadable: what `on_error: skip` kept from the training, in words.
+    """
     save_weights(
         folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}
     )
@@ -84,6 +95,7 @@ def finish(
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "steps": steps,
             "hours": round(hours, 4),
+            "unreadable": unreadable,
             "cache": str(plan.cache.resolve()),
             "device": str(device),
             "commit": commit(),

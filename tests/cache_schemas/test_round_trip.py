@@ -42,6 +42,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "image_size": [28, 56],
         "patch": 14,
         "licence": "none",
+        "unreadable": [],
     },
 }
 

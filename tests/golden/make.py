@@ -55,6 +55,7 @@ ATTRIBUTES: dict[str, Any] = {
     "cameras": ["LEFT", "RIGHT"],
     "images": ["LEFT/0.jpg", "RIGHT/0.jpg", "LEFT/1.jpg"],
     "unusable": [1],
+    "unreadable": [2],
     "voxel": 0.1,
     "variants": 2,
     "spares": 5,

@@ -41,7 +41,7 @@ def test_a_cache_and_what_lies_between_it_and_its_stores(finished_master: Any) -
     (name,) = [name for name in facts["stores"] if name.startswith("features")]
     store = inspect(cache / name)
     assert (store["what"], store["name"], store["cache"]) == ("griddle store", name, str(cache))
-    assert (store["schema"], store["counts"], store["partitions"]) == ("features/2", {"images": 12}, 1)
+    assert (store["schema"], store["counts"], store["partitions"]) == ("features/3", {"images": 12}, 1)
     assert (store["older"], store["left_out"]) == ([], 0)
     assert store["identity"]["model"] == "vit_tiny_patch16_224"
     teacher = inspect((cache / name).parent)

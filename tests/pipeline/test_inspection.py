@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
     optimiser = torch.optim.AdamW(model.parameters())
     checkpoint.save(folder / "resume", Checkpoint(run.id, 12, model.state_dict(), optimiser.state_dict()))
     save_config(folder, plan, run)
-    finish(folder, run, plan, model, device=torch.device("cpu"), steps=12, hours=0.5)
+    finish(folder, run, plan, model, device=torch.device("cpu"), steps=12, hours=0.5, unreadable=[])
     return Files(
         plan,
         run,

@@ -51,6 +51,7 @@ def test_patch_grids_in_few_and_in_many_shards(
         images=names,
         teacher="x" * 200,
         licence="x",
+        unreadable=[],
         image_size=[1, 2],
         patch=1,
     )

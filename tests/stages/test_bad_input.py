@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_files import scene_files
 
 from stages.cli import main
 
@@ -40,16 +40,6 @@ def published(workspace: Any) -> dict[str, bytes]:
     cache = workspace.work / "cache"
     found = list(cache.glob("*/**/scene-*.json")) if cache.exists() else []
     return {str(path.relative_to(cache)): path.read_bytes() for path in found}
-
-
-def scene_files(toy: Path, scene: str, channel: str) -> list[Path]:
-    """The recordings of a scene from one sensor, as the tables name them."""
-    tables = {name: json.loads((toy / "v1.0-trainval" / f"{name}.json").read_text()) for name in
-              ("scene", "sample", "sample_data")}  # fmt: skip
-    token = next(row["token"] for row in tables["scene"] if row["name"] == scene)
-    samples = {row["token"] for row in tables["sample"] if row["scene_token"] == token}
-    rows = [row for row in tables["sample_data"] if row["sample_token"] in samples]
-    return [toy / row["filename"] for row in rows if f"/{channel}/" in row["filename"]]
 
 
 def test_a_root_that_does_not_exist(workspace: Any, griddle: Run) -> None:

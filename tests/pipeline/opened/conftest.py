@@ -37,6 +37,7 @@ def write_features(
             "teacher": {},
             "image_size": list(INPUT),
             "patch": 14,
+            "unreadable": [],
             "licence": "apache-2.0",
         },
     ) as writer:

@@ -226,7 +226,7 @@ def test_features_of_other_images_are_refused(cached: Cached) -> None:
         partition=reading.partition,
         member_digest="0123456789",
         identity={},
-        attributes={**dict.fromkeys(schema.attributes, 0), "images": images[::-1]},
+        attributes={**dict.fromkeys(schema.attributes, 0), "images": images[::-1], "unreadable": []},
     ) as writer:
         writer.put("features", np.zeros((len(images), 2, 4, 3), np.float16))
         writer.publish(counts={}, left_out=[])
