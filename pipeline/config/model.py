@@ -1,51 +1,26 @@
-"""The one typed model of a config file: every key, its type, its default and what it means.
-
-Fields marked with `choice()` cannot change results and enter no id; all others do.
-"""
+"""The one typed model of a config file: every key, its type, its default and what it means."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from pipeline.teachers.layer import parse_layer
-from pipeline.teachers.names import timm_name
-from pipeline.teachers.registry import row_of
+from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
+from pipeline.config.teacher import Teacher
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Pair = tuple[PositiveInt, PositiveInt]
-Range = tuple[float, float]
-
-
-def choice(default: Any, description: str) -> Any:
-    """A field of convenience: it cannot change results and is left out of every id."""
-    return Field(default=default, description=description, json_schema_extra={"identity": False})
-
-
-class Block(BaseModel):
-    """Shared behaviour: unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    def resolved(self) -> dict[str, Any]:
-        """Every field that can change results, defaults filled in, as plain JSON values."""
-        values: dict[str, Any] = {}
-        for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            if isinstance(extra, dict) and extra.get("identity") is False:
-                continue
-            value = getattr(self, name)
-            values[name] = value.resolved() if isinstance(value, Block) else _plain(value)
-        return values
+__all__ = [
+    "Augment",
+    "Block",
+    "Config",
+    "Dataset",
+    "Network",
+    "Optimiser",
+    "Points",
+    "Probe",
+    "Student",
+    "Teacher",
+]
 
 
 class Dataset(Block):
@@ -76,102 +51,6 @@ class Dataset(Block):
             "strict: one rule for all datasets, depth over 1 m and over one pixel from each border, in float64."
         ),
     )
-
-
-class Teacher(Block):
-    """One teacher: a frozen image network and the layer that is read."""
-
-    model: str = Field(
-        description=(
-            "A teacher of the registry (docs/teachers.md), for instance dinov2_vits14, or any ViT or convnet by its timm "
-            "name, for instance vit_small_patch14_dinov2.lvd142m. Both names of one model give the same id."
-        )
-    )
-    weights: str = Field(
-        "hub",
-        description=(
-            "hub (downloaded; hub@REVISION for one revision), untrained (drawn from `seed`), or the path of a file, "
-            "timm's or the original authors'."
-        ),
-    )
-    seed: int = Field(0, description="Draws the weights where they are untrained.")
-    layer: str = Field(
-        "",
-        description=(
-            "What is read: last (the last block before the final norm, without prefix rows), block N, either with keys, "
-            "queries or values; last normed; last maskclip, last maskclip projected; stage N of a convnet. Default: what "
-            "the registry says of the model, else last."
-        ),
-    )
-    image_size: Pair = Field(
-        (224, 448), description="Height and width in pixels to which images are resized."
-    )
-    antialias: bool = Field(
-        False, description="Antialias the bilinear resize. ScaLR's environment did not, ScaLR+'s did."
-    )
-    position_embedding: Literal["timm", "original"] = Field(
-        "timm",
-        description=(
-            "How position embeddings are resampled to the image size. timm: bicubic with antialias. original: as the "
-            "teacher's authors do (docs/teachers.md)."
-        ),
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Arithmetic of the forward pass; never chosen by the device found."
-    )
-    decode: Literal["exact", "draft", "uint8"] = Field(
-        "exact",
-        description=(
-            "How images are decoded and resized. exact: as published. draft, uint8: faster, and not the same features "
-            "(docs/teachers.md says by how much)."
-        ),
-    )
-    standardise: str | None = Field(
-        None,
-        description=(
-            "A file with a mean and a deviation per channel, taken off and divided by before storing. Made for the "
-            "demo's untrained stand-in; real teachers need none."
-        ),
-    )
-    storage: Literal["float16", "float32", "int8"] = Field(
-        "float16",
-        description="Type of the stored values. int8: with one float16 scale for each group of 32 channels.",
-    )
-    images_per_batch: PositiveInt = choice(
-        8,
-        "Images in one forward pass on a GPU; a matter of memory and speed. On a CPU each image is computed alone.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_name_for_one_model(cls, values: Any) -> Any:
-        """Fill in what the registry says, so that both names of a model give the same block."""
-        if not isinstance(values, dict) or not isinstance(values.get("model"), str):
-            return values
-        row = row_of(values["model"])
-        layer = values.get("layer") or (row.layer if row else "last")
-        return {**values, "model": timm_name(values["model"]), "layer": layer}
-
-    @field_validator("layer")
-    @classmethod
-    def _a_layer(cls, value: str) -> str:
-        return str(parse_layer(value))
-
-    @model_validator(mode="after")
-    def _positions_can_be_resampled(self) -> Teacher:
-        if self.position_embedding == "original":
-            row = row_of(self.model)
-            if self.weights == "untrained":
-                raise ValueError(
-                    "position_embedding: untrained weights are drawn at the image's own size, so nothing is resampled; "
-                    "leave position_embedding out"
-                )
-            if row is None or row.resample is None:
-                why = "has no position embeddings to resample" if row else "is in no row of the registry"
-                raise ValueError(
-                    f"position_embedding: {self.model} {why}, so it has no original way; leave position_embedding out"
-                )
-        return self
 
 
 class Points(Block):
@@ -323,7 +202,7 @@ class Student(Block):
     @field_validator("datasets", "seeds", "probes", "teacher")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
-        return _no_repeats(value) if isinstance(value, list) else value
+        return no_repeats(value) if isinstance(value, list) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -375,7 +254,7 @@ class Probe(Block):
     @field_validator("splits", "datasets", "baselines")
     @classmethod
     def _each_once(cls, value: list[Any] | None) -> list[Any] | None:
-        return value and _no_repeats(value)
+        return value and no_repeats(value)
 
 
 class Config(Block):
@@ -426,16 +305,3 @@ class Config(Block):
                         f"probes.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
                     )
         return self
-
-
-def _no_repeats(value: list[Any]) -> list[Any]:
-    twice = sorted({str(item) for item in value if value.count(item) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is there twice; write it once")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

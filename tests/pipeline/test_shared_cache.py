@@ -26,11 +26,7 @@ from pipeline.teachers.weights_lock import check_weights
 
 def compute(cache, partition, teacher):
     check_weights(cache, cache, teacher, "digest")
-<<<<<<< HEAD
-    attributes = {"images": ["a.jpg"], "teacher": {}, "image_size": [14, 14], "patch": 14, "licence": "none"}
-=======
     attributes = {"images": ["a.jpg"], "unreadable": [], "teacher": {}, "licence": "", "image_size": [14, 14], "patch": 14}
->>>>>>> onerror
     with PartitionWriter(
         cache / "features" / "vit" / "toy",
         features_schema("float16"),
