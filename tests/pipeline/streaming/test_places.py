@@ -57,6 +57,7 @@ def fake_partition(number: int) -> Any:
         scan_names=[f"{number:08x}{scan:024x}" for scan in range(SCANS)],
         view_scan=np.repeat(np.arange(SCANS), CAMERAS),
         unusable={number % 7},
+        left_out=[],
         kept_bounds=np.zeros(2 * SCANS * CAMERAS + 1, np.int64),
     )
 
