@@ -22,6 +22,9 @@ from torch import Tensor
 from pipeline.datasets.records import ImageRecord
 from pipeline.teachers.images import DECODES, load_input
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WAYS = [way for way in DECODES if way != "gpu" or DEVICE.type == "cuda"]
+
 
 @click.command()
 @click.option("--images", "folder", default=None, help="Default: those of nuScenes in $GRIDDLE_SAMPLES.")
@@ -43,14 +46,14 @@ def main(folder: str | None, image_size: tuple[int, int], rounds: int) -> None:
         f"{len(records)} images to {image_size[0]} x {image_size[1]}; differences are of values in [0, 1]"
     )
     for antialias in (False, True):
-        loads = {way: partial(_load_all, root, records, image_size, antialias, way) for way in DECODES}
-        seconds: dict[str, list[float]] = {way: [] for way in DECODES}
+        loads = {way: partial(_load_all, root, records, image_size, antialias, way) for way in WAYS}
+        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
             for way, load in loads.items():
                 began = time.thread_time()
                 load()
                 seconds[way].append((time.thread_time() - began) / len(records))
-        for way in DECODES:
+        for way in WAYS:
             apart = (loads[way]() - loads["exact"]()).abs()  # (images, 3, H, W)
             click.echo(
                 f"{'antialias' if antialias else 'plain':<10} {way:<6} {1e3 * np.median(seconds[way]):6.2f} ms an image   "
@@ -61,7 +64,7 @@ def main(folder: str | None, image_size: tuple[int, int], rounds: int) -> None:
 def _load_all(
     root: Path, records: list[ImageRecord], size: tuple[int, int], antialias: bool, way: str
 ) -> Tensor:
-    return torch.stack([load_input(root, record, size, antialias, way) for record in records])
+    return torch.stack([load_input(root, record, size, antialias, way, DEVICE).cpu() for record in records])
 
 
 def _record(root: Path, path: Path) -> ImageRecord:

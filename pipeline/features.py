@@ -72,7 +72,15 @@ class FeatureWriter:
         unreadable = Unreadable()
         published = self._writers.submit(self._collect, passage, unreadable, store, partition, member, folder)
         loads: list[Load] = [
-            partial(load_input, root, image, config.image_size, config.antialias, config.decode)
+            partial(
+                load_input,
+                root,
+                image,
+                config.image_size,
+                config.antialias,
+                config.decode,
+                self._teacher.device,
+            )
             for image in partition.images
         ]
         if self._skip:

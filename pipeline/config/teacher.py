@@ -53,10 +53,10 @@ class Teacher(Block):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of the forward pass; never chosen by the device found."
     )
-    decode: Literal["exact", "draft", "uint8"] = Field(
+    decode: Literal["exact", "draft", "uint8", "gpu"] = Field(
         "exact",
         description=(
-            "How images are decoded and resized. exact: as published. draft, uint8: faster, and not the same features "
+            "How images are decoded and resized. exact: as published. draft, uint8, gpu: faster, and not the same features "
             "(docs/teachers.md says by how much)."
         ),
     )

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL.Image import Image
-from torchvision.io import ImageReadMode, decode_image
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
 from pipeline.log import log
 
@@ -48,6 +49,17 @@ def pixels_of(opened: Image, data: bytes) -> Pixels:
             )
             return np.array(opened)
     return fast
+
+
+def device_pixels(data: bytes, device: torch.device) -> Tensor:
+    """(3, height, width) uint8 RGB of a JPEG, decoded on a device: on a GPU by its own decoder, whose pixels are not Pillow's.
+
+    Raises:
+        RuntimeError: for a file that is cut or broken.
+    """
+    buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    pixels: Tensor = decode_jpeg(buffer, mode=ImageReadMode.RGB, device=device)
+    return pixels
 
 
 def reduced_pixels(opened: Image, data: bytes, size: tuple[int, int]) -> Pixels:

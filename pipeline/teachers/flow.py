@@ -165,7 +165,7 @@ class Flow(Generic[Out]):
             with on_stream:
                 grids = self._teacher.features(images)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise out_of_memory(error, self._teacher.device, self._name, self.lanes, self.batch) from error
         return [self._helpers.submit(self._then, grids[i : i + 1]) for i in range(len(inputs))]
@@ -197,7 +197,7 @@ def out_of_memory(
     )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     told = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")

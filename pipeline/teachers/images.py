@@ -13,13 +13,16 @@ from torch import Tensor
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import check_size
 from pipeline.datasets.records import ImageRecord
-from pipeline.teachers.decode import Pixels, pixels_of, reduced_pixels
+from pipeline.teachers.decode import Pixels, device_pixels, pixels_of, reduced_pixels
+from pipeline.teachers.flow import is_out_of_memory
 
-DECODES = ("exact", "draft", "uint8")
+CPU = torch.device("cpu")
+
+DECODES = ("exact", "draft", "uint8", "gpu")
 """How an image becomes the teacher's input.
 
 exact: as the published code does. draft: JPEGs are decoded at half their size or less where that is still the teacher's
-or more. uint8: resized as whole numbers, rounded to 1/255.
+or more. uint8: resized as whole numbers, rounded to 1/255. gpu: JPEGs are decoded and resized on the teacher's GPU.
 """
 
 _MODES = {
@@ -40,17 +43,67 @@ _thread = threading.local()
 
 
 def load_input(
-    root: Path, image: ImageRecord, size: tuple[int, int], antialias: bool, decode: str = "exact"
+    root: Path,
+    image: ImageRecord,
+    size: tuple[int, int],
+    antialias: bool,
+    decode: str = "exact",
+    device: torch.device = CPU,
 ) -> Tensor:
     """(3, H, W) float32 in [0, 1]: an image file as the teacher's input, in one of `DECODES`.
+
+    Args:
+        device: of the teacher; the way `gpu` decodes there, and its result lies there.
 
     Raises:
         BadInput: as `read_image` does.
     """
     if decode not in DECODES:
         raise ValueError(f"{decode!r} is none of {DECODES}")
+    if decode == "gpu":
+        return _on_device(root, image, size, antialias, device)
     pixels = read_image(root, image, reduce_to=size if decode == "draft" else None)
     return to_input(pixels, size, antialias, whole_numbers=decode == "uint8")
+
+
+def _on_device(
+    root: Path, image: ImageRecord, size: tuple[int, int], antialias: bool, device: torch.device
+) -> Tensor:
+    """A JPEG decoded and resized on a device; a PNG, which GPUs have no decoder for, as `exact` does."""
+    path = root / image.path
+    data = _checked(path, image)
+    if data[:2] != b"\xff\xd8":
+        return to_input(read_image(root, image), size, antialias).to(device)
+    try:
+        pixels = device_pixels(data, device).float().div_(255)  # (3, H0, W0)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise BadInput(f"{path} cannot be read as an image ({error}); download it again.") from error
+    resized = torch.nn.functional.interpolate(
+        pixels[None], size=size, mode="bilinear", align_corners=False, antialias=antialias
+    )[0]
+    if device.type == "cuda":  # who uses it does so on a stream of its own
+        torch.cuda.current_stream(device).synchronize()
+    return resized
+
+
+def _checked(path: Path, image: ImageRecord) -> bytes:
+    """The bytes of an image file that a teacher takes; nothing is decoded.
+
+    Raises:
+        BadInput: as `read_image` does, but for what only decoding shows.
+    """
+    check_size(path, image.bytes)
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as opened:
+            _check(path, opened, data, image)
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{path} is no image that can be read; download it again.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} cannot be read as an image ({error}); download it again.") from error
+    return data
 
 
 def read_image(root: Path, image: ImageRecord, reduce_to: tuple[int, int] | None = None) -> Pixels:
@@ -64,14 +117,10 @@ def read_image(root: Path, image: ImageRecord, reduce_to: tuple[int, int] | None
             size than the index says.
     """
     path = root / image.path
-    check_size(path, image.bytes)
+    data = _checked(path, image)
     try:
-        data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as opened:
-            _check(path, opened, data, image)
             return pixels_of(opened, data) if reduce_to is None else reduced_pixels(opened, data, reduce_to)
-    except UnidentifiedImageError as error:
-        raise BadInput(f"{path} is no image that can be read; download it again.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"{path} cannot be read as an image ({error}); download it again.") from error
 

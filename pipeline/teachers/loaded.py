@@ -79,6 +79,11 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
     """
     import timm
 
+    if config.decode == "gpu" and device.type != "cuda":
+        raise BadInput(
+            "teachers: `decode: gpu` decodes images on a GPU, and there is none here. Run this stage where one is, or write "
+            "`decode: exact`: that is another teacher, with a cache of its own."
+        )
     layer = parse_layer(config.layer)
     _refuse_unknown(config.model)
     model: Any = _weighted(config, layer).eval().requires_grad_(False).to(device)

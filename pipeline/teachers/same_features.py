@@ -160,7 +160,7 @@ def compare(
     batch = [
         torch.zeros(3, *config.image_size)
         if row in lost
-        else load_input(root, image, config.image_size, config.antialias, config.decode)
+        else load_input(root, image, config.image_size, config.antialias, config.decode, teacher.device)
         for row, image in enumerate(record.images[first : first + count], first)
     ]
     images = filled_up(batch, count) if teacher.device.type == "cuda" else torch.stack(batch)

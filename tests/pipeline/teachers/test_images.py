@@ -224,3 +224,24 @@ def test_whole_numbers_are_near_the_exact_input(tmp_path: Path, antialias: bool)
 def test_another_way_is_no_way(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'fast' is none of"):
         load_input(tmp_path, ImageRecord("CAM", "a.jpg", 1, 9, 16, (), ()), (4, 6), False, "fast")
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_what_a_device_decodes_goes_the_same_way(tmp_path: Path, antialias: bool) -> None:
+    """On a CPU the device's decoder is libjpeg-turbo, so all but the GPU's own decoder is held here."""
+    path, cpu = tmp_path / "a.jpg", torch.device("cpu")
+    Image.fromarray(texture(120, 200)).save(path, quality=95)
+    of_file = record(path, 120, 200)
+    exact = load_input(tmp_path, of_file, (40, 60), antialias)
+    found = load_input(tmp_path, of_file, (40, 60), antialias, "gpu", cpu)
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+    path.write_bytes(path.read_bytes()[:40].ljust(of_file.bytes, b"\0"))
+    with pytest.raises(BadInput, match="cannot be read as an image|is no image"):
+        load_input(tmp_path, of_file, (40, 60), antialias, "gpu", cpu)
+
+
+def test_a_png_is_decoded_as_ever_where_a_gpu_decodes_jpegs(tmp_path: Path) -> None:
+    Image.fromarray(texture(60, 100)).save(tmp_path / "a.png")
+    of_file = record(tmp_path / "a.png", 60, 100)
+    exact = load_input(tmp_path, of_file, (40, 60), False)
+    assert torch.equal(load_input(tmp_path, of_file, (40, 60), False, "gpu"), exact)

@@ -97,6 +97,7 @@ def test_the_original_authors_positions_are_theirs(tmp_path: Path) -> None:
         ({"model": "dinov2_vitsl14"}, "near it: .*dinov2_vits14"),
         ({"model": "vit_small_patch14_dinov2.lvd143m"}, "of vit_small_patch14_dinov2 it has: .*lvd142m"),
         ({"model": "resnet18"}, "it is no ViT .*for which write `layer: stage N`"),
+        ({"decode": "gpu"}, "and there is none here. .* write `decode: exact`"),
         ({"layer": "block 12"}, "has blocks 0 to 11; there is no `block 12`"),
         ({"layer": "last maskclip projected"}, "is no CLIP ViT: there is no `last maskclip projected`"),
         ({"model": "dinov3_vits16", "layer": "last keys"}, "has no one projection .*Write `layer: last`"),
