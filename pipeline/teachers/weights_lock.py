@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from cache_schemas.errors import GriddleError
+from cache_schemas.errors import DamagedCache, GriddleError
 from cache_schemas.publish import write_json
 
 FILE = "weights.lock.json"
@@ -20,6 +20,7 @@ def check_weights(cache: Path, workdir: Path, teacher_id: str, weights_digest: s
 
     Raises:
         GriddleError: if these are not the weights that this cache was made with.
+        DamagedCache: if the record cannot be read.
     """
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache if os.access(cache, os.W_OK) else workdir
@@ -46,3 +47,8 @@ def _read(path: Path) -> dict[str, str]:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise DamagedCache(
+            f"{path} is damaged ({error}). Put it back from a copy; or delete it, and the digests are recorded anew, of the "
+            f"weights that are used next."
+        ) from error

@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.errors import BadInput, DamagedCache, GriddleError
 from cache_schemas.publish import write_json
 from pipeline.config.model import Teacher
 from pipeline.teachers.loaded import load_teacher
@@ -161,3 +161,10 @@ def test_other_weights_under_the_same_id_are_refused(tmp_path: Path) -> None:
     check_weights(tmp_path, tmp_path, "t-2", "bbbb")
     with pytest.raises(GriddleError, match="recorded aaaa\n  loaded   cccc"):
         check_weights(tmp_path, tmp_path, "t-1", "cccc")
+
+
+def test_a_damaged_record_of_weights_is_named(tmp_path: Path) -> None:
+    check_weights(tmp_path, tmp_path, "t-1", "aaaa")
+    (tmp_path / "weights.lock.json").write_text('{"t-1": "aa')
+    with pytest.raises(DamagedCache, match=r"weights\.lock\.json is damaged"):
+        check_weights(tmp_path, tmp_path, "t-1", "aaaa")
