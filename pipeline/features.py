@@ -21,7 +21,7 @@ from pipeline.datasets.records import PartitionRecord
 from pipeline.plan import Store
 from pipeline.progress import Progress
 from pipeline.teachers.flow import Flow, Load, Passage
-from pipeline.teachers.images import load_input
+from pipeline.teachers.images import black_input, load_input
 from pipeline.teachers.loaded import LoadedTeacher
 from pipeline.teachers.same_features import computed_with
 from pipeline.unreadable import Unreadable
@@ -97,7 +97,7 @@ class FeatureWriter:
             return load()
         except BadInput as error:
             unreadable.note(row, path, error)
-            return torch.zeros(3, *self._teacher.config.image_size)
+            return black_input(self._teacher.config, self._teacher.device)
 
     def _collect(
         self,

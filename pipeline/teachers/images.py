@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from cache_schemas.errors import BadInput
+from pipeline.config.model import Teacher
 from pipeline.datasets.files import check_size
 from pipeline.datasets.records import ImageRecord
 from pipeline.teachers.decode import Pixels, device_pixels, pixels_of, reduced_pixels
@@ -64,6 +65,11 @@ def load_input(
         return _on_device(root, image, size, antialias, device)
     pixels = read_image(root, image, reduce_to=size if decode == "draft" else None)
     return to_input(pixels, size, antialias, whole_numbers=decode == "uint8")
+
+
+def black_input(teacher: Teacher, device: torch.device) -> Tensor:
+    """(3, H, W) float32 zeros in the place of an image that cannot be read, where `load_input` puts its results."""
+    return torch.zeros(3, *teacher.image_size, device=device if teacher.decode == "gpu" else CPU)
 
 
 def _on_device(

@@ -22,7 +22,7 @@ from pipeline.datasets.records import PartitionRecord
 from pipeline.index import PartitionEntry
 from pipeline.log import log
 from pipeline.teachers.flow import filled_up
-from pipeline.teachers.images import load_input
+from pipeline.teachers.images import black_input, load_input
 
 CLOSE = 0.9999
 """The least cosine, over the patches of an image, at which features count as the same."""
@@ -158,7 +158,7 @@ def compare(
         reader.attributes["unreadable"]
     )  # black in the batch that was computed (`pipeline/features.py`)
     batch = [
-        torch.zeros(3, *config.image_size)
+        black_input(config, teacher.device)
         if row in lost
         else load_input(root, image, config.image_size, config.antialias, config.decode, teacher.device)
         for row, image in enumerate(record.images[first : first + count], first)

@@ -15,9 +15,10 @@ from PIL import Image
 from torchvision.transforms.functional import resize
 
 from cache_schemas.errors import BadInput
+from pipeline.config.model import Teacher
 from pipeline.datasets.records import ImageRecord
 from pipeline.teachers import decode
-from pipeline.teachers.images import load_input, read_image, to_input
+from pipeline.teachers.images import black_input, load_input, read_image, to_input
 
 
 def published(pixels: np.ndarray, size: tuple[int, int], antialias: bool) -> torch.Tensor:
@@ -245,3 +246,11 @@ def test_a_png_is_decoded_as_ever_where_a_gpu_decodes_jpegs(tmp_path: Path) -> N
     of_file = record(tmp_path / "a.png", 60, 100)
     exact = load_input(tmp_path, of_file, (40, 60), False)
     assert torch.equal(load_input(tmp_path, of_file, (40, 60), False, "gpu"), exact)
+
+
+@pytest.mark.parametrize(("decode", "where"), [("exact", "cpu"), ("gpu", "meta")])
+def test_a_black_image_lies_where_images_lie(decode: str, where: str) -> None:
+    """`meta` stands for the teacher's device: a batch of images in two places cannot be stacked."""
+    teacher = Teacher.model_validate({"model": "dinov2_vits14", "image_size": (28, 42), "decode": decode})
+    black = black_input(teacher, torch.device("meta"))
+    assert (black.shape, black.device.type) == ((3, 28, 42), where)
