@@ -16,6 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
+from pipeline.intensity import identity_of, stats_path
 from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
+    read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
+    lots += [path for dataset in read for path in stats_path(plan, dataset)]
     return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
 
 
@@ -155,7 +158,7 @@ def _probe_run(
         probe,
         run,
         plan.teacher_ids(run.student),
-        {dataset: plan.traits[dataset].intensity for dataset in datasets},
+        {dataset: identity_of(plan, dataset) for dataset in datasets},
         [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
             for r in (*readings.train, *readings.evaluate)

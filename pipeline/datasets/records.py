@@ -15,13 +15,20 @@ class RigidStep:
     Forward: rotate, then translate. Inverse: translate back, then rotate back.
 
     Attributes:
-        rotation: quaternion w, x, y, z.
+        rotation: quaternion w, x, y, z; or a 3 x 3 matrix row by row, where a dataset gives one (it is used as it is,
+            rounding and all, so not with `inverse`).
         translation: metres.
     """
 
     rotation: tuple[float, ...]
     translation: tuple[float, ...]
     inverse: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.rotation) != 4 and (len(self.rotation) != 9 or self.inverse):
+            raise ValueError(f"a rotation has 4 numbers, or 9 going forward, not {len(self.rotation)}")
+        if len(self.translation) != 3:
+            raise ValueError(f"a translation has 3 numbers, not {len(self.translation)}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class ScanRecord:
         result_name: the name under which its official evaluation wants predictions.
         path, bytes: the lidar file, relative to the root, and its size.
         label_path, label_bytes: likewise, or None where there are no labels.
+        steps: from the frame of the lidar file to the scan's, where they differ (PandaSet records in the world's).
     """
 
     name: str
@@ -63,6 +71,7 @@ class ScanRecord:
     label_path: str | None
     label_bytes: int | None
     images: tuple[ImageRecord, ...]
+    steps: tuple[RigidStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,14 +98,11 @@ class PartitionRecord:
 
         Names are read, too: the stores list those of scans and images, and scans' names key random draws.
         """
-        lidar = [[scan.name, scan.path, scan.bytes] for scan in self.scans]
+        lidar = [[scan.name, scan.path, scan.bytes, *_poses(scan.steps)] for scan in self.scans]
         labels = [[scan.name, scan.label_path, scan.label_bytes] for scan in self.scans]
         geometry = [
-            [scan.name, scan.path, scan.bytes]
-            + [
-                [i.camera, i.path, i.height, i.width, i.intrinsics, [asdict(s) for s in i.steps]]
-                for i in scan.images
-            ]
+            [scan.name, scan.path, scan.bytes, *_poses(scan.steps)]
+            + [[i.camera, i.path, i.height, i.width, i.intrinsics, _poses(i.steps)] for i in scan.images]
             for scan in self.scans
         ]
         images = [[image.path, image.bytes] for image in self.images]
@@ -108,6 +114,10 @@ class PartitionRecord:
         }
 
 
+def _poses(steps: tuple[RigidStep, ...]) -> list[dict[str, Any]]:
+    return [asdict(step) for step in steps]
+
+
 def to_json(partition: PartitionRecord) -> dict[str, Any]:
     return asdict(partition)
 
@@ -115,13 +125,14 @@ def to_json(partition: PartitionRecord) -> dict[str, Any]:
 def from_json(value: dict[str, Any]) -> PartitionRecord:
     """The inverse of `to_json`."""
 
+    def steps(items: list[dict[str, Any]]) -> tuple[RigidStep, ...]:
+        return tuple(RigidStep(tuple(s["rotation"]), tuple(s["translation"]), s["inverse"]) for s in items)
+
     def image(item: dict[str, Any]) -> ImageRecord:
-        steps = tuple(
-            RigidStep(tuple(s["rotation"]), tuple(s["translation"]), s["inverse"]) for s in item["steps"]
-        )
-        return ImageRecord(**{**item, "intrinsics": tuple(item["intrinsics"]), "steps": steps})
+        return ImageRecord(**{**item, "intrinsics": tuple(item["intrinsics"]), "steps": steps(item["steps"])})
 
     def scan(item: dict[str, Any]) -> ScanRecord:
-        return ScanRecord(**{**item, "images": tuple(image(i) for i in item["images"])})
+        images = tuple(image(i) for i in item["images"])
+        return ScanRecord(**{**item, "images": images, "steps": steps(item["steps"])})
 
     return PartitionRecord(**{**value, "scans": tuple(scan(s) for s in value["scans"])})
