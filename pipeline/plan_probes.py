@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from pipeline.config.model import Probe, Student
+from pipeline.config.model import Points, Student
+from pipeline.config.training import Labelled, Probe
+from pipeline.few_labels import number_chosen
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
 from pipeline.intensity import identity_of, stats_path
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
 """What a distilled student is compared with, in the order of the table."""
+PRETRAINED = ("distilled", "finetuned")
+"""The kinds that start from a pretrained student's weights."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,8 @@ class ProbeReading:
 
 
 @dataclass(frozen=True)
-class ProbeRun:
-    """One training of a probe: on a distilled student, or on a baseline (`kind`).
+class LabelledRun:
+    """One training with labels, of a probe or a finetuning (`block`, which the config calls `name`).
 
     Attributes:
         run: the pretraining of the same student and seed: a distilled student's weights, a calibrated one's batches.
@@ -51,7 +55,7 @@ class ProbeRun:
 
     kind: str
     name: str
-    probe: Probe
+    block: Labelled
     run: Run
     identity: dict[str, Any]
     train: tuple[ProbeReading, ...]
@@ -67,9 +71,39 @@ class ProbeRun:
     def seed(self) -> int:
         return self.run.seed
 
+    @property
+    def points(self) -> Points:
+        """How scans become points: as the student's, in the block's own field of view where it has one."""
+        return points_of(self.block, self.student)
+
     @cached_property
     def id(self) -> str:
         return digest(self.identity)
+
+    @property
+    def key(self) -> str:
+        """Where the config says how."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ProbeRun(LabelledRun):
+    """One training of a probe: on a distilled student, or on a baseline (`kind`)."""
+
+    block: Probe
+
+    @property
+    def probe(self) -> Probe:
+        return self.block
+
+    @property
+    def key(self) -> str:
+        return f"probes.{self.name}"
 
     @property
     def folder(self) -> str:
@@ -99,13 +133,28 @@ class ProbeRow:
 
 
 @dataclass(frozen=True)
-class _Readings:
-    """What one probe of one student reads, whichever seed it has."""
+class Readings:
+    """What one probe or finetuning of one student reads, whichever seed it has."""
 
     train: tuple[ProbeReading, ...]
     evaluate: tuple[ProbeReading, ...]
     left_out: tuple[str, ...]
     lots: tuple[Lot, ...]
+
+    def identity(self) -> list[Any]:
+        """The members that are read, as they enter an id."""
+        return [
+            [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            for r in (*self.train, *self.evaluate)
+        ]
+
+
+def points_of(block: Labelled, student: Student) -> Points:
+    """The student's points, in the block's own field of view where it has one."""
+    if block.field_of_view is None:
+        return student.points
+    # Validated anew: whole cells must fill this field, too.
+    return Points.model_validate(student.points.model_dump() | {"field_of_view": block.field_of_view})
 
 
 def plan_probes(plan: Plan) -> list[ProbeRow]:
@@ -120,9 +169,9 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
         for probe_name in student.probes:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
-            _check_classes(plan, probe_name, datasets)
-            points = _readings(plan, runs[0], probe_name, datasets, images=False)
-            pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+            key = f"probes.{probe_name}"
+            points = labelled_readings(plan, runs[0], key, probe, datasets, images=False)
+            pixels = labelled_readings(plan, runs[0], key, probe, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
@@ -130,14 +179,14 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
     return rows
 
 
-def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
+def before_probe(plan: Plan, probe: LabelledRun) -> list[str]:
     """What must be there before a probe; nothing once it is done."""
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
     read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
     lots += [path for dataset in read for path in stats_path(plan, dataset)]
-    return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
+    return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind in PRETRAINED else lots
 
 
 def probe_markers(plan: Plan, *, of_done_runs: bool = False) -> list[str]:
@@ -145,12 +194,14 @@ def probe_markers(plan: Plan, *, of_done_runs: bool = False) -> list[str]:
     return [
         str(plan.workdir / probe.folder / "done.json")
         for probe in plan.probe_runs.values()
-        if not of_done_runs or probe.kind != "distilled" or (plan.run_path(probe.run) / "done.json").exists()
+        if not of_done_runs
+        or probe.kind not in PRETRAINED
+        or (plan.run_path(probe.run) / "done.json").exists()
     ]
 
 
 def _probe_run(
-    plan: Plan, kind: str, probe_name: str, run: Run, readings: _Readings, datasets: list[str]
+    plan: Plan, kind: str, probe_name: str, run: Run, readings: Readings, datasets: list[str]
 ) -> ProbeRun:
     probe = plan.config.probes[probe_name]
     what = probe_identity(
@@ -159,10 +210,7 @@ def _probe_run(
         run,
         plan.teacher_ids(run.student),
         {dataset: identity_of(plan, dataset) for dataset in datasets},
-        [
-            [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
-            for r in (*readings.train, *readings.evaluate)
-        ],
+        readings.identity(),
     )
     calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []
     lots = (*readings.lots, *calibrating)
@@ -171,10 +219,16 @@ def _probe_run(
     )
 
 
-def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, images: bool) -> _Readings:
-    """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
-    probe, student = plan.config.probes[probe_name], run.student
-    found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
+def labelled_readings(
+    plan: Plan, run: Run, key: str, block: Labelled, datasets: list[str], *, images: bool
+) -> Readings:
+    """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too.
+
+    key: of the block in the config, `probes.NAME` or `finetunes.NAME`.
+    """
+    student = run.student
+    _check_classes(plan, key, datasets)
+    found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
@@ -182,25 +236,26 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
         stores = plan.stores(dataset, student)
         made_for = identities_of(stores)
         for split in found:
-            key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
-            entries = plan.entries(key, dataset, split)
+            where = f"{key}.{'splits' if split in block.splits else 'evaluate'}"
+            entries = plan.entries(where, dataset, split)
             usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
             if not any(entry.members["labels"] for entry in entries):
-                raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
+                raise BadInput(_no_labels(plan, key, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
             found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
-    train = [reading for split in probe.splits for reading in found[split]]
-    enough = sum(scans[split] for split in probe.splits)
-    if enough < probe.batch:
+    train = [reading for split in block.splits for reading in found[split]]
+    enough = number_chosen(key, block, sum(scans[split] for split in block.splits))
+    if enough < block.batch:
         raise BadInput(
-            f"probes.{probe_name}.batch is {probe.batch}, but the {', '.join(probe.splits)} split has only {enough} "
-            f"scan(s) with labels{' and images' if images else ''}; write a smaller one"
+            f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {enough} "
+            f"scan(s) with labels{' and images' if images else ''}"
+            f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )
-    return _Readings(tuple(train), tuple(found[probe.evaluate]), tuple(left_out), tuple(lots))
+    return Readings(tuple(train), tuple(found[block.evaluate]), tuple(left_out), tuple(lots))
 
 
 def _lots(
@@ -239,19 +294,20 @@ def _reading(
     return replace(plain, views=member_of(views, entry), features=features)
 
 
-def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
+def _check_classes(plan: Plan, key: str, datasets: list[str]) -> None:
     tables = {plan.traits[dataset].classes for dataset in datasets}
     if len(tables) > 1:
         raise BadInput(
-            f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
-            f"learns one; write a probe for each, with its `datasets`"
+            f"{key}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a head learns one; write "
+            f"a block for each, with its `datasets`"
         )
 
 
-def _no_labels(plan: Plan, probe: str, student: str, dataset: str, split: str, partitions: int) -> str:
+def _no_labels(plan: Plan, key: str, student: str, dataset: str, split: str, partitions: int) -> str:
     root = Path(plan.config.datasets[dataset].root)
+    kind, _, name = key.partition(".")
     return (
-        f"dataset {dataset} has no labels in its {split} split (none of {partitions} partition(s) in {root}), and the "
-        f"probe {probe} needs labels to learn from and to be scored on. Put the label files and their tables there and "
-        f"run again, or take {probe} out of students.{student}.probes."
+        f"dataset {dataset} has no labels in its {split} split (none of {partitions} partition(s) in {root}), and {key} "
+        f"needs labels to learn from and to be scored on. Put the label files and their tables there and run again, or "
+        f"take {name} out of students.{student}.{kind}."
     )
