@@ -19,7 +19,7 @@ from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
-from pipeline.datasets.splits import resplit
+from pipeline.datasets.splits import named_split, resplit
 
 KIND = "griddle index"
 FORMAT = 2
@@ -145,7 +145,11 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             if isinstance(partition, AbsentPartition):
                 absent.append({"name": partition.name, "split": partition.split, "scans": partition.scans})
                 continue
-            of_splits, unnamed = resplit(partition, dataset.splits)
+            if isinstance(dataset.splits, str):
+                reader = reader_named(dataset.reader)
+                of_splits, unnamed = named_split(reader, dataset.splits, partition)
+            else:
+                of_splits, unnamed = resplit(partition, dataset.splits)
             entries += [_write_partition(folder, part) for part in of_splits]
             left_out += [f"{partition.name}/{scan}" for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
@@ -185,7 +189,7 @@ def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | Absen
 
 
 def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
-    if dataset.splits is None:
+    if dataset.splits is None or isinstance(dataset.splits, str):
         return
     for split in dataset.splits:
         if not any(entry["split"] == split for entry in entries):

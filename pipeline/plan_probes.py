@@ -5,7 +5,7 @@ Imports neither torch nor zarr.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -153,8 +153,16 @@ def points_of(block: Labelled, student: Student) -> Points:
     """The student's points, in the block's own field of view where it has one."""
     if block.field_of_view is None:
         return student.points
-    # Validated anew: whole cells must fill this field, too.
-    return Points.model_validate(student.points.model_dump() | {"field_of_view": block.field_of_view})
+    return student.points.model_copy(update={"field_of_view": block.field_of_view})
+
+
+def _check_field(key: str, block: Labelled, student: Student) -> None:
+    """A field of view must hold whole cells of the student that is probed."""
+    try:
+        Points.model_validate(points_of(block, student).model_dump())
+    except ValueError as error:
+        why = str(error).partition("Value error, field_of_view")[2].partition(" [type")[0]
+        raise BadInput(f"{key}.field_of_view{why}") from error
 
 
 def plan_probes(plan: Plan) -> list[ProbeRow]:
@@ -179,8 +187,8 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
     return rows
 
 
-def before_probe(plan: Plan, probe: LabelledRun) -> list[str]:
-    """What must be there before a probe; nothing once it is done."""
+def before_labelled(plan: Plan, probe: LabelledRun) -> list[str]:
+    """What must be there before a probe or a finetuning; nothing once it is done."""
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
@@ -189,14 +197,12 @@ def before_probe(plan: Plan, probe: LabelledRun) -> list[str]:
     return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind in PRETRAINED else lots
 
 
-def probe_markers(plan: Plan, *, of_done_runs: bool = False) -> list[str]:
-    """done.json of every probe and baseline; with `of_done_runs` only of what needs no pretraining any more."""
+def labelled_markers(plan: Plan, runs: Iterable[LabelledRun], *, of_done_runs: bool = False) -> list[str]:
+    """done.json of each; with `of_done_runs` only of what needs no pretraining any more."""
     return [
-        str(plan.workdir / probe.folder / "done.json")
-        for probe in plan.probe_runs.values()
-        if not of_done_runs
-        or probe.kind not in PRETRAINED
-        or (plan.run_path(probe.run) / "done.json").exists()
+        str(plan.workdir / one.folder / "done.json")
+        for one in runs
+        if not of_done_runs or one.kind not in PRETRAINED or (plan.run_path(one.run) / "done.json").exists()
     ]
 
 
@@ -228,6 +234,7 @@ def labelled_readings(
     """
     student = run.student
     _check_classes(plan, key, datasets)
+    _check_field(key, block, student)
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []

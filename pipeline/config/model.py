@@ -46,13 +46,16 @@ class Dataset(Block):
     leave_out: list[str] = Field(
         [], description="Partitions that are not to be used, for instance broken ones."
     )
-    splits: dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]] | None = Field(
-        None,
-        description=(
-            "Which partitions or scans are in which split, instead of the dataset's own: names as `griddle index --json` "
-            "prints them, `PARTITION` or `PARTITION/SCAN`, with * and ? as in a shell. A partition whose scans are in "
-            "several splits becomes one for each. What no pattern names is left out, and counted."
-        ),
+    splits: dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]] | Name | None = (
+        Field(
+            None,
+            description=(
+                "`slidr_mini`: SLidR's split of nuScenes' 700 train scenes, 600 to learn from and 100 to score. Or: "
+                "Which partitions or scans are in which split, instead of the dataset's own: names as `griddle index --json` "
+                "prints them, `PARTITION` or `PARTITION/SCAN`, with * and ? as in a shell. A partition whose scans are in "
+                "several splits becomes one for each. What no pattern names is left out, and counted."
+            ),
+        )
     )
     intensity: tuple[float, PositiveFloat] | None = Field(
         None,

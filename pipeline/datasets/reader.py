@@ -76,6 +76,7 @@ class Traits:
             those of the lidar file, which `ScanRecord.steps` lead away from.
         point_bytes: of a lidar file, for each point; for estimates alone, in no id.
         typical: what its scans are like, where that is known; for estimates alone, in no id.
+        named_splits: choices of splits beside the dataset's own, which `Reader.named_split` knows by name.
     """
 
     reader: str
@@ -89,6 +90,7 @@ class Traits:
     published_voxels: Literal["scan", "file"] = "scan"
     point_bytes: float = 16
     typical: Typical | None = None
+    named_splits: tuple[str, ...] = ()
 
     def mask(self, choice: Rule) -> MaskRule:
         return {"published": self.published_mask, "strict": STRICT}[choice]
@@ -121,6 +123,10 @@ class Reader(ABC):
     @abstractmethod
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
+
+    def named_split(self, choice: str, partition: str, split: str) -> str | None:
+        """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
+        raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
 
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:

@@ -100,6 +100,10 @@ class ScanSource:
         self.left_out = left_out
         return places
 
+    def partition(self, place: LabelledPlace) -> str:
+        """The name of the partition that a scan lies in."""
+        return self._readings[place.reading].partition
+
     def read(self, place: LabelledPlace) -> ScanPoints:
         """What is stored of one scan.
 

@@ -38,6 +38,7 @@ TRAITS = Traits(
     point_bytes=POINT_BYTES,
     # Means over two real keyframes; 28,130 keyframes in 700 scenes.
     typical=Typical(points=34_700, partition_scans=40, seen=0.108, kept=0.083, edge=0.06),
+    named_splits=("slidr_mini",),
 )
 
 
@@ -74,6 +75,13 @@ class NuScenesReader(Reader):
                     f"official splits; the tables are not those of nuScenes."
                 )
             yield _partition(root, nusc, scene, split, labels, self.traits.cameras)
+
+    def named_split(self, choice: str, partition: str, split: str) -> str | None:
+        if choice != "slidr_mini":
+            return super().named_split(choice, partition, split)
+        from pipeline.datasets.nuscenes.mini_split import MINI_VAL
+
+        return ("val" if partition in MINI_VAL else "train") if split == "train" else None
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
