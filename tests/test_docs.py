@@ -16,6 +16,7 @@ import yaml
 from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
 from pipeline.config.reference import reference_text
+from pipeline.datasets.readers import packaged
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -76,13 +77,27 @@ def test_the_commands_of_the_page_of_the_cache(filled: Any) -> None:
 
 def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUSCENES", str(tmp_path))
-    for _, text in blocks("yaml"):
+    for text in (text for page, text in blocks("yaml") if page == "README.md"):
         config = yaml.safe_load(text)
         config["students"] = {
             "s": {"datasets": list(config["datasets"]), "teacher": next(iter(config["teachers"]))}
         }
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
         assert load_config(tmp_path / "mine.yaml").datasets["nuscenes"].root == str(tmp_path)
+
+
+def test_the_blocks_of_the_page_of_the_datasets_go_into_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = yaml.safe_load((REPOSITORY / "config" / "scalr.yaml").read_text())
+    found = [yaml.safe_load(text)["datasets"] for page, text in blocks("yaml") if page == "datasets.md"]
+    config["datasets"] = {name: block for datasets in found for name, block in datasets.items()}
+    config["students"]["wi_768"]["datasets"] = list(config["datasets"])
+    for block in config["datasets"].values():
+        monkeypatch.setenv(block["root"].strip("${}"), str(tmp_path))
+        assert block["reader"] in packaged()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    assert {d.root for d in load_config(tmp_path / "mine.yaml").datasets.values()} == {str(tmp_path)}
 
 
 def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
