@@ -40,7 +40,7 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
             "scans": sum(entry.scans for entry in entries),
             "images": sum(entry.images for entry in entries),
             "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
-            "absent": [entry["name"] for entry in found.absent],
+            "absent": found.absent,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
@@ -50,6 +50,7 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
 
 
 def _print(name: str, found: dict) -> None:
+    from pipeline.index import why_absent
     from pipeline.log import log
 
     log(
@@ -57,7 +58,6 @@ def _print(name: str, found: dict) -> None:
         f"{found['labelled_partitions']} with labels" + ("" if found["made_anew"] else " (unchanged)")
     )
     if found["absent"]:
-        shown = ", ".join(found["absent"][:5]) + (" ..." if len(found["absent"]) > 5 else "")
-        log(f"  {name}: left out: {len(found['absent'])} partition(s) without any file: {shown}")
+        log(f"  {name}: left out: {why_absent(found['absent'])}")
     for partition, problem in list(found["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")

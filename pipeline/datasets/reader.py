@@ -141,8 +141,13 @@ class Reader(ABC):
 
 @dataclass(frozen=True)
 class AbsentPartition:
-    """A partition that the dataset's tables name but none of whose files are there."""
+    """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
+
+    Attributes:
+        why: it is left out, as in "3 partition(s) {why}".
+    """
 
     name: str
     split: str
     scans: int
+    why: str = "without any file"
