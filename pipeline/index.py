@@ -15,14 +15,14 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Dataset
-from pipeline.datasets.reader import AbsentPartition
+from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
 from pipeline.datasets.splits import full_name, resplit
 
 KIND = "griddle index"
-FORMAT = 3
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Index:
     @property
     def absent(self) -> dict[str, str]:
         """Partitions that the tables name but that are left out, and why: for instance `without any file`."""
-        return {entry["name"]: entry["why"] for entry in self.body["absent"]}
+        return {entry["name"]: entry.get("why", ABSENT) for entry in self.body["absent"]}
 
     @property
     def left_out(self) -> list[str]:

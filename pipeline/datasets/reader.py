@@ -139,6 +139,9 @@ class Reader(ABC):
         raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
 
 
+ABSENT = "without any file"
+
+
 @dataclass(frozen=True)
 class AbsentPartition:
     """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
@@ -150,4 +153,4 @@ class AbsentPartition:
     name: str
     split: str
     scans: int
-    why: str = "without any file"
+    why: str = ABSENT

@@ -100,6 +100,17 @@ class _Block(tuple):
         raise ValueError("a block has no state")
 
 
+class _Partial:
+    """Of pandas 1.3: `functools.partial` around `new_block`, with the number of dimensions as its state."""
+
+    def __init__(self, *given: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __call__(self, values: Any, places: Any) -> _Block:
+        return _Block(values, places)
+
+
 class _Index(list):
     """An Index of column names; of rows, a RangeIndex or numbers, whose values nobody asks for."""
 
@@ -156,7 +167,8 @@ _STANDS_FOR: dict[tuple[str, str], Any] = {
     ("pandas.core.frame", "DataFrame"): _Frame,
     ("pandas", "DataFrame"): _Frame,
     ("pandas.core.internals.managers", "BlockManager"): _Manager,
-    ("pandas.core.internals.blocks", "new_block"): _Block,  # 1.3 alone
+    ("pandas.core.internals.blocks", "new_block"): _Block,  # 1.3 alone, with the next
+    ("functools", "partial"): _Partial,
     ("pandas._libs.internals", "_unpickle_block"): _Block,
     ("pandas.core.indexes.base", "_new_Index"): _Index,
     ("pandas.core.indexes.base", "Index"): _Index,
