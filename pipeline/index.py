@@ -20,6 +20,7 @@ from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
 from pipeline.datasets.splits import full_name, resplit
+from pipeline.log import log
 
 KIND = "griddle index"
 FORMAT = 2
@@ -138,6 +139,11 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
         known = read_index(workdir, name)
         if known is not None and known.body["cue"] == cue and not force:
             return known, False
+        if known is not None and _same_version_of_another_file(known.body["cue"], cue):
+            log(
+                f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
+                f"file before read stays in use. Raise it if the same recordings are now read as other values"
+            )
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
@@ -171,6 +177,16 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) -> bool:
+    """Whether a user's own reader was edited without a new version: what it wrote before stays valid."""
+    return bool(
+        cue["source"]
+        and known["source"]
+        and known["source"] != cue["source"]
+        and known["reader"] == cue["reader"]
+    )
 
 
 def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | AbsentPartition]:

@@ -172,10 +172,11 @@ class Plan:
             raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
         dataset, cue, traits = self.config.datasets[name], index.body["cue"], self.traits[name]
         # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
-        if [cue["version"], cue["reader"]] != [dataset.version, [traits.reader, traits.reader_version]]:
+        known = [cue["version"], cue["reader"], cue.get("splits")]
+        if known != [dataset.version, [traits.reader, traits.reader_version], dataset.splits]:
             raise BadInput(
                 f"the index of dataset {name} in {self.workdir}/index is of {cue['version']} in {cue['root']}, the "
-                f"config names {dataset.version}. Run `griddle index` with this config, or give each config a "
+                f"config names {dataset.version}, or another reader or other splits. Run `griddle index` with this config, or give each config a "
                 f"workdir of its own."
             )
         return index
