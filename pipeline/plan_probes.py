@@ -179,7 +179,9 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             datasets = student.datasets if probe.datasets is None else probe.datasets
             key = f"probes.{probe_name}"
             points = labelled_readings(plan, runs[0], key, probe, datasets, images=False)
-            pixels = labelled_readings(plan, runs[0], key, probe, datasets, images=True)
+            pixels = points
+            if "teacher" in probe.baselines:
+                pixels = labelled_readings(plan, runs[0], key, probe, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from cache_schemas.errors import BadInput
 from pipeline.config.training import Precision
+from pipeline.datasets.splits import full_name
 from pipeline.few_labels import choose
 from pipeline.intensity import intensity_of
 from pipeline.losses.lovasz import IGNORE
@@ -113,7 +114,7 @@ def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[Lab
     names: list[tuple[str, str]] = []
     if probe.block.scans is not None:
         partitions = [reading.partition for reading in probe.train]
-        names = [(f"{partitions[place.reading]}/{place.name}", place.name) for place in scans]
+        names = [(full_name(partitions[place.reading], place.name), place.name) for place in scans]
     return choose(probe.key, probe.block, scans, names)
 
 
