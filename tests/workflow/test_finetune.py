@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.workflow.test_probe import rules_run
+
+def rules_run(done: Any) -> Counter[str]:
+    return Counter(
+        re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr, re.MULTILINE)
+    )
 
 
 def with_finetunings(config: dict[str, Any]) -> None:
