@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from cache_schemas.errors import GriddleError
+from pipeline.config.training import Finetune
 from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
 from pipeline.plan import Plan
@@ -52,7 +53,7 @@ def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -
     per_epoch = steps_per_epoch(task.scans[0], block.batch, f"{run.key}.batch")
     total = per_epoch * block.epochs
     model = model_of(task, head)
-    optimiser = optimiser_of(run, model)
+    optimiser = optimiser_of(block, run.student.network.depth, model)
     first = _resume(folder, run.id, model, optimiser)
     log(
         f"finetune {run.name} of {run.run.name} (seed {run.seed}) from "
@@ -95,20 +96,20 @@ def model_of(task: Task, head: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict({"backbone": backbone, "head": head})
 
 
-def optimiser_of(run: FinetuneRun, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW with a rate for each layer."""
+def optimiser_of(block: Finetune, depth: int, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW with a rate for each layer of a student of so many layers."""
     groups = layer_groups(
         model.named_parameters(),
-        depth=run.student.network.depth,
-        layer_decay=run.block.layer_decay,
-        weight_decay=run.block.weight_decay,
+        depth=depth,
+        layer_decay=block.layer_decay,
+        weight_decay=block.weight_decay,
     )
-    return torch.optim.AdamW(for_optimiser(groups, run.block.lr))
+    return torch.optim.AdamW(for_optimiser(groups, block.lr))
 
 
-def set_rates(optimiser: torch.optim.Optimizer, run: FinetuneRun, step: int, per_epoch: int) -> float:
+def set_rates(optimiser: torch.optim.Optimizer, block: Finetune, step: int, per_epoch: int) -> float:
     """Set each group's rate for a step; returns the head's."""
-    block, total = run.block, per_epoch * run.block.epochs
+    total = per_epoch * block.epochs
 
     def rate(peak: float) -> float:
         return learning_rate(
@@ -148,7 +149,7 @@ def _train(
         waited = time.monotonic()
         batch = next(batches).to(device)
         waited = time.monotonic() - waited
-        rate = set_rates(optimiser, run, step, per_epoch)
+        rate = set_rates(optimiser, run.block, step, per_epoch)
         loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

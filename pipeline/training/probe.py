@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from cache_schemas.errors import GriddleError
+from pipeline.config.training import Probe
 from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
 from pipeline.plan import Plan
@@ -88,13 +89,7 @@ def fit(
     batches = stream(task.steps, 0, total, workers, pin=device.type == "cuda")
     for step, batch in enumerate(batches):
         batch = batch.to(device)
-        rate = learning_rate(
-            step,
-            peak=probe.lr,
-            minimum=min(config.min_lr, probe.lr),
-            warmup_steps=min(config.warmup_epochs * per_epoch, total - 1),
-            total_steps=total,
-        )
+        rate = probe_rate(config, step, per_epoch, lr=probe.lr, epochs=probe.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
@@ -113,3 +108,15 @@ def fit(
             left = (now - started) / (step + 1) * (total - step - 1)
             log(f"  step {step + 1}/{total}  loss {losses[-1]:.4f}  lr {rate:.2e}  {left:.0f} s left")
     return [float(np.mean(losses[first : first + per_epoch])) for first in range(0, total, per_epoch)]
+
+
+def probe_rate(block: Probe, step: int, per_epoch: int, *, lr: float, epochs: int) -> float:
+    """The rate of a probe's step; `lr` and `epochs` are the block's own, or those of its baseline `scratch`."""
+    total = per_epoch * epochs
+    return learning_rate(
+        step,
+        peak=lr,
+        minimum=min(block.min_lr, lr),
+        warmup_steps=min(block.warmup_epochs * per_epoch, total - 1),
+        total_steps=total,
+    )

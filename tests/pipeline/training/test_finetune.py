@@ -125,11 +125,11 @@ def test_each_layer_has_the_published_rate_at_each_step(plan: Plan) -> None:
     run = run_of(plan, "finetuned")
     task = prepare(plan, run, CPU)
     head = ProbeHead(8, 16)
-    optimiser = training.optimiser_of(run, training.model_of(task, head))
+    optimiser = training.optimiser_of(run.block, 3, training.model_of(task, head))
     w, total = 4, 12
     for step in range(total):
         factor = step / w if step < w else 0.5 * (1 + np.cos(np.pi * (step - w) / (total - w)))
-        rate = training.set_rates(optimiser, run, step, per_epoch=4)
+        rate = training.set_rates(optimiser, run.block, step, per_epoch=4)
         assert rate == pytest.approx(0.02 * factor, rel=1e-14)
         scales = sorted({group["lr"] / rate if rate else 0.0 for group in optimiser.param_groups})
         assert scales == pytest.approx(sorted(0.8 ** (4 - i) for i in range(5)) if step else [0.0], rel=1e-14)
