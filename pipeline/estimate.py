@@ -14,13 +14,13 @@ from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Points, Teacher
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
 from pipeline.index import PartitionEntry
-from pipeline.kept_share import TYPICAL_KEPT, KeptShare, measure_kept
+from pipeline.kept_share import KeptShare, measure_kept, typical_kept
 from pipeline.lots import members_there
 from pipeline.plan import STAGES, Lot, Plan
 from pipeline.rate import Rate, recorded_rate
-from pipeline.shares import TYPICAL, Shares, measure_shares
+from pipeline.shares import Shares, measure_shares, typical_shares
 from pipeline.sizes import Size, grid_shape, partition_size
 
 
@@ -123,7 +123,7 @@ class PartitionSizes:
             measured = measure_shares(
                 reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
             )
-            self._shares[store.folder] = measured or TYPICAL[dataset.reader]
+            self._shares[store.folder] = measured or typical_shares(reader.traits)
         return self._shares[store.folder]
 
     def kept(self, lot: Lot) -> KeptShare:
@@ -133,10 +133,9 @@ class PartitionSizes:
             dataset = self.plan.config.datasets[store.dataset]
             assert isinstance(store.source, Points)
             index, entries = self.plan.indices[store.dataset], self._entries(lot)
-            measured = measure_kept(
-                reader_named(dataset.reader), Path(dataset.root), store.source, index, entries
-            )
-            self._kept[store.folder] = measured or TYPICAL_KEPT[dataset.reader]
+            reader = reader_named(dataset.reader)
+            measured = measure_kept(reader, Path(dataset.root), store.source, index, entries)
+            self._kept[store.folder] = measured or typical_kept(reader.traits)
         return self._kept[store.folder]
 
     def _entries(self, lot: Lot) -> list[PartitionEntry]:

@@ -53,6 +53,7 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         VIEWS,
         scan_id=scan_id,
         mask=asdict(traits.mask(dataset.mask)),
+        voxels_along=traits.voxels(dataset.frame),
         voxel=points.voxel,
         neighbours=points.neighbours,
         spares=points.spares,
@@ -105,7 +106,7 @@ def run_identity(
     student: Student,
     seed: int,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
@@ -115,7 +116,7 @@ def run_identity(
     return {
         "student": {**block, "seed": seed},
         "teachers": teacher_ids,
-        "intensity": {name: list(values) for name, values in sorted(intensity.items())},
+        "intensity": dict(sorted(intensity.items())),
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
     }
@@ -126,7 +127,7 @@ def probe_identity(
     probe: Probe,
     run: Run,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved probe block, what it reads, and of what is probed only what matters to its features.
@@ -144,7 +145,7 @@ def probe_identity(
         "points": {key: points[key] for key in whole},
         "seed": run.seed,
     }
-    scaled = {"intensity": {name: list(values) for name, values in sorted(intensity.items())}}
+    scaled = {"intensity": dict(sorted(intensity.items()))}
     subject: dict[str, Any]
     if kind == "distilled":
         subject = {"run": run.id, **scaled}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points
-from pipeline.datasets.reader import Reader
+from pipeline.datasets.reader import Reader, Traits
 from pipeline.index import Index, PartitionEntry
 from pipeline.shares import evenly
 
@@ -31,13 +31,9 @@ class KeptShare:
         return "not measured; as voxels of 10 cm within 64 m typically leave of such scans"
 
 
-TYPICAL_KEPT = {
-    "nuscenes": KeptShare(0.50),
-    "semantic_kitti": KeptShare(0.43),
-    "pandaset64": KeptShare(0.61),
-    "pandasetgt": KeptShare(0.40),
-}
-"""At voxels of 10 cm and a field of view of 64 m around and 8 m up and down: means over the recordings of `shares.TYPICAL`."""
+def typical_kept(traits: Traits) -> KeptShare:
+    """What is typically kept of such scans; of those of which nothing is known, as of nuScenes."""
+    return KeptShare(traits.typical.whole if traits.typical else 0.5)
 
 
 def measure_kept(

@@ -46,7 +46,8 @@ def views(
     plan = make_plan(config_path, workdir, only)
     for lot in _lots(plan, digest, number, full_scans):
         store, traits = lot.store, plan.traits[lot.store.dataset]
-        rule = traits.mask(plan.config.datasets[store.dataset].mask)
+        dataset = plan.config.datasets[store.dataset]
+        rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)
         points = store.source
         assert isinstance(points, Points)
 
@@ -58,6 +59,7 @@ def views(
             store=store,
             traits=traits,
             rule=rule,
+            voxels=voxels,
             points=points,
         ) -> Manifest:
             scans = PartitionReader(
@@ -69,7 +71,9 @@ def views(
             allowed(plan.config.datasets, {store.dataset: left_out_of([scans])})
             if store.stage == "full_scans":
                 return write_full_scans(store, points, partition, member, folder, scans, threads)
-            return write_views(store, traits.cameras, rule, points, partition, member, folder, scans, threads)
+            return write_views(
+                store, traits.cameras, rule, voxels, points, partition, member, folder, scans, threads
+            )
 
         do_lot(plan, lot, compute)
 

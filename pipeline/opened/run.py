@@ -37,7 +37,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
         config = load_config(folder / "config.yaml")
         weights = (folder / "weights.safetensors").read_bytes()
         ((name, student),) = config.students.items()
-        intensity = provenance["identity"]["intensity"]
+        intensity = provenance["intensity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{folder} holds no run that is complete ({error}); give a folder <workdir>/runs/<student>-<run id>, and "

@@ -16,7 +16,7 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Points
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
 from pipeline.estimate import estimate, pending
 from pipeline.full_scans import write_full_scans
 from pipeline.geometry.full_scan import full_scan

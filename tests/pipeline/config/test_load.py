@@ -114,13 +114,13 @@ def test_all_complaints_come_at_once(refusal: Callable[..., str]) -> None:
     def change(config: dict[str, Any]) -> None:
         config["lot_partitions"] = 0
         config["students"]["small"]["pretrain"]["lr"] = -1
-        del config["datasets"]["roads"]["version"]
+        del config["datasets"]["roads"]["root"]
 
     said = refusal(change)
     assert "3 value(s) cannot be used" in said
     assert "lot_partitions: Input should be greater than 0 (got 0)" in said
     assert "students.small.pretrain.lr: Input should be greater than 0 (got -1)" in said
-    assert "datasets.roads.version: is needed" in said
+    assert "datasets.roads.root: is needed" in said
 
 
 @pytest.mark.parametrize("key", ["datasets", "teachers", "students"])
