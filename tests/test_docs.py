@@ -16,6 +16,7 @@ import yaml
 from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
 from pipeline.config.reference import reference_text
+from pipeline.datasets.readers import packaged
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -85,6 +86,7 @@ def test_the_yaml_of_the_pages_is_a_config(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
         for dataset in load_config(tmp_path / "mine.yaml").datasets.values():
             assert dataset.root.startswith(str(tmp_path)), page
+            assert dataset.reader in packaged() or dataset.reader.endswith(":Reader"), page
 
 
 def test_the_python_of_the_docs_runs(finished_master: Any) -> None:
