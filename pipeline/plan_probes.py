@@ -32,13 +32,15 @@ PRETRAINED = ("distilled", "finetuned")
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone."""
+    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone, `full_scans`
+    for all others where they are scored."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
     labels: Member
+    full: Member | None = None
     views: Member | None = None
     features: tuple[Member, ...] = ()
     identities: Identities = field(default_factory=dict, compare=False)
@@ -145,6 +147,7 @@ class Readings:
         """The members that are read, as they enter an id."""
         return [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            + ([r.full] if r.full else [])
             for r in (*self.train, *self.evaluate)
         ]
 
@@ -235,9 +238,11 @@ def labelled_readings(
     key: of the block in the config, `probes.NAME` or `finetunes.NAME`.
     """
     student = run.student
+    scored_student = student.model_copy(update={"points": points_of(block, student)})
     _check_classes(plan, key, datasets)
     _check_field(key, block, student)
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
+    evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
@@ -252,10 +257,21 @@ def labelled_readings(
                 raise BadInput(_no_labels(plan, key, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
-            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            readings = [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            found[split] += readings
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
+            if split == block.evaluate and images:
+                evaluated += readings
+            elif split == block.evaluate:
+                (full,) = plan.stores(dataset, scored_student)["full_scans"]
+                lots += cut(full, split, usable, plan.config.lot_partitions)
+                made_for_full = {**made_for, full.folder: full.identity}
+                evaluated += [
+                    replace(reading, full=member_of(full, entry), identities=made_for_full)
+                    for reading, entry in zip(readings, usable, strict=True)
+                ]
     train = [reading for split in block.splits for reading in found[split]]
     enough = number_chosen(key, block, sum(scans[split] for split in block.splits))
     if enough < block.batch:
@@ -264,7 +280,7 @@ def labelled_readings(
             f"scan(s) with labels{' and images' if images else ''}"
             f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )
-    return Readings(tuple(train), tuple(found[block.evaluate]), tuple(left_out), tuple(lots))
+    return Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
 
 
 def _lots(

@@ -24,6 +24,7 @@ from pipeline.students.heads import ProbeHead, class_head
 from pipeline.training import finetune as training
 from pipeline.training.labelled import prepare, score
 from pipeline.training.probe import fit
+from pipeline.training.probed import student_features
 from stages.cli import main
 
 torch.set_num_threads(1)
@@ -253,7 +254,9 @@ def test_votes_add_up_probabilities(plan: Plan) -> None:
 def test_another_field_of_view_needs_no_other_weights(plan: Plan, tmp_path: Path) -> None:
     wide = [[-128.0, 128.0], [-128.0, 128.0], [-8.0, 8.0]]
     other, run = changed(plan, tmp_path, field_of_view=wide)
-    backbone = prepare(other, run, CPU).features.backbone
+    backbone = student_features(other, run, CPU).backbone
+    own = run_of(plan, "finetuned").evaluate[0].full
+    assert run.evaluate[0].full != own, "it is scored on full scans of its own"
     assert backbone.plane_shapes == ((64, 64), (64, 4), (64, 4))
     with pytest.raises(
         BadInput, match=r"finetunes.all.field_of_view of x is -127.0 to 128.0 m.*no whole number of cells"
