@@ -71,9 +71,9 @@ class Case:
                 "activation": "gelu",
                 "head": "mlp",
                 "head_width": self.hidden,
+                "averaging": "scalr_plus",
                 "stochastic_depth": 0.2,
             }
-            network |= AVERAGING
         points = {
             "neighbours": 16,
             "voxel": 0.1,
@@ -103,9 +103,6 @@ class Case:
         rates = {"lr": 1e-4, "layer_decay": 0.99} if self.plus else {"lr": 2e-3, "layer_decay": 0.95}
         return Finetune(epochs=10, warmup_epochs="released", batch=self.clouds, **rates)  # type: ignore[arg-type]
 
-
-AVERAGING: dict[str, str] = {}
-"""What else a network needs to be ScaLR+'s."""
 
 TINY = [
     Case("scalr", "layer", 8, depth=3, points=150, teacher=6),

@@ -140,6 +140,13 @@ class Network(Block):
     depth: PositiveInt = Field(48, description="Blocks, each a spatial and a channel mix.")
     norm: Literal["batch", "layer"] = Field("layer", description="Normalisation in the blocks.")
     activation: Literal["relu", "gelu"] = Field("relu", description="Activation in the blocks.")
+    averaging: Literal["scalr", "scalr_plus"] = Field(
+        "scalr",
+        description=(
+            "Of the points in a cell: their sum over their number and 1e-6 more (ScaLR's code), or over their number "
+            "(ScaLR+'s; docs/recipes.md, D10)."
+        ),
+    )
     stochastic_depth: float = Field(
         0.0, ge=0.0, lt=1.0, description="Chance that a block's branch is dropped."
     )

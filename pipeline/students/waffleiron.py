@@ -47,6 +47,7 @@ from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
 Norm = Literal["batch", "layer"]
 Backend = Literal["reference", "torch"]
+Averaging = Literal["scalr", "scalr_plus"]
 
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
@@ -54,6 +55,8 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 BACKENDS = ("reference", "torch")
+EPSILON = {"scalr": 1e-6, "scalr_plus": 0.0}
+"""What the published codes add to the number of points in a cell before they divide by it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class PlaneRows:
 
     shape: tuple[int, int, int]  # clouds, height, width
     cell: Tensor  # (P,) int64, flat cell among all clouds
-    weight: Tensor  # (P,), 1 / (points in the same cell + 1e-6)
+    weight: Tensor  # (P,), 1 / (points in the same cell + epsilon)
 
     def mean(self, rows: Tensor) -> Tensor:
         """Mean of the rows in each cell, 0 where there are none. rows: (P, C). Returns (B, H, W, C)."""
@@ -78,7 +81,9 @@ class PlaneRows:
         return plane.flatten(0, 2).index_select(0, self.cell)
 
 
-def rows_on_plane(cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype) -> PlaneRows:
+def rows_on_plane(
+    cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, epsilon: float = 1e-6
+) -> PlaneRows:
     """Lay the rows of all clouds on one plane, with weights of `dtype`, or of float32 where it is shorter.
 
     cells: (P,) int64, flat cell in the row's own cloud. cloud: (P,) int64. shape: clouds, height, width.
@@ -87,7 +92,7 @@ def rows_on_plane(cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dty
     cell = cloud * (height * width) + cells  # (P,)
     ones = torch.ones_like(cell, dtype=torch.promote_types(dtype, torch.float32))  # (P,)
     counts = ones.new_zeros(clouds * height * width).scatter_add_(0, cell, ones)  # (B H W,)
-    return PlaneRows(shape, cell, 1 / (counts.index_select(0, cell) + 1e-6))
+    return PlaneRows(shape, cell, 1 / (counts.index_select(0, cell) + epsilon))
 
 
 class SpatialMix(nn.Module):
@@ -143,6 +148,7 @@ class WaffleIron(nn.Module):
     backend: `reference` is plain, with dense planes and all neighbours at once, and slow; `torch` computes the
         spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
         results to rounding.
+    averaging: of the points in a cell, sum / (count + 1e-6) as ScaLR's code, or sum / count as ScaLR+'s.
     """
 
     def __init__(
@@ -157,6 +163,7 @@ class WaffleIron(nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         backend: Backend = "torch",
+        averaging: Averaging = "scalr",
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -167,7 +174,7 @@ class WaffleIron(nn.Module):
             raise ValueError(f"drop_path must lie in [0, 1), not {drop_path}")
         if backend not in BACKENDS:
             raise ValueError(f"backend must be one of {list(BACKENDS)}, not {backend!r}")
-        self.backend = backend
+        self.backend, self.averaging = backend, averaging
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
         self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
@@ -188,7 +195,7 @@ class WaffleIron(nn.Module):
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if self.backend == "reference" else sparse_plane
         planes = [
-            lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
+            lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype, EPSILON[self.averaging])
             for i, shape in enumerate(self.plane_shapes)
         ]
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
