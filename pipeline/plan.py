@@ -5,7 +5,7 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"
 
 class Plan:
     """All that a config asks for. `only` names the one student that is wanted; `indices` and `traits` stand for those of
-    the workdir and of the readers.
+    the workdir and of the readers; `also` names datasets that no student names.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
@@ -48,13 +48,14 @@ class Plan:
         only: str | None = None,
         indices: dict[str, Index] | None = None,
         traits: dict[str, Traits] | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
         self.students = _selected(config.students, only)
         self._check_weights()
-        names = wanted_datasets(config, only)
+        names = list(dict.fromkeys([*wanted_datasets(config, only), *also]))
         self.traits: dict[str, Traits] = traits or {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }

@@ -32,14 +32,14 @@ PRETRAINED = ("distilled", "finetuned")
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone, `full_scans`
+    """What a probe reads of one partition. `labels` is None where a split that has none is evaluated; `views` and `features` are there for the teacher's own features alone, `full_scans`
     for all others where they are scored."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
-    labels: Member
+    labels: Member | None
     full: Member | None = None
     views: Member | None = None
     features: tuple[Member, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -145,6 +145,18 @@ class Reader(ABC):
             BadInput: naming the file, for a raw class that is not in the dataset's table.
         """
         raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
+
+    def write_results(
+        self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]
+    ) -> int:
+        """Write predictions as the dataset's official evaluation wants them; returns of how many scans.
+
+        predictions: of each scan its `result_name`, and its points' classes (N,) integers, in file order.
+
+        Raises:
+            BadInput: if the dataset has no official format.
+        """
+        raise BadInput(f"{self.traits.reader} has no official format of predictions; leave out --out")
 
 
 ABSENT = "without any file"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,13 @@ class NuScenesReader(Reader):
                 f"nuScenes-lidarseg does not have, the first {int(raw[unknown][0])}; download the file again."
             )
         return np.array(CLASS_OF_RAW, dtype=np.uint8)[raw]
+
+    def write_results(
+        self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]
+    ) -> int:
+        from pipeline.datasets.nuscenes.results import write_results
+
+        return write_results(folder, f"mini_{split}" if version == "v1.0-mini" else split, predictions)
 
 
 READER = NuScenesReader()
