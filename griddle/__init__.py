@@ -9,6 +9,7 @@ from cache_schemas.errors import BadInput, DamagedCache, GriddleError
 
 if TYPE_CHECKING:
     from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits
+    from pipeline.datasets.readers import reader_named
     from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
     from pipeline.opened.cache import OpenedCache, open_cache
     from pipeline.opened.features import OpenedFeatures
@@ -33,6 +34,7 @@ __all__ = [
     "Traits",
     "open_cache",
     "open_run",
+    "reader_named",
 ]
 
 _WHERE = {
@@ -50,6 +52,7 @@ _WHERE = {
     "Traits": "pipeline.datasets.reader",
     "open_cache": "pipeline.opened.cache",
     "open_run": "pipeline.opened.run",
+    "reader_named": "pipeline.datasets.readers",
 }
 
 

@@ -16,7 +16,7 @@ from pipeline import identity, intensity
 from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
-from pipeline.index import Index, PartitionEntry, read_index
+from pipeline.index import Index, PartitionEntry, read_index, why_absent
 from pipeline.intensity import ToMeasure
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
@@ -172,10 +172,11 @@ class Plan:
             raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
         dataset, cue, traits = self.config.datasets[name], index.body["cue"], self.traits[name]
         # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
-        if [cue["version"], cue["reader"]] != [dataset.version, [traits.reader, traits.reader_version]]:
+        known = [cue["version"], cue["reader"], cue.get("splits")]
+        if known != [dataset.version, [traits.reader, traits.reader_version], dataset.splits]:
             raise BadInput(
                 f"the index of dataset {name} in {self.workdir}/index is of {cue['version']} in {cue['root']}, the "
-                f"config names {dataset.version}. Run `griddle index` with this config, or give each config a "
+                f"config names {dataset.version}, or another reader or other splits. Run `griddle index` with this config, or give each config a "
                 f"workdir of its own."
             )
         return index
@@ -206,7 +207,7 @@ class Plan:
             raise BadInput(
                 f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
                 f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
-                f"test, and {len(index.absent)} without any file"
+                f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
             )
         return of_split
 
@@ -218,7 +219,7 @@ class Plan:
         """
         dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
         found = {entry.name: entry for entry in index.partitions}
-        _check_names(dataset_name, dataset, found, {entry["name"] for entry in index.absent})
+        _check_names(dataset_name, dataset, found, index.absent)
         chosen = [
             entry
             for entry in found.values()
@@ -336,13 +337,13 @@ def _selected(students: dict[str, Student], only: str | None) -> dict[str, Stude
     return {only: students[only]}
 
 
-def _check_names(name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: set[str]) -> None:
+def _check_names(
+    name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: dict[str, str]
+) -> None:
     for key in ("partitions", "leave_out"):
         for wanted in getattr(dataset, key) or []:
             if wanted in absent and key == "partitions":
-                raise BadInput(
-                    f"datasets.{name}.{key}: {wanted} is in the tables, but none of its files is in {dataset.root}"
-                )
+                raise BadInput(f"datasets.{name}.{key}: {wanted} is {absent[wanted]} in {dataset.root}")
             if wanted not in found and wanted not in absent:
                 near = get_close_matches(wanted, found, n=1)
                 hint = (

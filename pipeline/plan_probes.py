@@ -122,7 +122,9 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             datasets = student.datasets if probe.datasets is None else probe.datasets
             _check_classes(plan, probe_name, datasets)
             points = _readings(plan, runs[0], probe_name, datasets, images=False)
-            pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+            pixels = points
+            if "teacher" in probe.baselines:
+                pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]

@@ -211,6 +211,14 @@ class Student(Block):
             "caches that are larger than the memory, on disks that read neighbours faster."
         ),
     )
+    weights: dict[Name, PositiveFloat] | None = Field(
+        None,
+        description=(
+            "How much more often than as published scans of these datasets are drawn: 1 for those that are not named. "
+            "Published, and the default: each epoch draws every scan of the union once. With weights it is as long, and "
+            "a dataset's share of it is its scans times its weight."
+        ),
+    )
     seeds: list[int] = Field(
         [0],
         min_length=1,
@@ -231,6 +239,15 @@ class Student(Block):
     @classmethod
     def _each_once(cls, value: Any) -> Any:
         return no_repeats(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _weights_of_its_datasets(self) -> Student:
+        for name in self.weights or {}:
+            if name not in self.datasets:
+                raise ValueError(f"weights names {name!r}; its datasets are {self.datasets}")
+        if self.weights and self.order != "random":
+            raise ValueError(f"weights and order: {self.order} do not go together; write order: random")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -69,7 +69,8 @@ def _check_array(
     dtype: type,
 ) -> None:
     """An array of this shape and dtype; None stands for any length."""
-    wanted = f"({', '.join('N' if side is None else str(side) for side in shape)}) {np.dtype(dtype)}"
+    sides = ", ".join("N" if side is None else str(side) for side in shape)
+    wanted = f"({sides}{',' if len(shape) == 1 else ''}) {np.dtype(dtype)}"
     if not isinstance(value, np.ndarray):
         found = type(value).__name__
     elif (

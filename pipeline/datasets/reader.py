@@ -139,10 +139,18 @@ class Reader(ABC):
         raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
 
 
+ABSENT = "without any file"
+
+
 @dataclass(frozen=True)
 class AbsentPartition:
-    """A partition that the dataset's tables name but none of whose files are there."""
+    """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
+
+    Attributes:
+        why: it is left out, as in "3 partition(s) {why}".
+    """
 
     name: str
     split: str
     scans: int
+    why: str = ABSENT

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline.datasets.files import size_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,34 @@ class ImageRecord:
     intrinsics: tuple[float, ...]
     steps: tuple[RigidStep, ...]
 
+    @classmethod
+    def of_file(
+        cls,
+        root: Path,
+        path: str,
+        *,
+        camera: str,
+        intrinsics: Iterable[float],
+        steps: tuple[RigidStep, ...],
+    ) -> ImageRecord:
+        """The record of an image file: its size in bytes, and in pixels from its header.
+
+        Raises:
+            BadInput: if it is missing, or no image.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        size = size_of(root / path)
+        try:
+            with Image.open(root / path) as image:
+                width, height = image.size
+        except (UnidentifiedImageError, OSError) as error:
+            raise BadInput(
+                f"{root / path} cannot be read as an image ({error}); download it again"
+            ) from error
+        numbers = tuple(float(number) for number in intrinsics)
+        return cls(camera, path, size, height, width, numbers, steps)
+
 
 @dataclass(frozen=True)
 class ScanRecord:
@@ -72,6 +104,34 @@ class ScanRecord:
     label_bytes: int | None
     images: tuple[ImageRecord, ...]
     steps: tuple[RigidStep, ...] = ()
+
+    @classmethod
+    def of_files(
+        cls,
+        root: Path,
+        path: str,
+        *,
+        name: str,
+        label_path: str | None = None,
+        images: Iterable[ImageRecord] = (),
+        steps: tuple[RigidStep, ...] = (),
+        result_name: str | None = None,
+    ) -> ScanRecord:
+        """The record of a lidar file, and of its label file if one is named, with their sizes; paths below `root`.
+
+        Raises:
+            BadInput: if one is missing.
+        """
+        return cls(
+            name=name,
+            result_name=result_name or name,
+            path=path,
+            bytes=size_of(root / path),
+            label_path=label_path,
+            label_bytes=size_of(root / label_path) if label_path else None,
+            images=tuple(images),
+            steps=steps,
+        )
 
 
 @dataclass(frozen=True)
