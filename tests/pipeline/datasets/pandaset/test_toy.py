@@ -1,4 +1,4 @@
-"""The toy tree in PandaSet's format, read with pandas and JSON alone."""
+"""The toy tree in PandaSet's format: read with pandas and JSON alone, and by our readers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from scipy.spatial.transform import Rotation
 from toy_agreement import agreement
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.pandaset.toy import write_toy
 from pipeline.datasets.pandaset.toy_scene import CAMERAS, CLASS_OF, WORLD, camera_time, open_world
+from pipeline.datasets.readers import reader_named
+from pipeline.datasets.records import PartitionRecord
+from pipeline.geometry.projection import see
 from pipeline.toy.parameters import Parameters
 from pipeline.toy.primitives import Label
 
@@ -69,6 +73,26 @@ def test_tables_are_as_pandasets_are(sequence: Path, samples: Path) -> None:
     assert {path.name for path in (sequence / "camera").iterdir()} == {
         p.name for p in (real / "camera").iterdir()
     }
+
+
+@pytest.mark.parametrize("lidar", ["pandaset64", "pandasetgt"])
+def test_our_readers_read_it(tree: Path, lidar: str) -> None:
+    """The scan's frame is 1.6 m above the ego frame, whose origin lies 0.1 m above the road."""
+    reader = reader_named(lidar)
+    reader.check(tree, "")
+    found = {partition.name: partition for partition in reader.partitions(tree, "")}
+    assert {name: partition.split for name, partition in found.items()} == {"001": "train", "501": "val"}
+    for partition in found.values():
+        assert isinstance(partition, PartitionRecord)
+        assert partition.problem is None
+        for scan in partition.scans:
+            xyz, _ = read_points(reader, tree, scan)
+            labels = read_labels(reader, tree, scan, len(xyz))
+            road = labels == reader.traits.classes.index("road")
+            assert abs(np.median(xyz[road, 2]) + 1.7) < 0.15
+            seen = [len(see(xyz, image, reader.traits.mask("published")).point) for image in scan.images]
+            assert len(seen) == len(reader.traits.cameras)
+            assert min(seen) > 0.1 * len(xyz)
 
 
 def test_the_first_latitude_tells_the_split(sequence: Path) -> None:
