@@ -114,6 +114,13 @@ class Network(Block):
         "torch",
         "reference: plain, dense and slow. torch: the same numbers to rounding from occupied cells alone.",
     )
+    padding_aware: bool = Field(
+        False,
+        description=(
+            "Batch statistics of the embedding in training. false: of the points alone. true: as the published code has "
+            "them, which fills the clouds of a batch up to the longest with zeros and counts those, too."
+        ),
+    )
     head: Literal["linear", "mlp", "joint"] | None = Field(
         None,
         description=(
