@@ -29,6 +29,7 @@ FOLDERS = {
     "index": "what the datasets hold",
     "lots": "what Snakemake sees of the cache",
     "runs": "trained students, their probes and baselines",
+    "imported": "weights taken over from the checkpoints of other code",
     "report": "tables of what is done",
     "logs": "what each job said",
     "benchmarks": "what each job took, as Snakemake measured it",

@@ -15,6 +15,7 @@ from cache_schemas.errors import BadInput
 from pipeline import identity
 from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits, reader_named
+from pipeline.imported import imported_runs
 from pipeline.index import Index, PartitionEntry, read_index
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
@@ -230,6 +231,8 @@ class Plan:
 
     def _runs(self, name: str, student: Student) -> list[Run]:
         """One run for each seed; all read the same."""
+        if student.weights is not None:
+            return imported_runs(self, name, student)
         lots: list[Lot] = []
         readings: list[Reading] = []
         scans = 0

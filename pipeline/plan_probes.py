@@ -120,8 +120,10 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
             _check_classes(plan, probe_name, datasets)
+            _check_baselines(name, student, probe_name, probe)
             points = _readings(plan, runs[0], probe_name, datasets, images=False)
-            pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+            with_images = "teacher" in probe.baselines
+            pixels = _readings(plan, runs[0], probe_name, datasets, images=True) if with_images else points
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
@@ -242,6 +244,18 @@ def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
         raise BadInput(
             f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
             f"learns one; write a probe for each, with its `datasets`"
+        )
+
+
+def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
+    """Weights come without the batches that a calibration sees, and maybe without a teacher."""
+    lacking = {"calibrated": student.weights is not None, "teacher": not student.teachers}
+    refused = [kind for kind in probe.baselines if lacking.get(kind)]
+    if refused:
+        raise BadInput(
+            f"students.{name} starts from weights, and has no {'pretraining' if 'calibrated' in refused else 'teacher'} "
+            f"to compare with: take {', '.join(refused)} out of probes.{probe_name}.baselines, or give it a probe of "
+            f"its own"
         )
 
 

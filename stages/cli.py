@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Print the table of what is done, and write it with loss curves.",
     "plan": "Say what would be computed, read and written.",
     "cache": "List, measure, verify and clean the cache.",
+    "weights": "Take weights over from the authors' checkpoints, and write checkpoints that their code loads.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
 
