@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from authors_state import their_shapes, their_state
 
 from cache_schemas.errors import BadInput
 from pipeline.students.authors import describe, from_authors, their_name, to_authors
-from authors_state import their_shapes, their_state
 
 PUBLISHED = {  # facts of the released files: tensors in all
     "ScaLR": ((768, 48, "layer", "linear", 1024), 695),
