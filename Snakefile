@@ -15,6 +15,7 @@ wildcard_constraints:
     lot="[^/]+",
     run="[^/]+",
     probe="[^/]+",
+    stats="[^/]+",
 
 
 localrules:
@@ -90,6 +91,27 @@ rule labels:
         arguments=W.arguments,
     shell:
         "griddle scans --labels {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule stats:
+    message:
+        "stats {wildcards.stats}: how intensities are spread"
+    input:
+        lambda w: ancient(W.plan.before_stats(w.stats)),
+    output:
+        f"{WORK}/stats/{{stats}}.json",
+    log:
+        f"{WORK}/logs/stats/{{stats}}.log",
+    benchmark:
+        f"{WORK}/benchmarks/stats/{{stats}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle stats {params.arguments} --stats {wildcards.stats} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule views:

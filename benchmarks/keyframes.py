@@ -186,6 +186,7 @@ def _fill(
             stores["views"],
             READER.traits.cameras,
             READER.traits.published_mask,
+            "scan",
             points,
             partition,
             members["views"],

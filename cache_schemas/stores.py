@@ -22,6 +22,7 @@ PLACES = {
 
 RETIRED: dict[str, str] = {
     "features/2": "images that could not be read are listed in the attribute `unreadable`",
+    "views/3": "the store says along which axes voxels lie",
     "views/2": "spares are no longer columns of all neighbours, but rows of those that a crop can remove",
 }
 """Schemas that were written once and are no longer read, each with what was changed since. A schema that is raised

@@ -13,11 +13,11 @@ from cache_schemas.features import GROUP, features_schema
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Points, Teacher
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
 from pipeline.index import PartitionEntry
 from pipeline.plan import STAGES, Lot, Plan
 from pipeline.rate import Rate, recorded_rate
-from pipeline.shares import TYPICAL, Shares, measure_shares
+from pipeline.shares import Shares, measure_shares, typical_shares
 from pipeline.sizes import Size, grid_shape, partition_size
 
 
@@ -118,7 +118,7 @@ class PartitionSizes:
             measured = measure_shares(
                 reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
             )
-            self._shares[store.folder] = measured or TYPICAL[dataset.reader]
+            self._shares[store.folder] = measured or typical_shares(reader.traits)
         return self._shares[store.folder]
 
     def _views(self, lot: Lot, points: Points, entry: PartitionEntry, count: int, names: int) -> Size:

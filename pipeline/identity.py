@@ -52,6 +52,7 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         VIEWS,
         scan_id=scan_id,
         mask=asdict(traits.mask(dataset.mask)),
+        voxels_along=traits.voxels(dataset.frame),
         voxel=points.voxel,
         neighbours=points.neighbours,
         spares=points.spares,
@@ -92,7 +93,7 @@ def run_identity(
     student: Student,
     seed: int,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
@@ -102,20 +103,20 @@ def run_identity(
     return {
         "student": {**block, "seed": seed},
         "teachers": teacher_ids,
-        "intensity": {name: list(values) for name, values in sorted(intensity.items())},
+        "intensity": dict(sorted(intensity.items())),
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
     }
 
 
 def imported_identity(
-    student: Student, seed: int, intensity: dict[str, tuple[float, float]], weights_sha256: str
+    student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
 ) -> dict[str, Any]:
     """Of a student that starts from weights: what they are and what is made of them. Nothing of a pretraining counts."""
     return {
         "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
         "weights": weights_sha256,
-        "intensity": {name: list(values) for name, values in sorted(intensity.items())},
+        "intensity": dict(sorted(intensity.items())),
         "algorithm": IMPORT_ALGORITHM,
     }
 
@@ -125,7 +126,7 @@ def probe_identity(
     probe: Probe,
     run: Run,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved probe block, what it reads, and of what is probed only what matters to its features.
@@ -143,7 +144,7 @@ def probe_identity(
         "points": {key: points[key] for key in whole},
         "seed": run.seed,
     }
-    scaled = {"intensity": {name: list(values) for name, values in sorted(intensity.items())}}
+    scaled = {"intensity": dict(sorted(intensity.items()))}
     subject: dict[str, Any]
     if kind == "distilled":
         subject = {"run": run.id, **scaled}

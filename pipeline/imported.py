@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
-from pipeline import identity
+from pipeline import identity, intensity
 from pipeline.config.model import Student
 from pipeline.planned import Run
 
@@ -50,22 +50,22 @@ def read_weights_folder(where: str, folder: Path) -> Facts:
 
 
 def imported_runs(plan: Plan, name: str, student: Student) -> list[Run]:
-    """The runs, one a seed, of a student that has weights: they read nothing, and what they hold is in their id.
+    """The runs, one a seed, of a student that starts from weights: they read nothing, and what they hold is in their id.
 
     Raises:
         BadInput: if the weights are not there, or are of another network than the config's.
     """
-    where = f"students.{name}.weights"
-    folder = Path(student.weights or "")
+    where = f"students.{name}.starts_from"
+    folder = Path(student.starts_from or "")
     provenance = read_weights_folder(where, folder)
     check_network(where, folder, provenance, student)
-    intensity = {dataset: plan.traits[dataset].intensity for dataset in student.datasets}
+    scaled = {dataset: intensity.identity_of(plan, dataset) for dataset in student.datasets}
     return [
         Run(
             name,
             student,
             seed,
-            identity.imported_identity(student, seed, intensity, provenance["weights_sha256"]),
+            identity.imported_identity(student, seed, scaled, provenance["weights_sha256"]),
             (),
             (),
         )

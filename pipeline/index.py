@@ -15,11 +15,15 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Dataset
-from pipeline.datasets.reader import AbsentPartition, reader_named
+from pipeline.datasets.reader import AbsentPartition
+from pipeline.datasets.readers import reader_named, source_of
+from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
+from pipeline.datasets.splits import resplit
+from pipeline.log import log
 
 KIND = "griddle index"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ class Index:
     def absent(self) -> list[dict[str, Any]]:
         """Partitions that the tables name but none of whose files are there."""
         return self.body["absent"]
+
+    @property
+    def left_out(self) -> list[str]:
+        """PARTITION/SCAN of the scans that no pattern of the config's `splits` names."""
+        return self.body["left_out"]
 
     def load_partition(self, entry: PartitionEntry) -> PartitionRecord:
         """The whole record of a partition: scans, images, calibration."""
@@ -94,22 +103,25 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
     reader = reader_named(dataset.reader)
     root = Path(dataset.root)
     reader.check(root, dataset.version)
-    seen: list[list[Any]] = []
-    for path in reader.cue(root, dataset.version):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            seen.append([str(path.relative_to(root)), None])
-            continue
-        # The size of a folder says nothing: it does not change when a file is added.
-        size = None if path.is_dir() else stat.st_size
-        seen.append([str(path.relative_to(root)), stat.st_mtime_ns, size])
+    seen = [[str(path.relative_to(root)), *_stamp(path)] for path in reader.cue(root, dataset.version)]
+    source = source_of(dataset.reader)
     return {
         "root": str(root.resolve()),
         "reader": [reader.traits.reader, reader.traits.reader_version],
         "version": dataset.version,
+        "splits": dataset.splits,
+        "source": _stamp(source) if source else None,
         "seen": seen,
     }
+
+
+def _stamp(path: Path) -> list[int | None]:
+    """Time and size of a file; of a folder the time alone: its size does not change when a file is added."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return [None]
+    return [stat.st_mtime_ns, None if path.is_dir() else stat.st_size]
 
 
 def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = False) -> tuple[Index, bool]:
@@ -127,13 +139,23 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
         known = read_index(workdir, name)
         if known is not None and known.body["cue"] == cue and not force:
             return known, False
+        if known is not None and _same_version_of_another_file(known.body["cue"], cue):
+            log(
+                f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
+                f"file before read stays in use. Raise it if the same recordings are now read as other values"
+            )
         entries: list[dict[str, Any]] = []
         absent: list[dict[str, Any]] = []
-        for partition in reader_named(dataset.reader).partitions(Path(dataset.root), dataset.version):
+        left_out: list[str] = []
+        for partition in _partitions(name, dataset):
             if isinstance(partition, AbsentPartition):
                 absent.append({"name": partition.name, "split": partition.split, "scans": partition.scans})
-            else:
-                entries.append(_write_partition(folder, partition))
+                continue
+            of_splits, unnamed = resplit(partition, dataset.splits)
+            entries += [_write_partition(folder, part) for part in of_splits]
+            left_out += [f"{partition.name}/{scan}" for scan in unnamed]
+        entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
+        _check_splits(name, dataset, entries, left_out)
         if not entries:
             raise BadInput(
                 f"dataset {name}: {dataset.root} has the tables of {dataset.version} with {len(absent)} "
@@ -148,11 +170,46 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 "cue": cue,
                 "partitions": entries,
                 "absent": absent,
+                "left_out": left_out,
             },
         )
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) -> bool:
+    """Whether a user's own reader was edited without a new version: what it wrote before stays valid."""
+    return bool(
+        cue["source"]
+        and known["source"]
+        and known["source"] != cue["source"]
+        and known["reader"] == cue["reader"]
+    )
+
+
+def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | AbsentPartition]:
+    """What the reader finds, checked: a user's own reader may be wrong."""
+    reader = reader_named(dataset.reader)
+    seen: set[str] = set()
+    for partition in reader.partitions(Path(dataset.root), dataset.version):
+        try:
+            check_partition(partition, reader.traits, seen)
+        except ValueError as error:
+            raise BadInput(f"datasets.{name}: reader {dataset.reader}: {error}") from error
+        yield partition
+
+
+def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
+    if dataset.splits is None:
+        return
+    for split in dataset.splits:
+        if not any(entry["split"] == split for entry in entries):
+            some = [entry["name"] for entry in entries[:3]] + left_out[:3]
+            raise BadInput(
+                f"datasets.{name}.splits.{split}: none of {dataset.splits[split]} names a scan that is there; there are "
+                f"{', '.join(some) or 'none'}, ..."
+            )
 
 
 def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
+from pipeline.intensity import identity_of, stats_path
 from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             _check_classes(plan, probe_name, datasets)
             _check_baselines(name, student, probe_name, probe)
             points = _readings(plan, runs[0], probe_name, datasets, images=False)
-            with_images = "teacher" in probe.baselines
-            pixels = _readings(plan, runs[0], probe_name, datasets, images=True) if with_images else points
+            pixels = points
+            if "teacher" in probe.baselines:
+                pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
@@ -136,6 +138,8 @@ def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
+    read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
+    lots += [path for dataset in read for path in stats_path(plan, dataset)]
     return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
 
 
@@ -157,7 +161,7 @@ def _probe_run(
         probe,
         run,
         plan.teacher_ids(run.student),
-        {dataset: plan.traits[dataset].intensity for dataset in datasets},
+        {dataset: identity_of(plan, dataset) for dataset in datasets},
         [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
             for r in (*readings.train, *readings.evaluate)
@@ -249,7 +253,7 @@ def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
 
 def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
     """Weights come without the batches that a calibration sees, and maybe without a teacher."""
-    lacking = {"calibrated": student.weights is not None, "teacher": not student.teachers}
+    lacking = {"calibrated": student.starts_from is not None, "teacher": not student.teachers}
     refused = [kind for kind in probe.baselines if lacking.get(kind)]
     if refused:
         raise BadInput(

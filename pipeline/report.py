@@ -155,7 +155,7 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
     }
     datasets = sorted({reading.dataset for reading in first.evaluate})
     teachers = plan.teachers_of(first.student)
-    of_weights = f"weights: {first.student.weights}"
+    of_weights = f"weights: {first.student.starts_from}"
     notes = [STAND_IN if t.weights == "untrained" else f"weights: {t.weights}" for t in teachers]
     left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
     unreadable = dict.fromkeys(

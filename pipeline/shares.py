@@ -9,7 +9,7 @@ import numpy as np
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points
-from pipeline.datasets.reader import MaskRule, Reader
+from pipeline.datasets.reader import MaskRule, Reader, Traits
 from pipeline.datasets.records import ScanRecord
 from pipeline.index import Index, PartitionEntry
 
@@ -40,14 +40,14 @@ class Shares:
         return "not measured; as cameras and voxels of 10 cm typically leave of such scans"
 
 
-TYPICAL = {
-    "nuscenes": Shares(0.108, 0.083, 0.06),
-    "semantic_kitti": Shares(0.163, 0.095, 0.02),
-    "pandaset64": Shares(0.225, 0.145, 0.085),
-    "pandasetgt": Shares(0.887, 0.416, 0.153),
-}
-"""At voxels of 10 cm and crops to 64 m around and 8 m up and down: means over two real keyframes of nuScenes, three KITTI frames (left colour camera) and four
-frames of PandaSet (Pandar64 in all six cameras, PandarGT in the front one)."""
+TYPICAL = Shares(0.108, 0.083, 0.06)
+"""Of scans of which nothing is known: those of nuScenes, as its reader's traits have them."""
+
+
+def typical_shares(traits: Traits) -> Shares:
+    """What cameras typically see of such scans."""
+    known = traits.typical
+    return Shares(known.seen, known.kept, known.edge) if known else TYPICAL
 
 
 def measure_shares(

@@ -22,6 +22,7 @@ COMMANDS = {
     "pretrain": "Pretrain a student from the cache.",
     "probe": "Train linear probes on pretrained students and their baselines.",
     "report": "Print the table of what is done, and write it with loss curves.",
+    "stats": "Say how intensities are normalised; measure what nobody published.",
     "plan": "Say what would be computed, read and written.",
     "cache": "List, measure, verify and clean the cache.",
     "weights": "Take weights over from the authors' checkpoints, and write checkpoints that their code loads.",

@@ -37,11 +37,11 @@ def pretrain(
                 write_marker(folder, run)
                 return
             save_config(folder, plan, run)
-            if run.student.weights is not None:
+            if run.student.starts_from is not None:
                 from pipeline.training.imported import adopt
 
                 adopt(plan, run)
-                log(f"pretrain {run.name}: has the weights of {run.student.weights} → {folder}")
+                log(f"pretrain {run.name}: has the weights of {run.student.starts_from} → {folder}")
                 return
             from pipeline.training.pretrain import pretrain as train_student
 

@@ -34,7 +34,8 @@ def views(
     plan = make_plan(config_path, workdir, only)
     for lot in lots_that_fit(plan, "views", digest, number):
         store, traits = lot.store, plan.traits[lot.store.dataset]
-        rule = traits.mask(plan.config.datasets[store.dataset].mask)
+        dataset = plan.config.datasets[store.dataset]
+        rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)
         points = store.source
         assert isinstance(points, Points)
 
@@ -46,6 +47,7 @@ def views(
             store=store,
             traits=traits,
             rule=rule,
+            voxels=voxels,
             points=points,
         ) -> Manifest:
             scans = PartitionReader(
@@ -55,6 +57,8 @@ def views(
                 str(partition.member_digests()["scans"]),
             )
             allowed(plan.config.datasets, {store.dataset: left_out_of([scans])})
-            return write_views(store, traits.cameras, rule, points, partition, member, folder, scans, threads)
+            return write_views(
+                store, traits.cameras, rule, voxels, points, partition, member, folder, scans, threads
+            )
 
         do_lot(plan, lot, compute)

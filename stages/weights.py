@@ -131,7 +131,7 @@ def _print_config(folder: Path, found: Described, network: dict[str, Any]) -> No
 
     click.echo(
         "A student of a config that starts from it, and is probed without a pretraining:\n\n"
-        f"students:\n  imported:\n    weights: {folder}\n    datasets: [nuscenes]\n    network: {flow(network)}\n"
+        f"students:\n  imported:\n    starts_from: {folder}\n    datasets: [nuscenes]\n    network: {flow(network)}\n"
         "    probes: [linear]"
     )
     if found.head == "classes":

@@ -36,7 +36,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
         provenance = json.loads((folder / "provenance.json").read_bytes())
         name, student = _student(folder, provenance)
         weights = (folder / "weights.safetensors").read_bytes()
-        intensity = provenance["identity"]["intensity"]
+        intensity = provenance["intensity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{folder} holds no run that is complete ({error}); give a folder <workdir>/runs/<student>-<run id>, and "
@@ -66,7 +66,7 @@ def _student(folder: Path, provenance: dict[str, Any]) -> tuple[str, Student]:
     """Its name and block of the config; imported weights have the block in their provenance, and their folder's name."""
     if "imported" in provenance:
         identity = provenance["identity"]
-        block = {**identity["student"], "datasets": list(identity["intensity"]), "weights": str(folder)}
+        block = {**identity["student"], "datasets": list(provenance["intensity"]), "starts_from": str(folder)}
         return folder.name, Student(**block)
     ((name, student),) = load_config(folder / "config.yaml").students.items()
     return name, student

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,9 +14,10 @@ from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import write_json
 from pipeline import identity
-from pipeline.config.model import Dataset, Points
-from pipeline.datasets.reader import reader_named
+from pipeline.config.model import Points
+from pipeline.datasets.readers import packaged
 from pipeline.imported import check_network, read_weights_folder
+from pipeline.intensity import intensity_of
 from pipeline.plan import Plan, Run
 from pipeline.students.authors import Described, describe, differences, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
@@ -58,11 +59,12 @@ def write_weights(
         folder, from_authors(file.state, found), {"griddle": "griddle student", "imported": path.name}
     )
     weights_sha256 = sha256_file(folder / WEIGHTS)
-    readers = get_args(Dataset.model_fields["reader"].annotation)
+    published = {name: reader.traits.intensity for name, reader in packaged().items()}
+    scaled = {name: list(values) for name, values in sorted(published.items()) if values is not None}
     what = {
         "student": {"network": network, "points": Points().resolved()},
         "weights": weights_sha256,
-        "intensity": {name: list(reader_named(name).traits.intensity) for name in readers},
+        "intensity": scaled,
         "algorithm": identity.IMPORT_ALGORITHM,
     }
     provenance = {
@@ -70,6 +72,7 @@ def write_weights(
         "run_id": digest(what),
         "identity": what,
         "weights_sha256": weights_sha256,
+        "intensity": scaled,
         "imported": {
             "file": path.name,
             "sha256": sha256_file(path),
@@ -97,8 +100,8 @@ def adopt(plan: Plan, run: Run) -> None:
         BadInput: if they are not what they were when this was planned.
         GriddleError: if their file is damaged.
     """
-    source, folder = Path(run.student.weights or ""), plan.run_path(run)
-    where = f"students.{run.name}.weights"
+    source, folder = Path(run.student.starts_from or ""), plan.run_path(run)
+    where = f"students.{run.name}.starts_from"
     provenance = read_weights_folder(where, source)
     check_network(where, source, provenance, run.student)
     if provenance["weights_sha256"] != run.identity["weights"]:
@@ -122,6 +125,7 @@ def adopt(plan: Plan, run: Run) -> None:
             "run_id": run.id,
             "identity": run.identity,
             "weights_sha256": sha256_file(folder / WEIGHTS),
+            "intensity": {name: list(intensity_of(plan, name)) for name in run.student.datasets},
             "steps": 0,
             "weights_of": {
                 "folder": str(source),

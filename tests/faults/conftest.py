@@ -19,7 +19,7 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
 from pipeline.index import make_index
 from pipeline.lots import do_lot
 from pipeline.plan import Plan

@@ -37,7 +37,14 @@ ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("sc
 
 
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
-    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": CUE, "absent": []}
+    index = {
+        "griddle": "griddle index",
+        "format": 2,
+        "dataset": "nuscenes",
+        "cue": CUE,
+        "absent": [],
+        "left_out": [],
+    }
     write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries or ENTRIES})
     config = deepcopy(CONFIG)
     change(config)

@@ -45,7 +45,7 @@ write_scans(READER, Path(dataset.root), stores["scans"], record, "0", at["scans"
 peaks.append(peak())
 scans = PartitionReader(at["scans"], SCANS, record.name, "0")
 rule, points = READER.traits.published_mask, stores["views"].source
-write_views(stores["views"], READER.traits.cameras, rule, points, record, "0", at["views"], scans)
+write_views(stores["views"], READER.traits.cameras, rule, "scan", points, record, "0", at["views"], scans)
 peaks.append(peak())
 print(json.dumps([peak / 1024 for peak in peaks]))
 """

@@ -71,12 +71,13 @@ def test_there_and_back_through_files(
     opened = griddle.open_run("imported/theirs")
     assert (opened.name, opened.student.network.width) == ("theirs", 8)
     xyz = np.random.default_rng(0).uniform(-5, 5, (60, 3))
-    assert opened.features(xyz, np.ones(60)).shape == (60, 8)
+    of = {"dataset": "nuscenes"}
+    assert opened.features(xyz, np.ones(60), **of).shape == (60, 8)
     if head == "classes":
         with pytest.raises(griddle.BadInput, match="no head to a teacher's features"):
-            opened.features(xyz, np.ones(60), space="teacher")
+            opened.features(xyz, np.ones(60), **of, space="teacher")
     else:
-        assert opened.features(xyz, np.ones(60), space="teacher").shape == (60, 6)
+        assert opened.features(xyz, np.ones(60), **of, space="teacher").shape == (60, 6)
 
 
 def test_an_imported_student_is_probed_and_its_probe_exported(full: Any, run: Run) -> None:
@@ -88,7 +89,11 @@ def test_an_imported_student_is_probed_and_its_probe_exported(full: Any, run: Ru
     def add(config: dict[str, Any]) -> None:
         points = config["students"]["wi_tiny"]["points"]
         network = {"width": 8, "depth": 3}
-        theirs = {"weights": str(full.work / "imported" / "model"), "datasets": ["nuscenes"], "probes": ["q"]}
+        theirs = {
+            "starts_from": str(full.work / "imported" / "model"),
+            "datasets": ["nuscenes"],
+            "probes": ["q"],
+        }
         config["students"]["theirs"] = {**theirs, "points": points, "network": network}
         config["probes"]["q"] = config["probes"]["p"] | {"baselines": ["random"]}
 
@@ -134,13 +139,15 @@ def test_a_config_that_asks_for_another_network_is_told_what_fits(full: Any, run
     run("weights", "import", "model.pth", "--out", "imported/theirs")
 
     def add(config: dict[str, Any], **network: Any) -> None:
-        theirs = {"weights": "imported/theirs", "datasets": ["nuscenes"]}
+        theirs = {"starts_from": "imported/theirs", "datasets": ["nuscenes"]}
         config["students"]["theirs"] = {**theirs, "network": {"width": 16, "depth": 3, **network}}
 
     full.edit(add)
     code, said = run("pretrain", "--only", "theirs")
     assert code == 2
-    assert "students.theirs.weights: imported/theirs holds another network than the config asks for" in said
+    assert (
+        "students.theirs.starts_from: imported/theirs holds another network than the config asks for" in said
+    )
     assert "width 8, not 16" in said
     assert "network: {width: 8, depth: 3, norm: layer, activation: relu, head: linear}" in said
 
@@ -151,7 +158,7 @@ def test_a_config_that_asks_for_another_network_is_told_what_fits(full: Any, run
     assert "It holds a WaffleIron of width 8, depth 3, layer norm" in said
     assert "network: {width: 8, depth: 3, norm: layer, head: linear}" in said
 
-    full.edit(lambda config: config["students"]["theirs"].update(weights="model.pth"))
+    full.edit(lambda config: config["students"]["theirs"].update(starts_from="model.pth"))
     code, said = run("pretrain", "--only", "theirs")
     assert code == 2
     assert "griddle weights import model.pth --out imported/model" in said

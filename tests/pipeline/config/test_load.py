@@ -114,13 +114,13 @@ def test_all_complaints_come_at_once(refusal: Callable[..., str]) -> None:
     def change(config: dict[str, Any]) -> None:
         config["lot_partitions"] = 0
         config["students"]["small"]["pretrain"]["lr"] = -1
-        del config["datasets"]["roads"]["version"]
+        del config["datasets"]["roads"]["root"]
 
     said = refusal(change)
     assert "3 value(s) cannot be used" in said
     assert "lot_partitions: Input should be greater than 0 (got 0)" in said
     assert "students.small.pretrain.lr: Input should be greater than 0 (got -1)" in said
-    assert "datasets.roads.version: is needed" in said
+    assert "datasets.roads.root: is needed" in said
 
 
 @pytest.mark.parametrize("key", ["datasets", "teachers", "students"])
@@ -138,7 +138,7 @@ def test_no_teacher_but_for_a_student_that_has_weights(refusal: Callable[..., st
     assert "students.small.teacher is 'dino'; the teachers here are []" in refusal(put("teachers", {}))
     config = sound()
     del config["teachers"], config["students"]["small"]["teacher"]
-    config["students"]["small"]["weights"] = "imported/scalr"
+    config["students"]["small"]["starts_from"] = "imported/scalr"
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     student = load_config(tmp_path / "mine.yaml").students["small"]
     assert student.teachers == ()
