@@ -58,8 +58,11 @@ def _fold_embedding(embedding: Embedding) -> None:
 def _fold_channel_mix(mix: ChannelMix) -> None:
     scale, shift = _affine(mix.norm)  # (C,)
     _fold_before(mix.linear_in, scale, shift)
-    if isinstance(mix.norm, nn.LayerNorm):
-        mix.norm = nn.LayerNorm(mix.norm.normalized_shape, mix.norm.eps, elementwise_affine=False)
+    if isinstance(
+        mix.norm, nn.LayerNorm
+    ):  # what divides each row by its deviation stays, with an affine part of nothing
+        mix.norm.weight.fill_(1.0)
+        mix.norm.bias.zero_()
     else:
         mix.norm = nn.Identity()
     _fold_scale(mix.linear_out, mix.scale)
