@@ -25,6 +25,7 @@ COMMANDS = {
     "stats": "Say how intensities are normalised; measure what nobody published.",
     "plan": "Say what would be computed, read and written.",
     "cache": "List, measure, verify and clean the cache.",
+    "weights": "Take weights over from the authors' checkpoints, and write checkpoints that their code loads.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
 
