@@ -69,8 +69,9 @@ class _Frame:
     def columns(self) -> dict[str, np.ndarray]:
         names, found = list(self.manager.axes[0]), {}
         for values, places in self.manager.blocks:
+            rows = [values.values] if isinstance(values, _Strings) else values
             numbers = range(*places.indices(len(names))) if isinstance(places, slice) else places
-            for row, number in zip(values, numbers, strict=True):
+            for row, number in zip(rows, numbers, strict=True):
                 found[names[number]] = row
         if len(found) != len(names) or len({column.shape for column in found.values()}) > 1:
             raise ValueError(f"columns {names} with {[column.shape for column in found.values()]} values")
