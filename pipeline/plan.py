@@ -97,9 +97,10 @@ class Plan:
         return [str(self.lot_path(lot)) for stage in stages for lot in self.lots(stage)]
 
     def before(self, stage: str, lot_digest: str) -> list[str]:
-        """The lot manifests that must be there before this lot: views read the scan store, labels are checked against it."""
+        """The lot manifests that must be there before this lot: views and full scans read the scan store, labels are
+        checked against it."""
         lot = self.lot(stage, lot_digest)
-        if stage not in ("views", "labels"):
+        if stage not in ("views", "labels", "full_scans"):
             return []
         paths = self._scans_paths
         read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
@@ -251,6 +252,7 @@ class Plan:
         scans = scan_store.folder
         scan_id = scans.removeprefix("scans/")
         view = identity.view_identity(scan_id, dataset, student.points, traits)
+        full = identity.full_scan_identity(scan_id, student.points)
         label = identity.label_identity(traits)
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
@@ -264,6 +266,14 @@ class Plan:
             "scans": (scan_store,),
             "labels": (store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),),
             "views": (store("views", f"views/{identity.view_id(dataset_name, view)}", view, student.points),),
+            "full_scans": (
+                store(
+                    "full_scans",
+                    f"full_scans/{identity.full_scan_id(dataset_name, full)}",
+                    full,
+                    student.points,
+                ),
+            ),
             "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 

@@ -45,7 +45,10 @@ def test_the_command_as_it_stands_in_the_config(elsewhere: Path) -> None:
     done = plan(*command[2:])
     assert done.exit_code == 0
     rows = [line.split()[:2] for line in done.output.splitlines()[1:17]]
-    assert rows == [[stage, name.split("=")[0]] for stage in STAGES for name in FOUR.split(",")]
+    stages = [
+        stage for stage in STAGES if stage != "full_scans"
+    ]  # of other scans than these: of the evaluated split
+    assert rows == [[stage, name.split("=")[0]] for stage in stages for name in FOUR.split(",")]
     assert "215,350 images; GPU-hours unmeasured" in done.output
     assert sorted(path.name for path in elsewhere.iterdir()) == ["config"], "a plan writes nothing"
 

@@ -20,7 +20,7 @@ from pipeline.rate import recorded_rate
 from stages.cli import griddle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WITHIN = {"scans": 0.02, "labels": 0.02, "features": 0.02, "views": 0.15}
+WITHIN = {"scans": 0.02, "labels": 0.02, "features": 0.02, "views": 0.15, "full_scans": 0.15}
 
 
 def on_disk(cache: Path, store: dict[str, Any]) -> list[Path]:
