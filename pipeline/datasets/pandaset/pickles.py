@@ -19,6 +19,9 @@ import numpy as np
 
 from cache_schemas.errors import BadInput
 
+_GZIP = b"\x1f\x8b"
+"""What a gzip file begins with, and no pickle."""
+
 
 class _Refused(Exception):
     """A pickle names what no table needs."""
@@ -28,7 +31,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     """The columns of a pickled DataFrame, in its order, each (rows,) of its own dtype.
 
     Args:
-        path: `.pkl`, or `.pkl.gz` for a gzipped one.
+        path: `.pkl`, gzipped or not, or `.pkl.gz`.
 
     Raises:
         BadInput: for a file that is missing, cut, no pickle, no DataFrame, or that names anything else than what a
@@ -36,7 +39,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or content.startswith(_GZIP):
             content = gzip.decompress(content)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error

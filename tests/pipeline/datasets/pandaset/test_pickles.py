@@ -56,6 +56,12 @@ def test_tables_of_the_installed_pandas(tmp_path: Path, protocol: int) -> None:
             np.testing.assert_array_equal(found[column], part[column].to_numpy())
 
 
+def test_a_gzipped_table_by_another_name(tmp_path: Path) -> None:
+    table = pd.DataFrame({"x": [1.5, 2.5]})
+    path = save(tmp_path / "00.pkl.gz", table).rename(tmp_path / "00.pkl")
+    np.testing.assert_array_equal(read_table(path)["x"], table.x)
+
+
 def test_real_tables_are_as_pandas_reads_them(samples: Path) -> None:
     for path in (
         samples / "pandaset/002/lidar/79.pkl.gz",

@@ -291,8 +291,11 @@ def test_roots_that_hold_no_sequence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"holds no sequence of PandaSet, a folder such as 001/lidar\.$"):
         PANDAR64.check(tmp_path, "")
     write_sequence(tmp_path)
-    with pytest.raises(BadInput, match="itself a sequence: give the folder above"):
+    with pytest.raises(BadInput, match=f"itself a sequence: give {tmp_path}\\."):
         PANDAR64.check(tmp_path / "001", "")
+    write_sequence(tmp_path / "above" / "pandaset")
+    with pytest.raises(BadInput, match=rf"Did you mean {tmp_path}/above/pandaset\?"):
+        PANDAR64.check(tmp_path / "above", "")
     with pytest.raises(BadInput, match="has no version 'v1': leave `version` out"):
         PANDAR64.check(tmp_path, "v1")
     PANDAR64.check(tmp_path, "all")
