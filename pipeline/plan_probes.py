@@ -181,6 +181,7 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
             key = f"probes.{probe_name}"
+            _check_baselines(name, student, probe_name, probe)
             points = labelled_readings(plan, runs[0], key, probe, datasets, images=False)
             pixels = points
             if "teacher" in probe.baselines:
@@ -325,6 +326,18 @@ def _check_classes(plan: Plan, key: str, datasets: list[str]) -> None:
         raise BadInput(
             f"{key}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a head learns one; write "
             f"a block for each, with its `datasets`"
+        )
+
+
+def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
+    """Weights come without the batches that a calibration sees, and maybe without a teacher."""
+    lacking = {"calibrated": student.starts_from is not None, "teacher": not student.teachers}
+    refused = [kind for kind in probe.baselines if lacking.get(kind)]
+    if refused:
+        raise BadInput(
+            f"students.{name} starts from weights, and has no {'pretraining' if 'calibrated' in refused else 'teacher'} "
+            f"to compare with: take {', '.join(refused)} out of probes.{probe_name}.baselines, or give it a probe of "
+            f"its own"
         )
 
 

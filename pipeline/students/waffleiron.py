@@ -149,6 +149,7 @@ class WaffleIron(nn.Module):
         spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
         results to rounding.
     averaging: of the points in a cell, sum / (count + 1e-6) as ScaLR's code, or sum / count as ScaLR+'s.
+    padding_aware: count the authors' padding in the batch statistics of the embedding.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class WaffleIron(nn.Module):
         layer_scale: float | None = None,
         backend: Backend = "torch",
         averaging: Averaging = "scalr",
+        padding_aware: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -177,7 +179,9 @@ class WaffleIron(nn.Module):
         self.backend, self.averaging = backend, averaging
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
-        self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
+        self.embedding = Embedding(
+            in_channels, width, blocks=backend != "reference", padding_aware=padding_aware
+        )
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
         self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
@@ -190,7 +194,7 @@ class WaffleIron(nn.Module):
         Returns (P, width).
         """
         self._check(clouds, masks)
-        features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
+        features: Tensor = self.embedding(clouds.features, clouds.neighbours, clouds.padding())  # (P, C)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if self.backend == "reference" else sparse_plane
