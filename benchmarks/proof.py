@@ -24,13 +24,18 @@ WIDTHS = (96, 384)
 
 
 def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
-    """A line for each phase: the largest relative difference of losses, of rates, and the groups."""
+    """A line for each phase: the largest relative difference of losses, of rates, and the groups.
+
+    control: that of their own code with the clouds of each batch in another order, which is rounding alone.
+    """
     lines, start_theirs, start_ours = [], None, None
     for phase in PHASES:
         theirs, mine = authors.run(case, phase, start_theirs, dtype), ours(case, phase, start_ours, dtype)
         head = f"{case.recipe} pretrain" if phase == "pretrain" else "labels"
         named = {their_name(name, head): values for name, values in mine.groups.items()}
         apart = max(abs(a - b) / abs(b) for a, b in zip(mine.losses, theirs.losses, strict=True))
+        control = authors.run(case, phase, start_theirs, dtype, turned=True)
+        itself = max(abs(a - b) / abs(b) for a, b in zip(control.losses, theirs.losses, strict=True))
         same = mine.rates == theirs.rates
         off = max(
             abs(a - b) / b if b else a
@@ -39,8 +44,8 @@ def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
         )
         groups = "same" if named == theirs.groups else _difference(named, theirs.groups)
         lines.append(
-            f"{case.name:<22}{phase:<10}{str(dtype).removeprefix('torch.'):<9}{theirs.losses[0]:>9.5f}"
-            f"{theirs.losses[-1]:>9.5f}{apart:>10.1e}{'exact' if same else f'{off:.0e}':>8}  {groups} ({len(named)})"
+            f"{case.name:<24}{phase:<10}{str(dtype).removeprefix('torch.'):<9}{theirs.losses[0]:>9.5f}"
+            f"{theirs.losses[-1]:>9.5f}{apart:>10.1e}{itself:>10.1e}{'exact' if same else f'{off:.0e}':>8}  {groups} ({len(named)})"
         )
         click.echo(lines[-1])
         if phase == "pretrain":
@@ -98,12 +103,18 @@ def main(published: Path, waffleiron: Path, widths: tuple[int, ...], points: int
             return
         click.echo(", ".join(f"{recipe} at {one.commit}" for recipe, one in authors.items()))
         click.echo(
-            f"{'case':<22}{'phase':<10}{'dtype':<9}{'first':>9}{'last':>9}{'apart':>10}{'rates':>8}  groups (tensors)"
+            f"{'case':<24}{'phase':<10}{'dtype':<9}{'first':>9}{'last':>9}{'apart':>10}{'control':>10}{'rates':>8}  groups (tensors)"
         )
         for width in widths:
-            for recipe, norm in (("scalr", "layer"), ("scalr", "batch"), ("scalr_plus", "layer")):
+            cases = [
+                Case("scalr", "layer", width, points=points),
+                Case("scalr", "layer", width, points=points, padded=True),
+                Case("scalr", "batch", width, points=points),
+                Case("scalr_plus", "layer", width, points=points),
+            ]
+            for case in cases:
                 for dtype in (torch.float64, torch.float32):
-                    compare(Case(recipe, norm, width, points=points), authors[recipe], dtype)  # type: ignore[arg-type]
+                    compare(case, authors[case.recipe], dtype)
 
 
 if __name__ == "__main__":

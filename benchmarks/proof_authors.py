@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -24,41 +25,18 @@ from torch import Tensor
 
 from benchmarks.proof_cases import CLASSES, STEPS, Case, Outcome, Phase, batches, drawn, drop_masks, targets
 from pipeline.streaming.scans import ScanBatch
+from pipeline.students import authors
 
 GRIDS = [[64, 64], [64, 16], [64, 16]]
 """Of FIELD in cells of 50 cm."""
 BRANCH = {"scalr": "origin/main", "scalr_plus": "origin/scalr_plus"}
 
-_PARTS = {
-    "embedding.norm": "embed.norm",
-    "embedding.point": "embed.conv1",
-    "embedding.neighbour_norm": "embed.conv2.0",
-    "embedding.neighbour_in": "embed.conv2.1",
-    "embedding.neighbour_hidden_norm": "embed.conv2.2",
-    "embedding.neighbour_out": "embed.conv2.4",
-    "embedding.merge": "embed.final",
-    "conv_in": "ffn.0",
-    "conv_out": "ffn.2",
-    "linear_in": "mlp.0",
-    "linear_out": "mlp.2",
-}
-_HEADS = {
-    "scalr pretrain": {"head.linear": "classif"},
-    "scalr_plus pretrain": {"head.linear_in": "classif.0", "head.linear_out": "classif.2"},
-    "labels": {"head.norm": "classif.0", "head.linear": "classif.1"},
-}
-
 
 def their_name(ours: str, head: str) -> str:
-    """Their name of one of our tensors; head: a key of the heads above."""
-    if match := re.fullmatch(r"backbone\.(spatial_mix|channel_mix)\.(\d+)\.(.+)", ours):
-        mix, number, rest = match.groups()
-        if rest == "scale":
-            return f"waffleiron.{mix}.{number}.scale.weight"
-        part, _, leaf = rest.rpartition(".")
-        return f"waffleiron.{mix}.{number}.{_PARTS.get(part, part)}.{leaf}"
-    module, _, leaf = ours.removeprefix("backbone.").rpartition(".")
-    return f"{(_PARTS | _HEADS[head])[module]}.{leaf}"
+    """Their name of one of our tensors; head: `scalr pretrain`, `scalr_plus pretrain` or `labels`."""
+    if head == "labels":
+        return authors.their_name(re.sub(r"^head\.", "probe.", ours), "classes")
+    return authors.their_name(ours, "linear" if head == "scalr pretrain" else "mlp")
 
 
 class Authors:
@@ -91,9 +69,19 @@ class Authors:
             self.groups = importlib.import_module("finetune").param_groups_lrd
 
     def run(
-        self, case: Case, phase: Phase, start: Mapping[str, Tensor] | None, dtype: torch.dtype
+        self,
+        case: Case,
+        phase: Phase,
+        start: Mapping[str, Tensor] | None,
+        dtype: torch.dtype,
+        *,
+        turned: bool = False,
     ) -> Outcome:
-        """20 steps of a phase. start: weights that their pretraining ended with, by their names."""
+        """20 steps of a phase. start: weights that their pretraining ended with, by their names.
+
+        turned: with the clouds of each batch in reverse order, which changes nothing but rounding: how far their own code
+        lies from itself.
+        """
         model = self._network(case, phase).to(dtype)
         if start is None:
             shapes = {name: tuple(value.shape) for name, value in self._drawn_shapes(case).items()}
@@ -122,12 +110,16 @@ class Authors:
         groups = _named_groups(optimiser, model)
         for step, batch in enumerate(batches(case, dtype)):
             rates.append(sorted({group["lr"] for group in optimiser.param_groups}))
-            with self._drawing(case, phase, step, batch):
-                out = model(*_padded(batch))  # (B, C, N)
-            rows = out.transpose(1, 2).flatten(0, 1)  # (P, C), clouds one after the other
+            with self._drawing(case, phase, step, batch, turned):
+                inputs = _padded(batch)
+                out = model(*(_turned(tensor, turned) for tensor in inputs))  # (B, C, N)
+            rows = _turned(out, turned).transpose(1, 2)[inputs[2] > 0]  # (P, C), clouds one after the other
             if phase == "pretrain":
                 # utils/distiller.py
-                k, q = F.normalize(rows, p=2, dim=1), F.normalize(targets(case, step, dtype), p=2, dim=1)
+                k, q = (
+                    F.normalize(rows, p=2, dim=1),
+                    F.normalize(targets(case, step, batch, dtype), p=2, dim=1),
+                )
                 loss = torch.norm(k - q, dim=1, p=2).mean()
             else:
                 with _float_means(dtype):
@@ -191,7 +183,7 @@ class Authors:
         return self.schedules.WarmupCosine(warmup, STEPS, floor)
 
     @contextmanager
-    def _drawing(self, case: Case, phase: Phase, step: int, batch: ScanBatch) -> Iterator[None]:
+    def _drawing(self, case: Case, phase: Phase, step: int, batch: ScanBatch, turned: bool) -> Iterator[None]:
         """Their DropPath draws with torch.rand, layer by layer, spatial mix first: let it draw our masks."""
         rate = {"pretrain": case.student.network.stochastic_depth, "probe": 0.0, "finetune": 0.2}[phase]
         factors = drop_masks(case, step, batch, rate)
@@ -227,6 +219,10 @@ def _float_means(dtype: torch.dtype) -> Iterator[None]:
         torch.Tensor.float = plain  # type: ignore[method-assign]
 
 
+def _turned(tensor: Tensor, turned: bool) -> Tensor:
+    return tensor.flip(0) if turned else tensor
+
+
 def _new_head(width: int) -> torch.nn.Module:
     classif = torch.nn.Conv1d(width, CLASSES, 1)
     torch.nn.init.constant_(classif.bias, 0)
@@ -235,21 +231,22 @@ def _new_head(width: int) -> torch.nn.Module:
 
 
 def _padded(batch: ScanBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Clouds of equal size as their collate lays them: features (B, 5, N), cells (B, 3, N), occupied (B, N), neighbours
-    (B, K + 1, N), the point itself first."""
-    count = batch.clouds.count
-    features = batch.clouds.features.unflatten(0, (count, -1))  # (B, N, 5)
-    points = features.shape[1]
-    cells = batch.clouds.cells.unflatten(0, (count, -1)).transpose(1, 2)  # (B, 3, N)
-    starts = batch.clouds.offsets[:-1].view(-1, 1, 1)
-    near = batch.clouds.neighbours.unflatten(0, (count, -1)) - starts  # (B, N, K)
-    itself = torch.arange(points).view(1, -1, 1).expand(count, -1, 1)
-    return (
-        features.transpose(1, 2),
-        cells,
-        features.new_ones(count, points),
-        torch.cat((itself, near), dim=2).transpose(1, 2),
-    )
+    """A batch as their collate lays it, padded to the longest cloud: features (B, 5, N), cells (B, 3, N), occupied (B, N),
+    neighbours (B, K + 1, N), the point itself first. Padding: features and cells 0, neighbours the last row."""
+    clouds = batch.clouds
+    count, longest = clouds.count, int(clouds.sizes().max())
+    features = clouds.features.new_zeros(count, longest, clouds.features.shape[1])
+    cells = clouds.cells.new_zeros(count, longest, clouds.cells.shape[1])
+    occupied = clouds.features.new_zeros(count, longest)
+    near = clouds.neighbours.new_full((count, longest, clouds.neighbours.shape[1] + 1), longest - 1)
+    for cloud, (begin, end) in enumerate(pairwise(clouds.offsets.tolist())):
+        size = end - begin
+        features[cloud, :size] = clouds.features[begin:end]
+        cells[cloud, :size] = clouds.cells[begin:end]
+        occupied[cloud, :size] = 1
+        near[cloud, :size, 0] = torch.arange(size)
+        near[cloud, :size, 1:] = clouds.neighbours[begin:end] - begin
+    return features.transpose(1, 2), cells.transpose(1, 2), occupied, near.transpose(1, 2)
 
 
 def _named_groups(optimiser: torch.optim.Optimizer, model: Any) -> dict[str, tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Our side of the proof against the published code: the same small trainings, from weights and data that numpy draws.
 
-A case is one recipe, norm and width. Its batches are made by our own loader from scans that are drawn here; all clouds of a
-batch have as many points, so that the authors' padding (which their batch statistics see) is not in play.
+A case is one recipe, norm and width. Its batches are made by our own loader from scans that are drawn here. All clouds of a
+batch have as many points, unless the case is `padded`: the authors' batch statistics see their padding.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Case:
     Attributes:
         recipe: `scalr`, or `scalr_plus`: GELU, MLP head, stochastic depth in pretraining, reciprocal square root.
         points: of each cloud; clouds: of a batch.
+        padded: clouds of several sizes, and a student that is aware of padding.
     """
 
     recipe: Literal["scalr", "scalr_plus"]
@@ -54,10 +55,11 @@ class Case:
     teacher: int = 32
     hidden: int = 64
     backend: str = "torch"
+    padded: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.recipe} {self.norm} {self.width}"
+        return f"{self.recipe} {self.norm} {self.width}{' padded' if self.padded else ''}"
 
     @property
     def plus(self) -> bool:
@@ -107,6 +109,7 @@ class Case:
 TINY = [
     Case("scalr", "layer", 8, depth=3, points=150, teacher=6),
     Case("scalr", "batch", 8, depth=3, points=150, teacher=6),
+    Case("scalr", "layer", 8, depth=3, points=150, teacher=6, padded=True),
     Case("scalr_plus", "layer", 8, depth=3, points=150, teacher=6, hidden=12),
 ]
 """Small enough for every run of the tests."""
@@ -115,12 +118,14 @@ TINY = [
 class _Scans:
     """Scans that are drawn: a source as the cache is one."""
 
-    def __init__(self, points: int) -> None:
-        self._points = points
+    def __init__(self, points: int, padded: bool) -> None:
+        self._points, self._padded = points, padded
 
     def read(self, place: LabelledPlace) -> ScanPoints:
         rng = generator(7, "proof", place.name)
         count = 3 * self._points
+        if self._padded:
+            count = int(self._points * rng.uniform(0.5, 0.9))
         ring = rng.uniform(1, 14, count) * np.exp(1j * rng.uniform(-np.pi, np.pi, count))
         xyz = np.stack([ring.real, ring.imag, rng.normal(0, 0.8, count).clip(-3, 3)], axis=1)
         label = rng.integers(0, CLASSES, count).astype(np.uint8)
@@ -131,7 +136,7 @@ class _Scans:
 def batches(case: Case, dtype: torch.dtype) -> list[ScanBatch]:
     """The batch of every step, with the released augmentation."""
     steps = ScanSteps(
-        _Scans(case.points),  # type: ignore[arg-type]
+        _Scans(case.points, case.padded),  # type: ignore[arg-type]
         [LabelledPlace(0, row, "d", f"scan-{row}") for row in range(4 * case.clouds)],
         seed=5,
         batch=case.clouds,
@@ -141,16 +146,18 @@ def batches(case: Case, dtype: torch.dtype) -> list[ScanBatch]:
     )
     found = [steps[step] for step in range(STEPS)]
     for batch in found:
-        assert batch.clouds.sizes().tolist() == [case.points] * case.clouds, "equal sizes"
+        equal = len(set(batch.clouds.sizes().tolist())) == 1
+        assert equal != case.padded
     return [
         replace(batch, clouds=replace(batch.clouds, features=batch.clouds.features.to(dtype)))
         for batch in found
     ]
 
 
-def targets(case: Case, step: int, dtype: torch.dtype) -> Tensor:
+def targets(case: Case, step: int, batch: ScanBatch, dtype: torch.dtype) -> Tensor:
     """The teacher's features (P, C) of a step's points."""
-    values = generator(7, "proof targets", step).normal(size=(case.points * case.clouds, case.teacher))
+    size = len(batch.clouds.features), case.teacher
+    values = generator(7, "proof targets", step).normal(size=size)
     return torch.from_numpy(values).to(dtype)
 
 
@@ -214,7 +221,7 @@ def ours(case: Case, phase: Phase, start: Mapping[str, Tensor] | None, dtype: to
 
         def loss(step: int, batch: ScanBatch) -> Tensor:
             drop = drop_masks(case, step, batch, rate)
-            return distillation_loss(student(batch.clouds, drop), [targets(case, step, dtype)])
+            return distillation_loss(student(batch.clouds, drop), [targets(case, step, batch, dtype)])
 
         def set_rate(step: int) -> None:
             for group in optimiser.param_groups:
