@@ -18,7 +18,7 @@ import click
 import torch
 
 from benchmarks.proof_authors import Authors, their_name
-from benchmarks.proof_cases import PHASES, TINY, Case, Outcome, ours
+from benchmarks.proof_cases import TINY, Case, Outcome, ours
 
 WIDTHS = (96, 384)
 
@@ -29,7 +29,7 @@ def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
     control: that of their own code with the clouds of each batch in another order, which is rounding alone.
     """
     lines, start_theirs, start_ours = [], None, None
-    for phase in PHASES:
+    for phase in case.phases:
         theirs, mine = authors.run(case, phase, start_theirs, dtype), ours(case, phase, start_ours, dtype)
         head = f"{case.recipe} pretrain" if phase == "pretrain" else "labels"
         named = {their_name(name, head): values for name, values in mine.groups.items()}
@@ -69,7 +69,7 @@ def expected(authors: dict[str, Authors]) -> dict[str, object]:
     found: dict[str, object] = {}
     for case in TINY:
         start, phases = None, {}
-        for phase in PHASES:
+        for phase in case.phases:
             theirs: Outcome = authors[case.recipe].run(case, phase, start, torch.float64)
             phases[phase] = {
                 "losses": theirs.losses,

@@ -62,6 +62,12 @@ class Case:
         return f"{self.recipe} {self.norm} {self.width}{' padded' if self.padded else ''}"
 
     @property
+    def phases(self) -> tuple[Phase, ...]:
+        """With padding only the pretraining: the batch norm of a head for classes sees padding in the authors' code, and the
+        features of padding are nothing that we have."""
+        return ("pretrain",) if self.padded else PHASES
+
+    @property
     def plus(self) -> bool:
         return self.recipe == "scalr_plus"
 
@@ -76,6 +82,8 @@ class Case:
                 "averaging": "scalr_plus",
                 "stochastic_depth": 0.2,
             }
+        if self.padded:
+            network |= {"padding_aware": True}
         points = {
             "neighbours": 16,
             "voxel": 0.1,

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.proof_authors import their_name  # noqa: E402
-from benchmarks.proof_cases import PHASES, STEPS, TINY, Case, ours  # noqa: E402
+from benchmarks.proof_cases import STEPS, TINY, Case, ours  # noqa: E402
 
 EXPECTED: dict[str, Any] = json.loads((Path(__file__).parent / "published_losses.json").read_text())
 
@@ -31,7 +31,7 @@ def test_losses_rates_and_groups_are_the_authors(case: Case, backend: str) -> No
     from dataclasses import replace
 
     case, start = replace(case, backend=backend), None
-    for phase in PHASES:
+    for phase in case.phases:
         expected = EXPECTED["cases"][case.name][phase]
         found = ours(case, phase, start, torch.float64)
         assert len(expected["losses"]) == STEPS
