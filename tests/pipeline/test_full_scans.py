@@ -155,7 +155,7 @@ def test_a_scan_outside_the_field_of_view_is_refused_by_name(filled: Any, capsys
 
 
 def test_a_real_keyframe_takes_what_was_planned(samples: Path, tmp_path: Path) -> None:
-    body = yaml.safe_load((REPOSITORY / "config" / "samples.yaml").read_text())
+    body = yaml.safe_load((REPOSITORY / "tests" / "support" / "keyframes.yaml").read_text())
     path = tmp_path / "samples.yaml"
     path.write_text(yaml.safe_dump({**body, "workdir": str(tmp_path / "work")}))
     config = load_config(path)
