@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import pickletools
 import re
 import zlib
 from pathlib import Path
@@ -47,6 +48,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} is cut or no gzip file ({error}); download it again.") from error
     try:
+        _check_opcodes(content)
         table = _Tables(io.BytesIO(content)).load()
         if isinstance(table, _Frame):
             return table.columns()
@@ -60,6 +62,31 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
             f"{path} is no pickled DataFrame of numbers ({type(error).__name__}: {error}); download it again."
         ) from error
     raise BadInput(f"{path} holds no DataFrame but {type(table).__name__}; download it again.")
+
+
+_OPCODES = frozenset((
+    "PROTO", "FRAME", "STOP", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "REDUCE", "BUILD", "MARK", "EMPTY_TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM",
+    "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES",
+    "SHORT_BINBYTES", "BYTEARRAY8",
+))  # fmt: skip
+_MOST_KEPT = 100_000
+"""Entries of a pickle's memo; a table has a hundred."""
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Nothing but what protocols 3 to 5 write for a table, with all its bytes there.
+
+    pickle itself believes lengths and numbers that it reads: one wrong byte can make it ask for all memory there is.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    for opcode, argument, place in pickletools.genops(content):
+        too_many = opcode.name == "LONG_BINPUT" and (argument or 0) > _MOST_KEPT
+        if opcode.name not in _OPCODES or too_many:
+            raise ValueError(f"{opcode.name} {argument!r:.40} at byte {place}")
 
 
 class _Frame:

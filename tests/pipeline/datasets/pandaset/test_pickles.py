@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import pickle
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -275,5 +276,45 @@ def test_an_array_holds_just_its_bytes(
 ) -> None:
     path = tmp_path / "00.pkl"
     path.write_bytes(array_with(state, dtype, None))
+    with pytest.raises(BadInput, match=told):
+        read_table(path)
+
+
+def test_a_flipped_byte_is_read_or_refused_and_asks_for_no_memory(tmp_path: Path) -> None:
+    """In a table that is not gzipped nothing tells; lengths and numbers of the pickle may then be anything."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    random = np.random.default_rng(0)
+    path, refused = tmp_path / "00.pkl", []
+    wanted = {"x": "f", "y": "f", "z": "f", "i": "f", "t": "f", "d": "iu"}
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**28, hard))
+    try:
+        for table in TABLES:
+            whole = gzip.decompress(table.read_bytes())
+            for _ in range(100):
+                content = bytearray(whole)
+                content[random.integers(len(whole))] = random.integers(256)
+                path.write_bytes(content)
+                try:
+                    read_columns(path, wanted)
+                except BadInput as error:
+                    refused.append(str(error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert 100 < len(refused) < 100 * len(TABLES)
+    assert not [told for told in refused if "MemoryError" in told]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x80\x04]r\xff\xff\xff\x7f.", "LONG_BINPUT 2147483647 at byte 3"),
+        (b"\x80\x05\x96\x00\x00\x00\x00\x00\x01\x00\x00.", "ValueError: expected 1099511627776 bytes"),
+        (b"\x80\x02\x82\x01.", "EXT1 1 at byte 2"),
+    ],
+)
+def test_a_pickle_that_asks_for_more_than_there_is(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "00.pkl"
+    path.write_bytes(content)
     with pytest.raises(BadInput, match=told):
         read_table(path)
