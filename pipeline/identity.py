@@ -29,6 +29,8 @@ FEATURES_ALGORITHM = 2
 """Raised by hand when the meaning of a feature partition's bytes changes."""
 PRETRAIN_ALGORITHM = 1
 """Raised by hand when the same config would train another student."""
+IMPORT_ALGORITHM = 1
+"""Raised by hand when the same weights would become another student."""
 PROBE_ALGORITHM = 1
 """Raised by hand when the same config would train or score another probe."""
 
@@ -119,6 +121,18 @@ def run_identity(
         "intensity": dict(sorted(intensity.items())),
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
+    }
+
+
+def imported_identity(
+    student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
+) -> dict[str, Any]:
+    """Of a student that starts from weights: what they are and what is made of them. Nothing of a pretraining counts."""
+    return {
+        "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
+        "weights": weights_sha256,
+        "intensity": dict(sorted(intensity.items())),
+        "algorithm": IMPORT_ALGORITHM,
     }
 
 

@@ -16,6 +16,7 @@ from pipeline import identity, intensity
 from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
+from pipeline.imported import imported_runs
 from pipeline.index import Index, PartitionEntry, read_index, why_absent
 from pipeline.intensity import ToMeasure
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
@@ -279,6 +280,8 @@ class Plan:
 
     def _runs(self, name: str, student: Student) -> list[Run]:
         """One run for each seed; all read the same."""
+        if student.starts_from is not None:
+            return imported_runs(self, name, student)
         lots: list[Lot] = []
         readings: list[Reading] = []
         scans = 0

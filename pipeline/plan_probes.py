@@ -123,6 +123,7 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
             _check_classes(plan, probe_name, datasets)
+            _check_baselines(name, student, probe_name, probe)
             points = _readings(plan, runs[0], probe_name, datasets, images=False)
             pixels = points
             if "teacher" in probe.baselines:
@@ -261,6 +262,18 @@ def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
         raise BadInput(
             f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
             f"learns one; write a probe for each, with its `datasets`"
+        )
+
+
+def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
+    """Weights come without the batches that a calibration sees, and maybe without a teacher."""
+    lacking = {"calibrated": student.starts_from is not None, "teacher": not student.teachers}
+    refused = [kind for kind in probe.baselines if lacking.get(kind)]
+    if refused:
+        raise BadInput(
+            f"students.{name} starts from weights, and has no {'pretraining' if 'calibrated' in refused else 'teacher'} "
+            f"to compare with: take {', '.join(refused)} out of probes.{probe_name}.baselines, or give it a probe of "
+            f"its own"
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
 from pipeline.config.teacher import Teacher
@@ -142,6 +143,13 @@ class Network(Block):
         "torch",
         "reference: plain, dense and slow. torch: the same numbers to rounding from occupied cells alone.",
     )
+    padding_aware: bool = Field(
+        False,
+        description=(
+            "Batch statistics of the embedding in training. false: of the points alone. true: as the published code has "
+            "them, which fills the clouds of a batch up to the longest with zeros and counts those, too."
+        ),
+    )
     head: Literal["linear", "mlp", "joint"] | None = Field(
         None,
         description=(
@@ -194,11 +202,18 @@ class Student(Block):
     splits: list[Literal["train", "val", "test"]] = Field(
         ["train"], min_length=1, description="Their splits."
     )
-    teacher: Name | Annotated[list[Name], Field(min_length=1)] = Field(
+    starts_from: str | None = choice(
+        None,
+        "A folder that `griddle weights import` wrote, or a run's: the student starts from its weights, and is not "
+        "pretrained. What they hold is in the run's id. ${VARIABLES} are expanded.",
+    )
+    teacher: Name | list[Name] = Field(
+        [],
+        validate_default=True,
         description=(
             "The teacher it is distilled from, by name; or several, each from its own cache: their features are "
-            "l2-normalised and put side by side."
-        )
+            "l2-normalised and put side by side. Needed unless it has `starts_from`."
+        ),
     )
     sampling: Literal["published", "subpixel"] = Field(
         "published",
@@ -232,13 +247,20 @@ class Student(Block):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Their names, in the order in which their features stand side by side."""
+        """Their names, in the order in which their features stand side by side; none where it starts from weights and has no teacher."""
         return (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
 
     @field_validator("datasets", "seeds", "probes", "teacher")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
         return no_repeats(value) if isinstance(value, list) else value
+
+    @field_validator("teacher")
+    @classmethod
+    def _taught_by_someone(cls, value: Any, info: ValidationInfo) -> Any:
+        if not value and not info.data.get("starts_from"):
+            raise PydanticCustomError("missing", "needed unless it starts from weights")
+        return value
 
     @model_validator(mode="after")
     def _weights_of_its_datasets(self) -> Student:
@@ -314,7 +336,7 @@ class Config(Block):
     )
     checkpoint_minutes: PositiveFloat = choice(10.0, "Time between two checkpoints of a training.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="The datasets, by name.")
-    teachers: dict[Name, Teacher] = Field(min_length=1, description="The teachers, by name.")
+    teachers: dict[Name, Teacher] = Field({}, description="The teachers, by name.")
     students: dict[Name, Student] = Field(min_length=1, description="The students, by name.")
     probes: dict[Name, Probe] = Field({}, description="The probes, by name; a student names those it gets.")
 

@@ -143,6 +143,7 @@ class WaffleIron(nn.Module):
     backend: `reference` is plain, with dense planes and all neighbours at once, and slow; `torch` computes the
         spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
         results to rounding.
+    padding_aware: count the authors' padding in the batch statistics of the embedding.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class WaffleIron(nn.Module):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         backend: Backend = "torch",
+        padding_aware: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -170,7 +172,9 @@ class WaffleIron(nn.Module):
         self.backend = backend
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
-        self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
+        self.embedding = Embedding(
+            in_channels, width, blocks=backend != "reference", padding_aware=padding_aware
+        )
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
         self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
@@ -183,7 +187,7 @@ class WaffleIron(nn.Module):
         Returns (P, width).
         """
         self._check(clouds, masks)
-        features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
+        features: Tensor = self.embedding(clouds.features, clouds.neighbours, clouds.padding())  # (P, C)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if self.backend == "reference" else sparse_plane

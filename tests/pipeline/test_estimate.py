@@ -55,7 +55,7 @@ def test_the_toy_town(finished_master: Any, tmp_path: Path) -> None:
 
 
 def test_real_keyframes(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = yaml.safe_load((REPOSITORY / "config" / "samples.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / "tests" / "support" / "keyframes.yaml").read_text())
     config["workdir"] = "work"
     # The size of a patch grid is arithmetic: a small teacher's is as good a proof.
     config["teachers"]["dinov2_s"].update(model="vit_tiny_patch16_224", image_size=[112, 224])

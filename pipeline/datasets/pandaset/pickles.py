@@ -19,6 +19,9 @@ import numpy as np
 
 from cache_schemas.errors import BadInput
 
+_GZIP = b"\x1f\x8b"
+"""What a gzip file begins with, and no pickle."""
+
 
 class _Refused(Exception):
     """A pickle names what no table needs."""
@@ -28,7 +31,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     """The columns of a pickled DataFrame, in its order, each (rows,) of its own dtype.
 
     Args:
-        path: `.pkl`, or `.pkl.gz` for a gzipped one.
+        path: `.pkl`, gzipped or not, or `.pkl.gz`.
 
     Raises:
         BadInput: for a file that is missing, cut, no pickle, no DataFrame, or that names anything else than what a
@@ -36,7 +39,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or content.startswith(_GZIP):
             content = gzip.decompress(content)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error
@@ -69,8 +72,9 @@ class _Frame:
     def columns(self) -> dict[str, np.ndarray]:
         names, found = list(self.manager.axes[0]), {}
         for values, places in self.manager.blocks:
+            rows = [values.values] if isinstance(values, _Strings) else values
             numbers = range(*places.indices(len(names))) if isinstance(places, slice) else places
-            for row, number in zip(values, numbers, strict=True):
+            for row, number in zip(rows, numbers, strict=True):
                 found[names[number]] = row
         if len(found) != len(names) or len({column.shape for column in found.values()}) > 1:
             raise ValueError(f"columns {names} with {[column.shape for column in found.values()]} values")

@@ -76,8 +76,7 @@ class PandaSetReader(Reader):
                 f"annotations, as published, or write `version: all` for all of them."
             )
         if not _sequences(root):
-            hint = " It is itself a sequence: give the folder above." if (root / "lidar").is_dir() else ""
-            raise BadInput(f"{root} holds no sequence of PandaSet, a folder such as 001/lidar.{hint}")
+            raise BadInput(f"{root} holds no sequence of PandaSet, a folder such as 001/lidar.{_hint(root)}")
 
     def cue(self, root: Path, version: str) -> list[Path]:
         found = [root]
@@ -163,6 +162,14 @@ READERS = (PANDAR64, PANDARGT)
 
 def _sequences(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/lidar") if path.is_dir())
+
+
+def _hint(root: Path) -> str:
+    """Where the sequences may be instead."""
+    if (root / "lidar").is_dir():
+        return f" It is itself a sequence: give {root.parent}."
+    below = next(root.glob("*/*/lidar"), None)
+    return f" Did you mean {below.parent.parent}?" if below else ""
 
 
 def _annotated(sequence: Path) -> bool:

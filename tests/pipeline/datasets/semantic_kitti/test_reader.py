@@ -14,7 +14,6 @@ from kitti_tree import WHOLE, WITHOUT_TR
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels
-from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import PartitionRecord
 from pipeline.datasets.semantic_kitti.calibration import read_calibration
 from pipeline.datasets.semantic_kitti.classes import CLASSES
@@ -176,11 +175,11 @@ def test_an_empty_sequence_is_absent(make: Callable[..., Path], found: Found, tm
             path.unlink()
     shutil.rmtree(tmp_path / "root/dataset/sequences/01/image_2")
     shutil.rmtree(tmp_path / "root/dataset/sequences/01/labels")
-    assert list(found().values()) == [
-        AbsentPartition("00-0000", "train", 3),
-        AbsentPartition("01-0000", "train", 0),
+    assert [(p.name, p.scans, p.why) for p in found().values()] == [
+        ("00-0000", 3, "without lidar files"),  # its images say so many
+        ("01-0000", 0, "without lidar files"),
     ]
-    with pytest.raises(BadInput, match="none of their files is there"):
+    with pytest.raises(BadInput, match=r"nothing to read: 2 partition.* 00-0000, 01-0000"):
         make_index(tmp_path / "work", "k", Dataset(reader="semantic_kitti", root=str(tmp_path / "root")))
 
 
