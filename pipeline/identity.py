@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.features import features_schema
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
 from cache_schemas.views import VIEWS
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 VIEWS_ALGORITHM = 2
 """Raised by hand when the meaning of a view partition's bytes changes."""
+FULL_SCANS_ALGORITHM = 1
+"""Raised by hand when the meaning of a full-scan partition's bytes changes."""
 FEATURES_ALGORITHM = 2
 """Raised by hand when the meaning of a feature partition's bytes changes."""
 PRETRAIN_ALGORITHM = 1
@@ -60,6 +63,18 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         variants=points.variants,
         seed=points.seed,
         algorithm=VIEWS_ALGORITHM,
+    )
+
+
+def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
+    """Of whole scans for evaluation: neither seed nor variants, for nothing is drawn."""
+    return _declared(
+        FULL_SCANS,
+        scan_id=scan_id,
+        voxel=points.voxel,
+        neighbours=points.neighbours,
+        field_of_view=[list(side) for side in points.field_of_view],
+        algorithm=FULL_SCANS_ALGORITHM,
     )
 
 
@@ -182,6 +197,10 @@ def label_id(identity: dict[str, Any]) -> str:
 
 
 def view_id(name: str, identity: dict[str, Any]) -> str:
+    return f"{name}-{digest(identity)}"
+
+
+def full_scan_id(name: str, identity: dict[str, Any]) -> str:
     return f"{name}-{digest(identity)}"
 
 

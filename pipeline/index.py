@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Dataset
-from pipeline.datasets.reader import AbsentPartition
+from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
-from pipeline.datasets.splits import resplit
+from pipeline.datasets.splits import full_name, resplit
 from pipeline.log import log
 
 KIND = "griddle index"
@@ -57,9 +57,9 @@ class Index:
         return [PartitionEntry(**entry) for entry in self.body["partitions"]]
 
     @property
-    def absent(self) -> list[dict[str, Any]]:
-        """Partitions that the tables name but none of whose files are there."""
-        return self.body["absent"]
+    def absent(self) -> dict[str, str]:
+        """Partitions that the tables name but that are left out, and why: for instance `without any file`."""
+        return {entry["name"]: entry.get("why", ABSENT) for entry in self.body["absent"]}
 
     @property
     def left_out(self) -> list[str]:
@@ -145,21 +145,22 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
         entries: list[dict[str, Any]] = []
-        absent: list[dict[str, Any]] = []
+        absent: list[AbsentPartition] = []
         left_out: list[str] = []
         for partition in _partitions(name, dataset):
             if isinstance(partition, AbsentPartition):
-                absent.append({"name": partition.name, "split": partition.split, "scans": partition.scans})
+                absent.append(partition)
                 continue
             of_splits, unnamed = resplit(partition, dataset.splits)
             entries += [_write_partition(folder, part) for part in of_splits]
-            left_out += [f"{partition.name}/{scan}" for scan in unnamed]
+            left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)
         if not entries:
             raise BadInput(
-                f"dataset {name}: {dataset.root} has the tables of {dataset.version} with {len(absent)} "
-                f"partition(s), but none of their files is there. Download or extract the recordings, too."
+                f"dataset {name}: {dataset.root} has nothing to read: "
+                f"{why_absent({entry.name: entry.why for entry in absent}) or 'no partition'}. Download or extract what "
+                f"is missing."
             )
         write_json(
             folder / "index.json",
@@ -169,7 +170,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 "dataset": name,
                 "cue": cue,
                 "partitions": entries,
-                "absent": absent,
+                "absent": [asdict(entry) for entry in absent],
                 "left_out": left_out,
             },
         )
@@ -227,6 +228,21 @@ def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]
         "file": file,
         "problem": partition.problem,
     }
+
+
+def why_absent(absent: Mapping[str, str]) -> str:
+    """How many partitions are left out, reason by reason: `3 partition(s) without any file: 001, 002, 003`.
+
+    Args:
+        absent: for each partition's name why it is.
+    """
+    names: dict[str, list[str]] = {}
+    for name, why in absent.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(
+        f"{len(of_why)} partition(s) {why}: {', '.join(of_why[:5])}{' ...' if len(of_why) > 5 else ''}"
+        for why, of_why in names.items()
+    )
 
 
 @contextmanager

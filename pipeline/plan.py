@@ -17,7 +17,7 @@ from pipeline.config.model import Config, Dataset, Points, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
 from pipeline.imported import imported_runs
-from pipeline.index import Index, PartitionEntry, read_index
+from pipeline.index import Index, PartitionEntry, read_index, why_absent
 from pipeline.intensity import ToMeasure
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
@@ -98,9 +98,10 @@ class Plan:
         return [str(self.lot_path(lot)) for stage in stages for lot in self.lots(stage)]
 
     def before(self, stage: str, lot_digest: str) -> list[str]:
-        """The lot manifests that must be there before this lot: views read the scan store, labels are checked against it."""
+        """The lot manifests that must be there before this lot: views and full scans read the scan store, labels are
+        checked against it."""
         lot = self.lot(stage, lot_digest)
-        if stage not in ("views", "labels"):
+        if stage not in ("views", "labels", "full_scans"):
             return []
         paths = self._scans_paths
         read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
@@ -208,7 +209,7 @@ class Plan:
             raise BadInput(
                 f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
                 f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
-                f"test, and {len(index.absent)} without any file"
+                f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
             )
         return of_split
 
@@ -220,7 +221,7 @@ class Plan:
         """
         dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
         found = {entry.name: entry for entry in index.partitions}
-        _check_names(dataset_name, dataset, found, {entry["name"] for entry in index.absent})
+        _check_names(dataset_name, dataset, found, index.absent)
         chosen = [
             entry
             for entry in found.values()
@@ -252,6 +253,7 @@ class Plan:
         scans = scan_store.folder
         scan_id = scans.removeprefix("scans/")
         view = identity.view_identity(scan_id, dataset, student.points, traits)
+        full = identity.full_scan_identity(scan_id, student.points)
         label = identity.label_identity(traits)
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
@@ -265,6 +267,14 @@ class Plan:
             "scans": (scan_store,),
             "labels": (store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),),
             "views": (store("views", f"views/{identity.view_id(dataset_name, view)}", view, student.points),),
+            "full_scans": (
+                store(
+                    "full_scans",
+                    f"full_scans/{identity.full_scan_id(dataset_name, full)}",
+                    full,
+                    student.points,
+                ),
+            ),
             "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 
@@ -340,13 +350,13 @@ def _selected(students: dict[str, Student], only: str | None) -> dict[str, Stude
     return {only: students[only]}
 
 
-def _check_names(name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: set[str]) -> None:
+def _check_names(
+    name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: dict[str, str]
+) -> None:
     for key in ("partitions", "leave_out"):
         for wanted in getattr(dataset, key) or []:
             if wanted in absent and key == "partitions":
-                raise BadInput(
-                    f"datasets.{name}.{key}: {wanted} is in the tables, but none of its files is in {dataset.root}"
-                )
+                raise BadInput(f"datasets.{name}.{key}: {wanted} is {absent[wanted]} in {dataset.root}")
             if wanted not in found and wanted not in absent:
                 near = get_close_matches(wanted, found, n=1)
                 hint = (

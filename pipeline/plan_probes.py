@@ -28,13 +28,15 @@ BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone."""
+    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone, `full_scans`
+    for all others where they are scored."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
     labels: Member
+    full: Member | None = None
     views: Member | None = None
     features: tuple[Member, ...] = ()
     identities: Identities = field(default_factory=dict, compare=False)
@@ -164,6 +166,7 @@ def _probe_run(
         {dataset: identity_of(plan, dataset) for dataset in datasets},
         [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            + ([r.full] if r.full else [])
             for r in (*readings.train, *readings.evaluate)
         ],
     )
@@ -178,6 +181,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
     """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
     probe, student = plan.config.probes[probe_name], run.student
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
+    evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
@@ -192,10 +196,20 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
-            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            readings = [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            found[split] += readings
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
+            if split == probe.evaluate and images:
+                evaluated += readings
+            elif split == probe.evaluate:
+                (full,) = stores["full_scans"]
+                lots += cut(full, split, usable, plan.config.lot_partitions)
+                evaluated += [
+                    replace(reading, full=member_of(full, entry))
+                    for reading, entry in zip(readings, usable, strict=True)
+                ]
     train = [reading for split in probe.splits for reading in found[split]]
     enough = sum(scans[split] for split in probe.splits)
     if enough < probe.batch:
@@ -203,7 +217,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
             f"probes.{probe_name}.batch is {probe.batch}, but the {', '.join(probe.splits)} split has only {enough} "
             f"scan(s) with labels{' and images' if images else ''}; write a smaller one"
         )
-    return _Readings(tuple(train), tuple(found[probe.evaluate]), tuple(left_out), tuple(lots))
+    return _Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
 
 
 def _lots(

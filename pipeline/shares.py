@@ -58,7 +58,7 @@ def measure_shares(
     Reads lidar files and computes what the views stage does for one variant: some 70 ms a scan.
     """
     sums, count = np.zeros(4, np.int64), 0
-    for entry, place in _evenly([entry for entry in entries if entry.images]):
+    for entry, place in evenly([entry for entry in entries if entry.images]):
         try:
             scan = index.load_partition(entry).scans[place]
             if not scan.images:
@@ -72,7 +72,7 @@ def measure_shares(
     return Shares(seen / total, kept / total, edge / max(1, kept), count) if total else None
 
 
-def _evenly(entries: list[PartitionEntry]) -> list[tuple[PartitionEntry, int]]:
+def evenly(entries: list[PartitionEntry]) -> list[tuple[PartitionEntry, int]]:
     """(partition, place of a scan in it), from all along the entries."""
     scans = sum(entry.scans for entry in entries)
     wanted = [number * scans // SCANS for number in range(SCANS)] if scans > SCANS else list(range(scans))

@@ -14,7 +14,7 @@ from cache_schemas.disk import explain
 from cache_schemas.errors import GriddleError
 
 COMMANDS = {
-    "toy": "Write a small synthetic town as a nuScenes tree.",
+    "toy": "Write a small synthetic town in the files of a dataset.",
     "index": "Find out what the datasets hold.",
     "scans": "Write points and labels into the scan store.",
     "views": "Write which point falls on which pixel into the view store.",

@@ -50,6 +50,7 @@ class Typical:
         partition_scans: in one partition.
         seen, kept, edge: as in `pipeline.shares.Shares`, at voxels of 10 cm and crops to 64 m around and 8 m up and
             down.
+        whole: share of a whole scan's points that is left when one point of each voxel is kept, in that field of view.
     """
 
     points: int
@@ -57,6 +58,7 @@ class Typical:
     seen: float
     kept: float
     edge: float
+    whole: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,18 @@ class Reader(ABC):
         raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
 
 
+ABSENT = "without any file"
+
+
 @dataclass(frozen=True)
 class AbsentPartition:
-    """A partition that the dataset's tables name but none of whose files are there."""
+    """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
+
+    Attributes:
+        why: it is left out, as in "3 partition(s) {why}".
+    """
 
     name: str
     split: str
     scans: int
+    why: str = ABSENT

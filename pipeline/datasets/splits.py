@@ -41,8 +41,13 @@ def resplit(
     return parts, left_out
 
 
+def full_name(partition: str, scan: str) -> str:
+    """PARTITION/SCAN, where the scan's own name does not say its partition already."""
+    return scan if scan.startswith(f"{partition}/") else f"{partition}/{scan}"
+
+
 def _split_of(partition: str, scan: str, splits: Mapping[Any, Sequence[str]]) -> str | None:
-    name = f"{partition}/{scan}"
+    name = full_name(partition, scan)
     found = [
         split
         for split, patterns in splits.items()

@@ -17,6 +17,7 @@ from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
+from pipeline.geometry.full_scan import full_scan
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.streaming.scans import evaluation_sample
 from pipeline.students.distilled import Distilled
@@ -114,7 +115,10 @@ class OpenedRun:
             BadInput: for another shape, an unknown dataset, or if no point lies in the field of view.
         """
         scan = _scan(xyz, intensity)
-        sample = evaluation_sample(scan, points=self.student.points, intensity=self._scale(dataset))
+        points = self.student.points
+        sample = evaluation_sample(
+            scan, full_scan(scan.xyz, points), points=points, intensity=self._scale(dataset)
+        )
         device = next(self.model.parameters()).device
         clouds = pack([sample.cloud]).to(device)
         if space not in ("student", "teacher"):

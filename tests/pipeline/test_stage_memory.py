@@ -30,7 +30,7 @@ def peak():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1])
 
-config, folder, count = load_config(Path("config/samples.yaml")), Path(sys.argv[1]), int(sys.argv[2])
+config, folder, count = load_config(Path("tests/support/keyframes.yaml")), Path(sys.argv[1]), int(sys.argv[2])
 dataset = config.datasets["nuscenes"]
 make_index(folder, "nuscenes", dataset)
 plan = Plan(config, folder)

@@ -37,7 +37,7 @@ TRAITS = Traits(
     published_mask=MaskRule(beyond=1.0, along="depth", first=0, last=1, arithmetic="float32"),
     point_bytes=POINT_BYTES,
     # Means over two real keyframes; 28,130 keyframes in 700 scenes.
-    typical=Typical(points=34_700, partition_scans=40, seen=0.108, kept=0.083, edge=0.06),
+    typical=Typical(points=34_700, partition_scans=40, seen=0.108, kept=0.083, edge=0.06, whole=0.5),
 )
 
 

@@ -26,7 +26,7 @@ TRAITS = Traits(
     intensity=(0.28613698, 0.14090556),
     published_mask=MaskRule(beyond=1.0, along="x", first=0, last=1, arithmetic="float64"),
     point_bytes=POINT_BYTES,
-    typical=Typical(points=120_000, partition_scans=RUN, seen=0.163, kept=0.095, edge=0.02),
+    typical=Typical(points=120_000, partition_scans=RUN, seen=0.163, kept=0.095, edge=0.02, whole=0.43),
 )
 
 

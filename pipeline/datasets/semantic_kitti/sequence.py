@@ -49,7 +49,7 @@ class Sequence:
         for first in range(0, max(last, 0) + 1, RUN):
             name, numbers = f"{self.name}-{first:04d}", range(first, min(first + RUN, last + 1))
             if first > last_scan:
-                yield AbsentPartition(name, self.split, len(numbers))
+                yield AbsentPartition(name, self.split, len(numbers), why="without lidar files")
             else:
                 yield self._partition(name, numbers)
 

@@ -6,7 +6,7 @@ import pytest
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.datasets.splits import resplit
+from pipeline.datasets.splits import full_name, resplit
 
 
 def partition(name: str = "002", scans: tuple[str, ...] = ("00", "01", "40", "79")) -> PartitionRecord:
@@ -36,3 +36,13 @@ def test_a_partition_that_stays_whole_keeps_its_name() -> None:
 def test_a_scan_in_two_splits_is_refused() -> None:
     with pytest.raises(BadInput, match="002/00 is in train and val"):
         split({"train": ["002"], "val": ["002/00"]})
+
+
+def test_a_scan_whose_name_begins_with_its_partition_is_not_said_twice() -> None:
+    whole = partition(scans=("002/00", "002/01", "002/40"))
+    parts, left_out = resplit(whole, {"train": ["002/0?"]})
+    assert [(part.name, [scan.name for scan in part.scans]) for part in parts] == [
+        ("002-train", ["002/00", "002/01"])
+    ]
+    assert [full_name("002", name) for name in left_out] == ["002/40"]
+    assert full_name("00", "002/40") == "00/002/40"
