@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from pipeline.students.embedding import Embedding
 from pipeline.students.packed import FEATURES, PackedClouds
+from pipeline.students.packed_channel_mix import packed_channel_mix
 from pipeline.students.sparse_mix import Activation, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
@@ -104,9 +105,10 @@ class SpatialMix(nn.Module):
 
     def forward(self, features: Tensor, plane: PlaneRows | SparsePlane, mask: Tensor | None) -> Tensor:
         """features: (P, C). mask: (P,) factor of each cloud's residual, or None for 1. Returns (P, C)."""
-        rows = self.norm(features)  # (P, C)
         if isinstance(plane, SparsePlane):
-            return sparse_mix(rows, features, plane, self.conv_in, self.conv_out, self.scale, self.kind, mask)
+            convolutions = (self.conv_in, self.conv_out, self.scale)
+            return sparse_mix(features, self.norm, plane, *convolutions, self.kind, mask)
+        rows = self.norm(features)  # (P, C)
         image = plane.mean(rows).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         image = self.conv_out(self.activation(self.conv_in(image)))  # (B, C, H, W)
         residual = plane.gather(image.permute(0, 2, 3, 1)) * self.scale  # (P, C)
@@ -116,8 +118,12 @@ class SpatialMix(nn.Module):
 class ChannelMix(nn.Module):
     """features + drop(scale * linear(act(linear(norm(features)))))."""
 
-    def __init__(self, width: int, norm: Norm, activation: Activation, layer_scale: float | None) -> None:
+    def __init__(
+        self, width: int, norm: Norm, activation: Activation, layer_scale: float | None, packed: bool
+    ) -> None:
         super().__init__()
+        self.kind = activation
+        self.packed = packed
         self.norm = NORMS[norm](width)
         self.linear_in = nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]()
@@ -126,6 +132,9 @@ class ChannelMix(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
+        if self.packed and isinstance(self.norm, nn.LayerNorm):
+            products = (self.linear_in, self.linear_out, self.scale)
+            return packed_channel_mix(features, self.norm, *products, self.kind, mask)
         hidden = self.activation(self.linear_in(self.norm(features)))  # (P, C)
         # scale * linear(x), with the scale on the weights: they are far fewer than the rows
         weight, bias = self.linear_out.weight * self.scale.unsqueeze(1), self.linear_out.bias * self.scale
@@ -173,7 +182,9 @@ class WaffleIron(nn.Module):
         self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
-        self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
+        self.channel_mix = nn.ModuleList(
+            ChannelMix(*layer, packed=backend != "reference") for _ in range(depth)
+        )
 
     def forward(self, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
         """One feature per point.

@@ -230,26 +230,28 @@ def test_the_tables_by_their_definition(case: str) -> None:
         assert pairs == sorted(pair for pair, reached in around.items() if reached == cell)
 
 
+@pytest.mark.parametrize("norm_of", [nn.LayerNorm, nn.BatchNorm1d])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_gradcheck(activation: Activation) -> None:
+def test_gradcheck(activation: Activation, norm_of: type[nn.Module]) -> None:
     torch.manual_seed(0)
     plane = plane_of([cloud_at(np.array([[0], [1], [1], [7], [29]]).repeat(3, 1)), scattered(3, 1)])
-    conv_in, conv_out = (nn.Conv2d(2, 2, 3, padding=1, groups=2).double() for _ in range(2))
-    rows, features = (torch.randn(8, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    scale = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    conv_in, conv_out = (nn.Conv2d(3, 3, 3, padding=1, groups=3).double() for _ in range(2))
+    norm = norm_of(3).double()
+    features = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    scale = torch.randn(3, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([2.0] * 5 + [0.5] * 3)
-    parameters = [*conv_in.parameters(), *conv_out.parameters()]
+    parameters = [*norm.parameters(), *conv_in.parameters(), *conv_out.parameters()]
 
-    def mix(rows: Tensor, features: Tensor, scale: Tensor, *_: Tensor) -> Tensor:
-        return sparse_mix(rows, features, plane, conv_in, conv_out, scale, activation, mask)
+    def mix(features: Tensor, scale: Tensor, *_: Tensor) -> Tensor:
+        return sparse_mix(features, norm, plane, conv_in, conv_out, scale, activation, mask)
 
-    assert torch.autograd.gradcheck(mix, (rows, features, scale, *parameters))
+    assert torch.autograd.gradcheck(mix, (features, scale, *parameters))
 
 
 def test_channels_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     clouds = double(pack(CASES["borders and corners"]()))
     whole = results(make_student("torch"), clouds)
-    monkeypatch.setitem(sparse_mix_module.SPREAD_ELEMENTS, "cpu", 9 * 60 * 2)
+    monkeypatch.setitem(sparse_mix_module.AT_ONCE, "cpu", 9 * 60 * 2)
     assert_same(results(make_student("torch"), clouds), whole)
 
 
