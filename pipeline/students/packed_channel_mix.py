@@ -82,7 +82,7 @@ class _TwoProducts(torch.autograd.Function):
         of_weight_out, of_bias_out = of_out.t() @ hidden, of_out.sum(0)  # (C, C), (C,)
         of_before = of_out @ weight_out  # (P, C)
         if ctx.activation == "relu":
-            of_before = torch.ops.aten.threshold_backward(of_before, before, 0)
+            torch.ops.aten.threshold_backward.grad_input(of_before, before, 0, grad_input=of_before)
         else:
             of_before = torch.ops.aten.gelu_backward(of_before, before)
         of_weight_in, of_bias_in = of_before.t() @ rows, of_before.sum(0)  # (C, C), (C,)
@@ -92,6 +92,6 @@ class _TwoProducts(torch.autograd.Function):
             torch.zeros_like(deviation, dtype=rows.dtype),
             torch.ones_like(deviation, dtype=rows.dtype),
         )
-        of_features = normalised_backward(of_rows, rows, zero, one)  # (P, C)
-        of_features = torch.addcmul(grad, of_features.to(grad.dtype), deviation)
+        of_features = normalised_backward(of_rows, rows, zero, one).to(grad.dtype)  # (P, C)
+        torch.addcmul(grad, of_features, deviation, out=of_features)
         return of_features, of_weight_in, of_bias_in, of_weight_out, of_bias_out, None, None, None

@@ -66,6 +66,7 @@ def sparse_mix(
         taps_out,
         bias_out,
         plane.table,
+        plane.back,
         plane.mirror,
         plane.mirror_starts,
         activation,
@@ -148,25 +149,26 @@ class _TwoConvolutions(torch.autograd.Function):
         taps_out: Tensor,
         bias_out: Tensor,
         table: Tensor,
+        back: Tensor,
         mirror: Tensor,
         mirror_starts: Tensor,
         activation: Activation,
     ) -> Tensor:
-        before = _spread(cells, taps_in, mirror, mirror_starts).add_(bias_in)  # (D + 1, C)
+        before = _spread(cells, taps_in, back, mirror, mirror_starts).add_(bias_in)  # (D + 1, C)
         out = _collect(_activate(before, activation), taps_out, table).add_(bias_out)  # (O, C)
-        ctx.save_for_backward(cells, taps_in, taps_out, before, table, mirror, mirror_starts)
+        ctx.save_for_backward(cells, taps_in, taps_out, before, table, back, mirror, mirror_starts)
         ctx.activation = activation
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        cells, taps_in, taps_out, before, table, mirror, mirror_starts = ctx.saved_tensors
+        cells, taps_in, taps_out, before, table, back, mirror, mirror_starts = ctx.saved_tensors
         # The hidden values are computed a second time rather than kept: one cheap pass, D C numbers saved.
         hidden = _activate(before, ctx.activation)  # (D + 1, C)
         of_taps_out = [read.mul_(grad).sum(1) for _, read in _read(hidden, table)]  # of (taps, C)
         # The spread's last row has no pairs and is 0: nothing flows into the row that is off the plane.
-        of_before = _spread(grad, taps_out, mirror, mirror_starts)  # (D + 1, C)
+        of_before = _spread(grad, taps_out, back, mirror, mirror_starts)  # (D + 1, C)
         of_before = _activate_backward(of_before, before, ctx.activation)
         of_cells, of_taps_in = torch.zeros_like(cells), []  # (O, C), of (taps, C)
         for part, read in _read(of_before, table):
@@ -182,15 +184,23 @@ class _TwoConvolutions(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
-def _spread(cells: Tensor, taps: Tensor, mirror: Tensor, mirror_starts: Tensor) -> Tensor:
+def _spread(cells: Tensor, taps: Tensor, back: Tensor, mirror: Tensor, mirror_starts: Tensor) -> Tensor:
     """At each cell of D, the sum of the occupied cells next to it, each times the tap that leads there.
 
     cells: (O, C). taps: (9, C). Returns (D + 1, C); the last row, off the plane, is 0.
     """
     occupied, channels = cells.shape
+    if torch.compiler.is_compiling():
+        # One kernel that reads up to 9 rows for each that it writes; nothing between is ever written.
+        out = cells.new_zeros(back.shape[1], channels)  # (D + 1, C)
+        for column, tap in zip(back, taps, strict=True):
+            found = cells.index_select(0, column.clamp(max=occupied - 1)) * tap  # (D + 1, C)
+            out = out + found * (column < occupied).unsqueeze(1)
+        return out
     # Writing all 9 O products and summing those of each cell beats 9 gathers of D rows: most cells of D have
     # few occupied neighbours (3 of 9 on the plane seen from above).
     step = max(1, min(channels, _at_once(cells) // max(1, TAPS * occupied)))
@@ -216,6 +226,8 @@ def _read(dilated: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """What each occupied cell finds at its taps, as many taps at a time as fit: taps, values (taps, O, C)."""
     occupied, channels = table.shape[1], dilated.shape[1]
     step = max(1, min(TAPS, _at_once(dilated) // max(1, occupied * channels)))
+    if torch.compiler.is_compiling():
+        step = 1  # the products are never written
     for start in range(0, TAPS, step):
         part = slice(start, min(start + step, TAPS))
         yield part, dilated.index_select(0, table[part].flatten()).view(part.stop - start, occupied, channels)

@@ -36,6 +36,7 @@ class SparsePlane:
         Tensor  # (9, O) int64, the cell of D at each tap of each occupied cell; D where that is off the plane
     )
     mirror: Tensor  # (E,) int64, pairs as 9 o + u, sorted by cell of D
+    back: Tensor  # (9, D + 1) int64, the occupied cell whose tap u leads to each cell of D; O where there is none
     mirror_starts: Tensor  # (D + 2,) int64, as `starts`; row D stands for all that is off the plane: no pairs
 
 
@@ -66,6 +67,8 @@ def sparse_plane(
     dilated, reached, readers = torch.unique_consecutive(around, return_inverse=True, return_counts=True)
     table = torch.full((inside.numel(),), dilated.numel(), device=cells.device)  # (O 9,) int64
     table[mirror] = reached
+    back = torch.full(((dilated.numel() + 1) * TAPS,), occupied.numel(), device=cells.device)
+    back[reached * TAPS + mirror % TAPS] = mirror // TAPS
     rows = counts.to(torch.promote_types(dtype, torch.float32)).unsqueeze(1)  # (O, 1)
     weight = 1 / (rows + 1e-6)  # (O, 1)
     return SparsePlane(
@@ -76,6 +79,7 @@ def sparse_plane(
         share=rows * weight,
         table=table.view(-1, TAPS).t().contiguous(),
         mirror=mirror,
+        back=back.view(-1, TAPS).t().contiguous(),
         mirror_starts=_starts(torch.cat((readers, readers.new_zeros(1)))),
     )
 

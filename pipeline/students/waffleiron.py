@@ -39,22 +39,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.students.backends import CHOICES, Backend, Choice, backend_for
+from pipeline.students.compiled import compiled
 from pipeline.students.embedding import Embedding
 from pipeline.students.packed import FEATURES, PackedClouds
 from pipeline.students.packed_channel_mix import packed_channel_mix
+from pipeline.students.recomputed import recomputed
 from pipeline.students.sparse_mix import Activation, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
 Norm = Literal["batch", "layer"]
-Backend = Literal["reference", "torch"]
-
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": nn.GELU,
 }
-BACKENDS = ("reference", "torch")
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,10 @@ class WaffleIron(nn.Module):
     activation: of the layers; 'relu' in ScaLR, 'gelu' (the exact form) in ScaLR+.
     drop_path: probability of dropping a residual in training; the masks come with the call.
     layer_scale: first value of every LayerScale; None draws from [-1, 1], as published.
-    backend: `reference` is plain, with dense planes and all neighbours at once, and slow; `torch` computes the
-        spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
-        results to rounding.
+    backend: see `pipeline.students.backends`. `reference` is plain, with dense planes and all neighbours at once,
+        and slow; the others mix space on occupied cells alone and treat neighbours a block at a time.
+    checkpointing: in training, keep only what goes into each mix and compute the rest again on the way back: the
+        same numbers from less memory in more time.
     """
 
     def __init__(
@@ -165,7 +166,8 @@ class WaffleIron(nn.Module):
         activation: Activation = "relu",
         drop_path: float = 0.0,
         layer_scale: float | None = None,
-        backend: Backend = "torch",
+        backend: Choice = "auto",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -174,9 +176,9 @@ class WaffleIron(nn.Module):
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {activation!r}")
         if not 0.0 <= drop_path < 1.0:
             raise ValueError(f"drop_path must lie in [0, 1), not {drop_path}")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {list(BACKENDS)}, not {backend!r}")
-        self.backend = backend
+        if backend not in CHOICES:
+            raise ValueError(f"backend must be one of {list(CHOICES)}, not {backend!r}")
+        self.backend, self.checkpointing = backend, checkpointing
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
         self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
@@ -195,9 +197,14 @@ class WaffleIron(nn.Module):
         """
         self._check(clouds, masks)
         features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
+        return self.mix(features, clouds, masks)
+
+    def mix(self, features: Tensor, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
+        """The layers alone. features: (P, width), one row per point. masks: as for `forward`. Returns (P, width)."""
+        backend = backend_for(self.backend, features.device.type)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
-        lay = rows_on_plane if self.backend == "reference" else sparse_plane
+        lay = rows_on_plane if backend == "reference" else sparse_plane
         planes = [
             lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
             for i, shape in enumerate(self.plane_shapes)
@@ -205,9 +212,16 @@ class WaffleIron(nn.Module):
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
             spatial = None if masks is None else masks[:, d, SPATIAL].index_select(0, cloud)  # (P,)
             channel = None if masks is None else masks[:, d, CHANNEL].index_select(0, cloud)  # (P,)
-            features = spatial_mix(features, planes[d % len(planes)], spatial)  # (P, C)
-            features = channel_mix(features, channel)  # (P, C)
+            features = self._run(backend, spatial_mix, features, planes[d % len(planes)], spatial)  # (P, C)
+            features = self._run(backend, channel_mix, features, channel)  # (P, C)
         return features
+
+    def _run(self, backend: Backend, mix: nn.Module, *inputs: object) -> Tensor:
+        run = compiled(mix) if backend == "compiled" else mix
+        if self.checkpointing and torch.is_grad_enabled():
+            return recomputed(mix, run, *inputs)
+        out: Tensor = run(*inputs)
+        return out
 
     def _check(self, clouds: PackedClouds, masks: Tensor | None) -> None:
         given, planes = clouds.cells.shape[1], len(self.plane_shapes)

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from pipeline.students import neighbour_max as neighbour_max_module
 from pipeline.students import sparse_mix as sparse_mix_module
+from pipeline.students.backends import Backend
 from pipeline.students.embedding import Embedding
 from pipeline.students.neighbour_max import neighbour_max
 from pipeline.students.packed import Cloud, PackedClouds, pack
 from pipeline.students.sparse_mix import Activation, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import masks
-from pipeline.students.waffleiron import Backend, Norm, WaffleIron
+from pipeline.students.waffleiron import Norm, WaffleIron
 
 torch.set_num_threads(1)
 
