@@ -24,13 +24,15 @@ def recomputed(part: nn.Module, run: Callable[..., Tensor], *inputs: object) -> 
 
 @contextmanager
 def _statistics_at_rest(part: nn.Module) -> Iterator[None]:
-    """Norms in training normalise by the batch, as before, but leave their running statistics alone."""
+    """Norms in training move copies of their running statistics, which are then forgotten."""
     norms = [m for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    before = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
+    own = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
