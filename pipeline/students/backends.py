@@ -17,6 +17,7 @@ import shutil
 from typing import Literal, get_args
 
 from cache_schemas.errors import BadInput
+from pipeline.students.sparse_mix import Steps
 
 Backend = Literal["reference", "torch", "compiled", "triton"]
 Choice = Literal["auto"] | Backend
@@ -56,3 +57,12 @@ def triton_runs_on(kind: str) -> bool:
     except ImportError:
         return False
     return kind == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def steps_of(backend: Backend) -> Steps | None:
+    """What does a spatial mix's work where that is not torch; triton is loaded where it is wanted alone."""
+    if backend != "triton":
+        return None
+    from pipeline.students.triton_mix import TRITON
+
+    return TRITON

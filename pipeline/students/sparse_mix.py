@@ -12,8 +12,8 @@ backward. Both only read, in a fixed order: no atomics, the same bits every time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,16 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.students.normalised import normalised, normalised_backward
 from pipeline.students.sparse_plane import TAPS, SparsePlane
+
+
+class Steps(NamedTuple):
+    """The parts of a spatial mix, each with a backward of its own."""
+
+    cell_sums: Callable[..., Tensor]
+    normalised_cell_sums: Callable[..., tuple[Tensor, Tensor]]
+    two_convolutions: Callable[..., Tensor]
+    add_to_rows: Callable[..., Tensor]
+
 
 Activation = Literal["relu", "gelu"]
 
@@ -39,27 +49,30 @@ def sparse_mix(
     scale: Tensor,
     activation: Activation,
     mask: Tensor | None,
+    steps: Steps | None = None,
 ) -> Tensor:
     """features + mask * scale * gather(conv_out(act(conv_in(mean per cell(norm(features)))))).
 
     features: (P, C). conv_in, conv_out: depthwise 3x3, C channels. scale: (C,). mask: (P,), the same
     for all rows of a cloud, or None for 1. Returns (P, C), in float32 where that is longer than the features'
-    type: sums over cells and taps are not left to the short types of autocast.
+    type: sums over cells and taps are not left to the short types of autocast. steps: who does the work, by
+    default torch's own operations.
     """
+    steps = steps or TORCH
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     dtype = features.dtype
     if isinstance(norm, nn.LayerNorm):
         # Scale and shift are the same for all rows: they act on the sums, which are fewer.
-        features, sums = _NormalisedCellSums.apply(features, plane.cell, plane.order, plane.starts, norm.eps)
+        features, sums = steps.normalised_cell_sums(features, plane.cell, plane.order, plane.starts, norm.eps)
         means = torch.addcmul(plane.share * norm.bias, sums * plane.weight, norm.weight)  # (O, C)
     else:
-        sums = _CellSums.apply(norm(features).to(dtype), plane.cell, plane.order, plane.starts)  # (O, C)
+        sums = steps.cell_sums(norm(features).to(dtype), plane.cell, plane.order, plane.starts)  # (O, C)
         means = sums * plane.weight  # (O, C)
     # A convolution reads tap t where a transposed one writes tap 8 - t; LayerScale acts on few numbers here.
     taps_in = _taps(conv_in).flip(0).to(dtype)  # (9, C)
     taps_out = (_taps(conv_out) * scale).to(dtype)  # (9, C)
     bias_in, bias_out = _bias(conv_in).to(dtype), (_bias(conv_out) * scale).to(dtype)  # (C,)
-    mixed = _TwoConvolutions.apply(
+    mixed = steps.two_convolutions(
         means,
         taps_in,
         bias_in,
@@ -74,7 +87,7 @@ def sparse_mix(
     if mask is not None:
         one_row = plane.order.index_select(0, plane.starts[:-1])  # (O,), a row of each cell
         mixed = mixed * mask.index_select(0, one_row).unsqueeze(1)
-    out: Tensor = _AddToRows.apply(features, mixed, plane.cell, plane.order, plane.starts)  # (P, C)
+    out: Tensor = steps.add_to_rows(features, mixed, plane.cell, plane.order, plane.starts)  # (P, C)
     return out
 
 
@@ -275,3 +288,6 @@ def _bias(conv: nn.Conv2d) -> Tensor:
     if conv.bias is None:
         raise ValueError("the convolutions of a spatial mix have a bias")
     return conv.bias
+
+
+TORCH = Steps(_CellSums.apply, _NormalisedCellSums.apply, _TwoConvolutions.apply, _AddToRows.apply)

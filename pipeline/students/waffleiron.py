@@ -39,13 +39,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.students.backends import CHOICES, Backend, Choice, backend_for
+from pipeline.students.backends import CHOICES, Backend, Choice, backend_for, steps_of
 from pipeline.students.compiled import compiled
 from pipeline.students.embedding import Embedding
 from pipeline.students.packed import FEATURES, PackedClouds
 from pipeline.students.packed_channel_mix import packed_channel_mix
 from pipeline.students.recomputed import recomputed
-from pipeline.students.sparse_mix import Activation, sparse_mix
+from pipeline.students.sparse_mix import Activation, Steps, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
@@ -103,11 +103,17 @@ class SpatialMix(nn.Module):
         self.conv_out = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.scale = _layer_scale(width, layer_scale)
 
-    def forward(self, features: Tensor, plane: PlaneRows | SparsePlane, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        plane: PlaneRows | SparsePlane,
+        mask: Tensor | None,
+        steps: Steps | None = None,
+    ) -> Tensor:
         """features: (P, C). mask: (P,) factor of each cloud's residual, or None for 1. Returns (P, C)."""
         if isinstance(plane, SparsePlane):
             convolutions = (self.conv_in, self.conv_out, self.scale)
-            return sparse_mix(features, self.norm, plane, *convolutions, self.kind, mask)
+            return sparse_mix(features, self.norm, plane, *convolutions, self.kind, mask, steps)
         rows = self.norm(features)  # (P, C)
         image = plane.mean(rows).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         image = self.conv_out(self.activation(self.conv_in(image)))  # (B, C, H, W)
@@ -202,6 +208,7 @@ class WaffleIron(nn.Module):
     def mix(self, features: Tensor, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
         """The layers alone. features: (P, width), one row per point. masks: as for `forward`. Returns (P, width)."""
         backend = backend_for(self.backend, features.device.type)
+        steps = steps_of(backend)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if backend == "reference" else sparse_plane
@@ -212,8 +219,8 @@ class WaffleIron(nn.Module):
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
             spatial = None if masks is None else masks[:, d, SPATIAL].index_select(0, cloud)  # (P,)
             channel = None if masks is None else masks[:, d, CHANNEL].index_select(0, cloud)  # (P,)
-            features = self._run(backend, spatial_mix, features, planes[d % len(planes)], spatial)  # (P, C)
-            features = self._run(backend, channel_mix, features, channel)  # (P, C)
+            features = self._run(backend, spatial_mix, features, planes[d % len(planes)], spatial, steps)
+            features = self._run(backend, channel_mix, features, channel)
         return features
 
     def _run(self, backend: Backend, mix: nn.Module, *inputs: object) -> Tensor:
