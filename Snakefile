@@ -15,6 +15,7 @@ wildcard_constraints:
     lot="[^/]+",
     run="[^/]+",
     probe="[^/]+",
+    stats="[^/]+",
 
 
 localrules:
@@ -32,7 +33,7 @@ rule pretrain_all:
     message:
         "pretrained: " + ", ".join(W.plan.runs)
     input:
-        ancient(W.plan.lot_paths("scans", "labels", "views", "features")),
+        ancient(W.plan.lot_paths("scans", "labels", "views", "full_scans", "features")),
         ancient(W.plan.run_markers()),
         ancient(W.plan.probe_markers()),
         ancient([report_marker(W.plan)] if W.plan.probe_rows else []),
@@ -92,6 +93,27 @@ rule labels:
         "griddle scans --labels {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
+rule stats:
+    message:
+        "stats {wildcards.stats}: how intensities are spread"
+    input:
+        lambda w: ancient(W.plan.before_stats(w.stats)),
+    output:
+        f"{WORK}/stats/{{stats}}.json",
+    log:
+        f"{WORK}/logs/stats/{{stats}}.log",
+    benchmark:
+        f"{WORK}/benchmarks/stats/{{stats}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle stats {params.arguments} --stats {wildcards.stats} --threads {threads} 2>&1 | tee {log:q}"
+
+
 rule views:
     message:
         "views {wildcards.lot}: points to pixels, voxels and neighbours into the view store"
@@ -111,6 +133,27 @@ rule views:
         arguments=W.arguments,
     shell:
         "griddle views {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule full_scans:
+    message:
+        "full scans {wildcards.lot}: whole scans, as probes are scored on them",
+    input:
+        lambda w: ancient(W.plan.before("full_scans", w.lot)),
+    output:
+        f"{WORK}/lots/full_scans/{{lot}}.json",
+    log:
+        f"{WORK}/logs/full_scans/{{lot}}.log",
+    benchmark:
+        f"{WORK}/benchmarks/full_scans/{{lot}}.tsv"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        arguments=W.arguments,
+    shell:
+        "griddle views --full-scans {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
 
 
 rule features:

@@ -1,4 +1,4 @@
-"""A cache of real nuScenes keyframes, several times over, for benchmarks: $GRIDDLE_SAMPLES has two of them.
+"""A cache of real recordings, several times over, for benchmarks: $GRIDDLE_SAMPLES has a few of each lidar.
 
 Points and views are computed as always. Patch grids are random numbers of the right size and type: what they are
 does not matter to the time that they take.
@@ -20,8 +20,9 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.storage import encode
 from cache_schemas.writing import PartitionWriter
-from pipeline.config.model import Config, Points
+from pipeline.config.model import Config, Dataset, Points
 from pipeline.datasets.nuscenes.reader import READER
+from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
@@ -42,10 +43,19 @@ MOST = 20_000
 
 
 @dataclass(frozen=True)
+class Recordings:
+    """Where a dataset's samples lie, as a config names it."""
+
+    reader: str
+    root: Path
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Keyframes:
     """A cache that is full, a run for each way of storing its features, and the scans it was made of."""
 
-    root: Path
+    recordings: Recordings
     plan: Plan
     runs: dict[str, Run]
     scans: tuple[ScanRecord, ...]
@@ -60,7 +70,14 @@ class Keyframes:
         teachers = self.plan.teachers_of(run.student)
         source = ViewSource(self.plan.cache, run.readings, teachers, reader)
         places, _ = source.scans()
-        return PretrainSteps(source, places, run, teachers, {"nuscenes": READER.traits.intensity}, ahead)
+        return PretrainSteps(
+            source,
+            places,
+            run,
+            teachers,
+            {self.recordings.reader: reader_named(self.recordings.reader).traits.intensity},
+            ahead,
+        )
 
     def forget(self) -> None:
         """Drop the cache's files from the system's page cache."""
@@ -73,10 +90,44 @@ class Keyframes:
 
 
 def real_keyframes(
-    folder: Path, partitions: int, *, batch: int, points: dict[str, object] | None = None
+    folder: Path,
+    partitions: int,
+    *,
+    batch: int,
+    points: dict[str, object] | None = None,
+    recordings: Recordings | None = None,
 ) -> Keyframes:
-    """Partitions of 8 scans, the two keyframes in turn, all six cameras."""
-    return _keyframes(folder, lambda scan, number: scan, (partitions, 8), batch, points or {})
+    """Partitions of 8 scans, those that there are in turn, with all cameras: nuScenes' two keyframes, or others."""
+    found = recordings or nuscenes()
+    return _keyframes(found, folder, lambda scan, number: scan, (partitions, 8), batch, points or {})
+
+
+def nuscenes() -> Recordings:
+    return Recordings("nuscenes", _root(), "v1.0-trainval")
+
+
+def pandaset(reader: str) -> Recordings:
+    """Four frames of one sequence; reader: pandaset64 or pandasetgt."""
+    return Recordings(reader, _root("pandaset"))
+
+
+def semantic_kitti(folder: Path) -> Recordings:
+    """Two frames of the object benchmark that share a calibration, laid out as a sequence of the odometry benchmark."""
+    source = _root("kitti") / "object" / "training"
+    sequence, calibration = (folder / part / "dataset" / "sequences" / "00" for part in (".", "calib"))
+    for path in (calibration, sequence / "velodyne", sequence / "image_2"):
+        path.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(("000001", "000002")):
+        (sequence / "velodyne" / f"{number:06d}.bin").symlink_to(source / "velodyne" / f"{frame}.bin")
+        (sequence / "image_2" / f"{number:06d}.png").symlink_to(source / "image_2" / f"{frame}.png")
+    lines = (source / "calib" / "000001.txt").read_text().splitlines()
+    given = {line.split(":")[0]: line.split(":")[1] for line in lines if ":" in line}
+    rectify, to_camera = (np.array(given[key].split(), float) for key in ("R0_rect", "Tr_velo_to_cam"))
+    to_rectified = rectify.reshape(3, 3) @ to_camera.reshape(3, 4)
+    text = "".join(f"P{n}:{given[f'P{n}']}\n" for n in range(4))
+    text += "Tr: " + " ".join(repr(float(value)) for value in to_rectified.flatten()) + "\n"
+    (calibration / "calib.txt").write_text(text)
+    return Recordings("semantic_kitti", folder)
 
 
 def dense_keyframes(folder: Path, partitions: int, *, batch: int) -> Keyframes:
@@ -89,7 +140,7 @@ def dense_keyframes(folder: Path, partitions: int, *, batch: int) -> Keyframes:
         dense_scan(np.fromfile(_root() / scan.path, "<f4").reshape(-1, 5), image).tofile(path)
         return replace(scan, path=str(path), bytes=path.stat().st_size, images=(image,))
 
-    return _keyframes(folder, densify, (partitions, 2), batch, {})
+    return _keyframes(nuscenes(), folder, densify, (partitions, 2), batch, {})
 
 
 def dense_scan(points: np.ndarray, image: ImageRecord) -> np.ndarray:
@@ -107,16 +158,17 @@ def dense_scan(points: np.ndarray, image: ImageRecord) -> np.ndarray:
         out = np.concatenate([out, beside])
 
 
-def _root() -> Path:
+def _root(dataset: str = "nuscenes") -> Path:
     samples = os.environ.get("GRIDDLE_SAMPLES")
     if not samples:
         raise click.ClickException(
-            "real recordings are needed: set GRIDDLE_SAMPLES to the folder that holds nuscenes/"
+            f"real recordings are needed: set GRIDDLE_SAMPLES to the folder that holds {dataset}/"
         )
-    return Path(samples) / "nuscenes"
+    return Path(samples) / dataset
 
 
 def _keyframes(
+    recordings: Recordings,
     folder: Path,
     change: Callable[[ScanRecord, int], ScanRecord],
     size: tuple[int, int],
@@ -125,20 +177,22 @@ def _keyframes(
 ) -> Keyframes:
     """`size`: partitions, and scans in each."""
     folder.mkdir(parents=True)
+    name = recordings.reader
+    dataset = Dataset(reader=name, root=str(recordings.root), version=recordings.version)
+    index, _ = make_index(folder, name, dataset)
+    splits = sorted({entry.split for entry in index.partitions if entry.images})
     config = Config.model_validate(
         {
             "workdir": str(folder),
-            "datasets": {
-                "nuscenes": {"reader": "nuscenes", "root": str(_root()), "version": "v1.0-trainval"}
-            },
+            "datasets": {name: {"reader": name, "root": str(recordings.root), "version": recordings.version}},
             "teachers": {
                 storage: {"model": "dinov2_vitl14", "image_size": IMAGE, "storage": storage}
                 for storage in STORAGES
             },
             "students": {
                 storage: {
-                    "datasets": ["nuscenes"],
-                    "splits": ["train", "val"],
+                    "datasets": [name],
+                    "splits": splits,
                     "teacher": storage,
                     "points": points,
                     "pretrain": {"batch": 2},
@@ -147,9 +201,7 @@ def _keyframes(
             },
         }
     )
-    make_index(folder, "nuscenes", config.datasets["nuscenes"])
-    plan = Plan(config)
-    index = plan.indices["nuscenes"]
+    plan = Plan(config, indices={name: index})
     found = [scan for entry in index.partitions for scan in index.load_partition(entry).scans]
     partitions, each = size
     scans = [
@@ -168,24 +220,34 @@ def _keyframes(
         student = run.student.model_copy(
             update={"pretrain": run.student.pretrain.model_copy(update={"batch": batch})}
         )
-        stores = {stage: stores[0] for stage, stores in plan.stores("nuscenes", run.student).items()}
-        readings = tuple(_fill(plan, run.student.points, stores, record, grids) for record in records)
+        stores = {stage: stores[0] for stage, stores in plan.stores(name, run.student).items()}
+        readings = tuple(
+            _fill(recordings, plan, run.student.points, stores, record, grids) for record in records
+        )
         runs[storage] = replace(run, student=student, readings=readings)
-    return Keyframes(_root(), plan, runs, tuple(scans))
+    return Keyframes(recordings, plan, runs, tuple(scans))
 
 
 def _fill(
-    plan: Plan, points: Points, stores: dict[str, Store], partition: PartitionRecord, grids: np.ndarray
+    recordings: Recordings,
+    plan: Plan,
+    points: Points,
+    stores: dict[str, Store],
+    partition: PartitionRecord,
+    grids: np.ndarray,
 ) -> Reading:
     """One partition's stores, those that are not there yet, and where they are."""
     members = {stage: str(member) for stage, member in partition.member_digests().items()}
     at = {stage: plan.cache / store.folder for stage, store in stores.items()}
+    reader = reader_named(recordings.reader)
+    traits = reader.traits
     if not is_valid(at["views"], partition.name, members["views"]):
-        write_scans(READER, _root(), stores["scans"], partition, members["scans"], at["scans"])
+        write_scans(reader, recordings.root, stores["scans"], partition, members["scans"], at["scans"])
         write_views(
             stores["views"],
-            READER.traits.cameras,
-            READER.traits.published_mask,
+            traits.cameras,
+            traits.published_mask,
+            traits.published_voxels,
             points,
             partition,
             members["views"],
@@ -212,7 +274,7 @@ def _fill(
             writer.put(name, values)
         writer.publish(counts={"images": len(grids)}, left_out=[])
     return Reading(
-        "nuscenes",
+        recordings.reader,
         "train",
         partition.name,
         scans=(stores["scans"].folder, members["scans"]),

@@ -1,8 +1,8 @@
-"""What a training sample costs: from the cache, and with the published loader, on the same real nuScenes keyframes.
+"""What a training sample costs: from the cache, and with the published loader, on the same real recordings of four lidars.
 
-    export GRIDDLE_SAMPLES=/path/to/samples          # a folder that holds nuscenes/ with v1.0-trainval tables
+    export GRIDDLE_SAMPLES=/path/to/samples          # the folder that holds nuscenes/, kitti/ and pandaset/
     git clone https://github.com/valeoai/ScaLR
-    python benchmarks/sample.py --published ScaLR    # about two minutes, 1 GB of temporary files
+    python benchmarks/sample.py --published ScaLR    # about four minutes, 2 GB of temporary files
 
 The published side is `__getitem__` of its dataset class, unmodified: read the scan, voxelise, project, decode and
 resize the image, augment, crop, search neighbours. Ours is a step of 8 samples, ready for the device, divided by 8:
@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 import torch
-from authors import CAMERAS, AuthorsLoader
-from keyframes import Keyframes, dense_keyframes, real_keyframes
+from authors import AuthorsLoader
+from keyframes import Keyframes, dense_keyframes, pandaset, real_keyframes, semantic_kitti
 
 from cache_schemas.reading import ZarrReader
 from pipeline.streaming.batches import PretrainSteps
@@ -53,32 +53,42 @@ def main(published: Path, pairs: int, partitions: int) -> None:
     """Compare the CPU time of a training sample."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        real = real_keyframes(Path(folder) / "real", partitions, batch=BATCH)
-        dense = dense_keyframes(Path(folder) / "dense", 4, batch=BATCH)
-        authors = AuthorsLoader(published, real.root, [*real.scans, *dense.scans])
         click.echo(
-            f"ScaLR {authors.version}, {pairs} pairs, medians of CPU ms a sample; patch grid 16 x 32 x 1024; "
+            f"{pairs} pairs, medians of CPU ms a sample; patch grid 16 x 32 x 1024; "
             f"ratio: min, median, max; least: the smallest CPU ms of each side and their ratio"
         )
         click.echo(f"{'':<34} {'points':>6}  {'published':>9} {'cache':>7}  {'ratio':^20}  {'least':^20}")
-        for row in _rows(real, dense, authors):
+        for row in _rows(Path(folder), published, partitions):
             _measure(row, pairs)
 
 
-def _rows(real: Keyframes, dense: Keyframes, authors: AuthorsLoader) -> list[Row]:
-    def of_real(i: int) -> object:
-        return authors.sample(i % len(real.scans), CAMERAS[i % len(CAMERAS)])
+def _rows(folder: Path, published: Path, partitions: int) -> Iterator[Row]:
+    real = real_keyframes(folder / "real", partitions, batch=BATCH)
+    theirs = _published(published, real)
+    yield Row("nuScenes view, float16", real.steps(), theirs)
+    yield Row("nuScenes view, int8", real.steps("int8"), theirs)
+    yield Row("nuScenes view, float16, Zarr API", real.steps(reader=ZarrReader), theirs)
+    dense = dense_keyframes(folder / "dense", 4, batch=BATCH)
+    yield Row("view of 20,000 points, float16", dense.steps(), _published(published, dense))
+    for name, recordings in (
+        ("SemanticKITTI view, float16", semantic_kitti(folder / "kitti")),
+        ("PandaSet Pandar64 view, float16", pandaset("pandaset64")),
+        ("PandaSet PandarGT view, float16", pandaset("pandasetgt")),
+    ):
+        cache = real_keyframes(folder / recordings.reader, partitions, batch=BATCH, recordings=recordings)
+        yield Row(name, cache.steps(), _published(published, cache))
 
-    def of_dense(i: int) -> object:
-        scan = i % len(dense.scans)
-        return authors.sample(len(real.scans) + scan, dense.scans[scan].images[0].camera)
 
-    return [
-        Row("nuScenes view, float16", real.steps(), of_real),
-        Row("nuScenes view, int8", real.steps("int8"), of_real),
-        Row("nuScenes view, float16, Zarr API", real.steps(reader=ZarrReader), of_real),
-        Row("view of 20,000 points, float16", dense.steps(), of_dense),
-    ]
+def _published(checkout: Path, cache: Keyframes) -> Callable[[int], object]:
+    """The published side over a cache's scans: through one camera after the other."""
+    authors = AuthorsLoader(checkout, cache.recordings.reader, cache.recordings.root, cache.scans)
+
+    def sample(i: int) -> object:
+        scan = i % len(cache.scans)
+        images = cache.scans[scan].images
+        return authors.sample(scan, images[i % len(images)].camera)
+
+    return sample
 
 
 def _measure(row: Row, pairs: int) -> None:

@@ -15,10 +15,11 @@ def check_same_scans(store: PartitionReader, scans: PartitionReader) -> None:
     Raises:
         DamagedCache: naming the first scan that differs, and both values.
     """
-    theirs, ours = list(store.attributes["scans"]), list(scans.attributes["scans"])
+    attributes = store.attributes
+    theirs, ours = list(attributes["scans"]), list(scans.attributes["scans"])
     _check("scans", "scan", store, scans, theirs, ours)
-    if "scan_points" in store.attributes:
-        points = np.asarray(store.attributes["scan_points"])
+    if "scan_points" in attributes:
+        points = np.asarray(attributes["scan_points"])
     else:
         points = np.diff(store.read("scan_offsets").astype(np.int64))
     stored = np.diff(scans.read("scan_offsets").astype(np.int64))

@@ -16,7 +16,7 @@ from cache_schemas.publish import is_beside
 NAME = re.compile(
     rf"(?P<partition>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<digest>[0-9a-f]{{{ID_LENGTH}}})\.(?P<kind>json|zarr|crc)"
 )
-LEVELS = {"scans": "*", "labels": "*/labels/*", "views": "*", "features": "*/*"}
+LEVELS = {"scans": "*", "labels": "*/labels/*", "views": "*", "full_scans": "*", "features": "*/*"}
 """Where the folders of each stage's stores lie below the stage's own (labels lie with their scans)."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import socket
 import time
@@ -118,11 +119,12 @@ def open_partition(
         )
     if identity is not None:
         check_identity(manifest, identity)
-    wanted = [(manifest.store / name, entry["size"]) for name, entry in manifest.body["files"].items()]
-    wanted.append((manifest.sidecar, manifest.body["crc"]["size"]))
+    store = str(manifest.store)  # plain strings: a `Path` costs more than the system's answer
+    wanted = [(f"{store}/{name}", entry["size"]) for name, entry in manifest.body["files"].items()]
+    wanted.append((str(manifest.sidecar), manifest.body["crc"]["size"]))
     for path, size in wanted:
         try:
-            found = path.stat().st_size
+            found = os.stat(path).st_size
         except FileNotFoundError as error:
             raise DamagedCache(f"{path} is missing.\n{mending(manifest.path)}") from error
         if found != size:

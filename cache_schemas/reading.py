@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cache_schemas.array_reading import ArrayReader
-from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import read_layout
+from cache_schemas.shards import layout_of
+
+PAGE = 4096
+"""Bytes of memory that the system maps at least."""
 
 
 class PartitionReader:
@@ -38,9 +41,12 @@ class PartitionReader:
         check_version(self.manifest, schema)
         if identity is not None:
             check_identity(self.manifest, identity)
-        check_metadata(self.manifest)
+        metadata = check_metadata(self.manifest)
         self._sums = read_sidecar(self.manifest)
-        self._arrays = {spec.name: self._open_array(spec.name) for spec in schema.arrays}
+        self._arrays = {
+            spec.name: self._open_array(spec.name, metadata[f"{spec.name}/zarr.json"])
+            for spec in schema.arrays
+        }
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -88,9 +94,9 @@ class PartitionReader:
     def _with_mending(self, error: DamagedCache) -> DamagedCache:
         return DamagedCache(f"{error}\n{mending(self.manifest.path)}")
 
-    def _open_array(self, name: str) -> ArrayReader:
+    def _open_array(self, name: str, metadata: bytes) -> ArrayReader:
         first, count = self.manifest.body["crc"]["arrays"][name]
-        layout = read_layout(self.manifest.store / name)
+        layout = layout_of(self.manifest.store / name, metadata)
         if layout.chunks != count:
             raise DamagedCache(
                 f"{layout.folder}/zarr.json describes {layout.chunks} chunks, the manifest {count}.\n"
@@ -109,25 +115,33 @@ def check_version(manifest: Manifest, schema: StoreSchema) -> None:
         )
 
 
-def check_metadata(manifest: Manifest) -> None:
-    """A changed digit in a zarr.json would move or cut the values: compare those few small files whole."""
+def check_metadata(manifest: Manifest) -> dict[str, bytes]:
+    """A changed digit in a zarr.json would move or cut the values: compare those few small files whole.
+
+    Returns what they hold, by their names in the manifest.
+    """
+    store = str(manifest.store)
+    found: dict[str, bytes] = {}
     for name, entry in manifest.body["files"].items():
-        path = manifest.store / name
-        if path.name == "zarr.json" and sha256_file(path) != entry["sha256"]:
-            raise DamagedCache(
-                f"{path} is not the one its manifest lists (sha256).\n{mending(manifest.path)}"
-            )
+        if name.rpartition("/")[2] == "zarr.json":
+            found[name] = _checked(f"{store}/{name}", entry["sha256"], manifest)
+    return found
+
+
+def _checked(path: str, expected: str, manifest: Manifest) -> bytes:
+    """The bytes of a small file, which must have this SHA-256."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if sha256(data).hexdigest() != expected:
+        raise DamagedCache(f"{path} is not the one its manifest lists (sha256).\n{mending(manifest.path)}")
+    return data
 
 
 def read_sidecar(manifest: Manifest) -> np.ndarray:
     """Checksums of all inner chunks, (chunks,) uint32, mapped into memory; refused if not those of the manifest."""
-    expected = manifest.body["crc"]["sha256"]
-    if sha256_file(manifest.sidecar) != expected:
-        raise DamagedCache(
-            f"{manifest.sidecar} is not the one its manifest lists (sha256).\n{mending(manifest.path)}"
-        )
-    if not manifest.body["crc"]["size"]:
-        return np.empty(0, "<u4")
+    data = _checked(str(manifest.sidecar), manifest.body["crc"]["sha256"], manifest)
+    if len(data) <= PAGE:  # mapped, it would take as much, and a mapping costs more than the bytes
+        return np.frombuffer(data, "<u4")
     return np.asarray(np.memmap(manifest.sidecar, dtype="<u4", mode="r"))
 
 

@@ -33,6 +33,9 @@ def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
             "unusable_views": len(reader.attributes["unusable"]),
             **unreadable,
         }
+    if schema.store == "full_scans":
+        scans, points = reader.shape("scan_offsets")[0] - 1, reader.shape("nearest")[0]
+        return {"scans": scans, "points": points, "representatives": reader.shape("kept")[0], **unreadable}
     return {"images": reader.shape("features")[0], **unreadable}
 
 
@@ -55,10 +58,11 @@ def contradictions(reader: PartitionReader, schema: StoreSchema) -> Iterator[str
         if not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
             yield f"{name} does not rise from 0 to the {rows} rows of {dim}"
             return
-    lists = {"scans": "scan_offsets", "labels": "scan_offsets"}
-    if schema.store in lists:
-        yield from _as_long(reader, "scans", shapes[lists[schema.store]][0] - 1)
+    if schema.store in ("scans", "labels", "full_scans"):
+        yield from _as_long(reader, "scans", shapes["scan_offsets"][0] - 1)
         yield from _lost_scans(reader, schema)
+        if schema.store == "full_scans":
+            yield from _full(reader)
     elif schema.store == "views":
         yield from _as_long(reader, "images", shapes["view_scan"][0])
         yield from _lost_scans(reader, schema)
@@ -130,6 +134,21 @@ def _views(reader: PartitionReader) -> Iterator[str]:
         "neighbours": np.repeat(kept, rows.sum(axis=1))[:, None],
         "view_camera": np.full(len(view_scan), len(attributes["cameras"])),
     }
+    yield from _outside(reader, limits)
+
+
+def _full(reader: PartitionReader) -> Iterator[str]:
+    """Row numbers that lead out of the scan's points or representatives."""
+    points, kept = (np.diff(reader.read(f"{name}_offsets").astype(np.int64)) for name in ("scan", "kept"))
+    limits = {
+        "kept": np.repeat(points, kept),
+        "neighbours": np.repeat(kept, kept)[:, None],
+        "nearest": np.repeat(kept, points),
+    }
+    yield from _outside(reader, limits)
+
+
+def _outside(reader: PartitionReader, limits: dict[str, np.ndarray]) -> Iterator[str]:
     for name, limit in limits.items():
         outside = int((reader.read(name).astype(np.int64) >= limit).sum())
         if outside:

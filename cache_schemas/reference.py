@@ -56,6 +56,7 @@ _PLACE_NAMES = {
     "scans": ("<scan id>",),
     "labels": ("<scan id>", "<label id>"),
     "views": ("<view id>",),
+    "full_scans": ("<full-scan id>",),
     "features": ("<teacher id>", "<dataset>"),
 }
 

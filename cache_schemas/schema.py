@@ -85,7 +85,7 @@ class StoreSchema:
     """A store's declaration: what every partition of it holds.
 
     Attributes:
-        store: `scans`, `labels`, `views` or `features`.
+        store: `scans`, `labels`, `views`, `full_scans` or `features`.
         version: raised by hand when the arrays change shape or meaning; part of every id.
         arrays: in the order in which they are written and documented.
         identity: the fields that make the store's id, beside the version, each with a sentence about it.

@@ -65,7 +65,18 @@ def read_layout(folder: Path) -> ShardLayout:
     """
     path = folder / "zarr.json"
     try:
-        meta = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedCache(
+            f"{path} is missing or is not the metadata of a sharded array ({error})."
+        ) from error
+    return layout_of(folder, data)
+
+
+def layout_of(folder: Path, data: bytes) -> ShardLayout:
+    """As `read_layout`, from the bytes of the array's zarr.json."""
+    try:
+        meta = json.loads(data)
         codec = meta["codecs"][0]
         inner = [step["name"] for step in codec["configuration"]["codecs"]]
         if codec["name"] != "sharding_indexed" or inner != list(CODECS):
@@ -77,9 +88,9 @@ def read_layout(folder: Path) -> ShardLayout:
             chunk=tuple(codec["configuration"]["chunk_shape"]),
             shard=tuple(meta["chunk_grid"]["configuration"]["chunk_shape"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedCache(
-            f"{path} is missing or is not the metadata of a sharded array ({error})."
+            f"{folder}/zarr.json is missing or is not the metadata of a sharded array ({error})."
         ) from error
 
 

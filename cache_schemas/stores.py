@@ -7,6 +7,7 @@ from typing import Any
 
 from cache_schemas.errors import OtherVersion
 from cache_schemas.features import STORAGES, features_schema
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
@@ -16,12 +17,14 @@ PLACES = {
     "scans": "scans/*",
     "labels": "scans/*/labels/*",
     "views": "views/*",
+    "full_scans": "full_scans/*",
     "features": "features/*/*",
 }
 """The folders of each kind of store, relative to the cache."""
 
 RETIRED: dict[str, str] = {
     "features/2": "images that could not be read are listed in the attribute `unreadable`",
+    "views/3": "the store says along which axes voxels lie",
     "views/2": "spares are no longer columns of all neighbours, but rows of those that a crop can remove",
 }
 """Schemas that were written once and are no longer read, each with what was changed since. A schema that is raised
@@ -31,6 +34,7 @@ _DECLARED: dict[str, Callable[[dict[str, Any]], StoreSchema]] = {
     SCANS.tag: lambda identity: SCANS,
     LABELS.tag: lambda identity: LABELS,
     VIEWS.tag: lambda identity: VIEWS,
+    FULL_SCANS.tag: lambda identity: FULL_SCANS,
     features_schema(STORAGES[0]).tag: lambda identity: features_schema(
         str(identity.get("storage", STORAGES[0]))
     ),
@@ -41,7 +45,7 @@ _DECLARED: dict[str, Callable[[dict[str, Any]], StoreSchema]] = {
 def declared() -> dict[str, StoreSchema]:
     """All schemas by a name of their own: the tag, and where one tag has several, how values are stored."""
     features = {f"{features_schema(storage).tag} {storage}": features_schema(storage) for storage in STORAGES}
-    return {SCANS.tag: SCANS, LABELS.tag: LABELS, VIEWS.tag: VIEWS, **features}
+    return {SCANS.tag: SCANS, LABELS.tag: LABELS, VIEWS.tag: VIEWS, FULL_SCANS.tag: FULL_SCANS, **features}
 
 
 def schema_of(manifest: Manifest) -> StoreSchema:

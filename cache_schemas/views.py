@@ -8,11 +8,12 @@ from cache_schemas.schema import ArraySpec, StoreSchema
 
 VIEWS = StoreSchema(
     store="views",
-    version=3,
+    version=4,
     identity={
         "scan_id": "of the scan store whose points these are",
         "mask": "which points a camera sees: least depth, and the border that is left out",
         "voxel": "side of a voxel in metres",
+        "voxels_along": "whose axes voxels lie along: the scan's or those of its lidar file",
         "neighbours": "of each representative",
         "spares": "further neighbours, for those that a crop removes",
         "field_of_view": "that crops are expected to be to, for the spares; null where there are none",

@@ -10,49 +10,37 @@ from typing import Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Config, Dataset, Student
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.reader import Traits
+from pipeline.datasets.readers import packaged
 from pipeline.index import Index
 from pipeline.plan import STAGES, Plan
 from pipeline.planned import cut
-from pipeline.shares import TYPICAL, Shares
+from pipeline.shares import Shares, typical_shares
 
-READER = "nuscenes"
-"""Stands in for the readers of all assumed datasets: of a reader a plan needs little more than that there is one."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a dataset before any of its files is there.
-
-    Attributes:
-        points: in one scan.
-        partition_scans: in one partition.
-    """
-
-    points: int
-    partition_scans: int
-
-
-KNOWN = {
-    "nuscenes": Known(points=34_700, partition_scans=40),
-    "semantic_kitti": Known(points=120_000, partition_scans=250),
-    "pandaset64": Known(points=106_500, partition_scans=80),
-    "pandasetgt": Known(points=62_000, partition_scans=80),
-}
-"""Points: means over the same recordings as `shares.TYPICAL`. Partitions: scenes of nuScenes (28,130 scans in 700),
-sequences of PandaSet (80 scans), runs of 250 scans of the long sequences of SemanticKITTI."""
+UNKNOWN = Traits("unknown", 1, frame="unknown", intensity=(0.0, 1.0))
+"""Stands in for a dataset without a reader in the package: of a reader a plan needs little more than that there is one."""
+PARTITION_SCANS = 40
+"""Of a dataset of which nothing is known but its points: as in nuScenes."""
 
 _ONE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(\d+)x(\d+)(?:x(\d+))?")
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """One dataset of `--assume`."""
+    """One dataset of `--assume`.
+
+    Attributes:
+        cameras: images a scan.
+        points: in a scan.
+        traits: of the reader of that name, or of one that stands in.
+    """
 
     name: str
     scans: int
     cameras: int
-    known: Known
+    points: int
+    partition_scans: int
+    traits: Traits
     shares: Shares
 
 
@@ -73,19 +61,22 @@ def parse_assumed(text: str) -> list[Assumed]:
         name = match[1]
         if name in found:
             raise BadInput(f"--assume: {name} is there twice; write it once")
-        known = KNOWN.get(name)
+        traits = packaged()[name].traits if name in packaged() else UNKNOWN
+        known = traits.typical
         if known is None and match[4] is None:
+            typical = [other for other, reader in packaged().items() if reader.traits.typical]
             raise BadInput(
                 f"--assume: how many points a scan of {name} has is not known; write "
-                f"{name}={match[2]}x{match[3]}xPOINTS, or one of {', '.join(KNOWN)}"
+                f"{name}={match[2]}x{match[3]}xPOINTS, or one of {', '.join(typical)}"
             )
-        points = int(match[4]) if match[4] else KNOWN[name].points
         found[name] = Assumed(
             name,
             int(match[2]),
             int(match[3]),
-            Known(points, known.partition_scans if known else KNOWN[READER].partition_scans),
-            TYPICAL.get(name, TYPICAL[READER]),
+            int(match[4]) if match[4] else known.points if known else 0,
+            known.partition_scans if known else PARTITION_SCANS,
+            traits,
+            typical_shares(traits),
         )
     return list(found.values())
 
@@ -107,11 +98,17 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     students = {name: student for name, student in students.items() if student.datasets}
     if not students:
         raise BadInput(f"--assume: no student of the config names any of {', '.join(names)}")
-    dataset = Dataset(reader=READER, root="(assumed)", version="(assumed)")
-    as_if = config.model_copy(
-        update={"datasets": dict.fromkeys(names, dataset), "students": students, "probes": {}}
+    datasets = {
+        one.name: Dataset(reader=one.traits.reader, root="(assumed)", version="(assumed)") for one in assumed
+    }
+    as_if = config.model_copy(update={"datasets": datasets, "students": students, "probes": {}})
+    plan = Plan(
+        as_if,
+        workdir,
+        only,
+        indices={one.name: assumed_index(one) for one in assumed},
+        traits={one.name: one.traits for one in assumed},
     )
-    plan = Plan(as_if, workdir, only, indices={one.name: assumed_index(one) for one in assumed})
     for name, student in plan.students.items():
         if config.students[name].probes:
             _add_labels(plan, student)
@@ -120,10 +117,9 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
 
 def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
     """The index that a dataset of these numbers would have."""
-    point_bytes = reader_named(READER).traits.point_bytes
     entries: list[dict[str, Any]] = []
-    for number, first in enumerate(range(0, one.scans, one.known.partition_scans)):
-        scans = min(one.known.partition_scans, one.scans - first)
+    for number, first in enumerate(range(0, one.scans, one.partition_scans)):
+        scans = min(one.partition_scans, one.scans - first)
         name = f"{one.name}-{number:06d}"
         entries.append(
             {
@@ -131,7 +127,7 @@ def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
                 "split": "train",
                 "scans": scans,
                 "images": scans * one.cameras,
-                "lidar_bytes": round(scans * one.known.points * point_bytes),
+                "lidar_bytes": round(scans * one.points * one.traits.point_bytes),
                 "members": {stage: digest([name, stage]) for stage in STAGES},
                 "file": f"{name}.json",
                 "problem": None,

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.features import GROUP, features_schema
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Points, Teacher
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
 from pipeline.index import PartitionEntry
+from pipeline.kept_share import KeptShare, measure_kept, typical_kept
+from pipeline.lots import members_there
 from pipeline.plan import STAGES, Lot, Plan
 from pipeline.rate import Rate, recorded_rate
-from pipeline.shares import TYPICAL, Shares, measure_shares
+from pipeline.shares import Shares, measure_shares, typical_shares
 from pipeline.sizes import Size, grid_shape, partition_size
 
 
@@ -27,11 +30,11 @@ class StoreEstimate:
 
     Attributes:
         folder: of the store, relative to the cache.
-        there: partitions whose manifest is there already.
-        to_compute: partitions that are not; `scans`, `images`, `files` and `bytes` are theirs.
+        there: partitions that need not be computed.
+        to_compute: partitions that must be; `scans`, `images`, `files` and `bytes` are theirs.
         images: that the teacher will be run on.
         bytes: that will be written, about; None where the teacher's name does not say its channels.
-        source: where the size of a view store comes from.
+        source: where the size of views and of full scans comes from.
     """
 
     stage: str
@@ -74,6 +77,7 @@ class PartitionSizes:
         self.plan = plan
         self._given = shares
         self._shares: dict[str, Shares] = {}
+        self._kept: dict[str, KeptShare] = {}
 
     def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
         """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
@@ -95,6 +99,13 @@ class PartitionSizes:
             }
             schema = features_schema(source.storage)
             return partition_size(schema, sizes, names=entry.images, identity=store.identity)
+        if store.stage == "full_scans":
+            kept = round(self.kept(lot).share * points)
+            neighbours = store.identity["neighbours"]
+            full = {**sizes, "representative": kept, "neighbour": neighbours}
+            in_scan = kept // max(1, entry.scans)
+            largest = {"kept": points // max(1, entry.scans), "neighbours": in_scan, "nearest": in_scan}
+            return partition_size(FULL_SCANS, full, largest, names=entry.scans, identity=store.identity)
         if isinstance(source, Points):
             return self._views(lot, source, entry, points, names)
         schema = LABELS if store.stage == "labels" else SCANS
@@ -108,18 +119,29 @@ class PartitionSizes:
             dataset = self.plan.config.datasets[store.dataset]
             reader = reader_named(dataset.reader)
             assert isinstance(store.source, Points)
-            index = self.plan.indices[store.dataset]
-            entries = [
-                entry
-                for other in self.plan.lots("views")
-                if other.store.folder == store.folder
-                for entry in other.entries
-            ]
+            index, entries = self.plan.indices[store.dataset], self._entries(lot)
             measured = measure_shares(
                 reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
             )
-            self._shares[store.folder] = measured or TYPICAL[dataset.reader]
+            self._shares[store.folder] = measured or typical_shares(reader.traits)
         return self._shares[store.folder]
+
+    def kept(self, lot: Lot) -> KeptShare:
+        """What full scans keep of a scan's points."""
+        store = lot.store
+        if store.folder not in self._kept:
+            dataset = self.plan.config.datasets[store.dataset]
+            assert isinstance(store.source, Points)
+            index, entries = self.plan.indices[store.dataset], self._entries(lot)
+            reader = reader_named(dataset.reader)
+            measured = measure_kept(reader, Path(dataset.root), store.source, index, entries)
+            self._kept[store.folder] = measured or typical_kept(reader.traits)
+        return self._kept[store.folder]
+
+    def _entries(self, lot: Lot) -> list[PartitionEntry]:
+        """Of all lots of the lot's store."""
+        lots = self.plan.lots(lot.store.stage)
+        return [entry for other in lots if other.store.folder == lot.store.folder for entry in other.entries]
 
     def _views(self, lot: Lot, points: Points, entry: PartitionEntry, count: int, names: int) -> Size:
         shares = self.shares(lot)
@@ -154,8 +176,9 @@ def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None
         if store.folder not in listed:
             folder = plan.cache / store.folder
             listed[store.folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-        for entry, member in lot.members:
-            if f"{entry.name}.{member}.json" in listed[store.folder]:
+        is_there = members_there(plan, lot, listed[store.folder])
+        for (entry, _), there in zip(lot.members, is_there, strict=True):
+            if there:
                 row.there += 1
                 continue
             row.to_compute += 1
@@ -166,6 +189,8 @@ def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None
             row.bytes = None if size is None or row.bytes is None else row.bytes + size.bytes
         if store.stage == "views" and row.to_compute:
             row.source = sizes.shares(lot).source
+        elif store.stage == "full_scans" and row.to_compute:
+            row.source = sizes.kept(lot).source
     return list(found.values())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.features import features_schema
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
 from cache_schemas.views import VIEWS
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 VIEWS_ALGORITHM = 2
 """Raised by hand when the meaning of a view partition's bytes changes."""
+FULL_SCANS_ALGORITHM = 1
+"""Raised by hand when the meaning of a full-scan partition's bytes changes."""
 FEATURES_ALGORITHM = 2
 """Raised by hand when the meaning of a feature partition's bytes changes."""
 PRETRAIN_ALGORITHM = 1
 """Raised by hand when the same config would train another student."""
+IMPORT_ALGORITHM = 1
+"""Raised by hand when the same weights would become another student."""
 PROBE_ALGORITHM = 1
 """Raised by hand when the same config would train or score another probe."""
 
@@ -50,6 +55,7 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         VIEWS,
         scan_id=scan_id,
         mask=asdict(traits.mask(dataset.mask)),
+        voxels_along=traits.voxels(dataset.frame),
         voxel=points.voxel,
         neighbours=points.neighbours,
         spares=points.spares,
@@ -57,6 +63,18 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         variants=points.variants,
         seed=points.seed,
         algorithm=VIEWS_ALGORITHM,
+    )
+
+
+def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
+    """Of whole scans for evaluation: neither seed nor variants, for nothing is drawn."""
+    return _declared(
+        FULL_SCANS,
+        scan_id=scan_id,
+        voxel=points.voxel,
+        neighbours=points.neighbours,
+        field_of_view=[list(side) for side in points.field_of_view],
+        algorithm=FULL_SCANS_ALGORITHM,
     )
 
 
@@ -90,7 +108,7 @@ def run_identity(
     student: Student,
     seed: int,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
@@ -100,9 +118,21 @@ def run_identity(
     return {
         "student": {**block, "seed": seed},
         "teachers": teacher_ids,
-        "intensity": {name: list(values) for name, values in sorted(intensity.items())},
+        "intensity": dict(sorted(intensity.items())),
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
+    }
+
+
+def imported_identity(
+    student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
+) -> dict[str, Any]:
+    """Of a student that starts from weights: what they are and what is made of them. Nothing of a pretraining counts."""
+    return {
+        "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
+        "weights": weights_sha256,
+        "intensity": dict(sorted(intensity.items())),
+        "algorithm": IMPORT_ALGORITHM,
     }
 
 
@@ -111,7 +141,7 @@ def probe_identity(
     probe: Probe,
     run: Run,
     teacher_ids: list[str],
-    intensity: dict[str, tuple[float, float]],
+    intensity: dict[str, Any],
     reads: list[Any],
 ) -> dict[str, Any]:
     """The resolved probe block, what it reads, and of what is probed only what matters to its features.
@@ -129,7 +159,7 @@ def probe_identity(
         "points": {key: points[key] for key in whole},
         "seed": run.seed,
     }
-    scaled = {"intensity": {name: list(values) for name, values in sorted(intensity.items())}}
+    scaled = {"intensity": dict(sorted(intensity.items()))}
     subject: dict[str, Any]
     if kind == "distilled":
         subject = {"run": run.id, **scaled}
@@ -167,6 +197,10 @@ def label_id(identity: dict[str, Any]) -> str:
 
 
 def view_id(name: str, identity: dict[str, Any]) -> str:
+    return f"{name}-{digest(identity)}"
+
+
+def full_scan_id(name: str, identity: dict[str, Any]) -> str:
     return f"{name}-{digest(identity)}"
 
 

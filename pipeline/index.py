@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Dataset
-from pipeline.datasets.reader import AbsentPartition, reader_named
+from pipeline.datasets.reader import ABSENT, AbsentPartition
+from pipeline.datasets.readers import reader_named, source_of
+from pipeline.datasets.record_checks import check_partition, natural
 from pipeline.datasets.records import PartitionRecord, from_json, to_json
+from pipeline.datasets.splits import full_name, resplit
+from pipeline.log import log
 
 KIND = "griddle index"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,14 @@ class Index:
         return [PartitionEntry(**entry) for entry in self.body["partitions"]]
 
     @property
-    def absent(self) -> list[dict[str, Any]]:
-        """Partitions that the tables name but none of whose files are there."""
-        return self.body["absent"]
+    def absent(self) -> dict[str, str]:
+        """Partitions that the tables name but that are left out, and why: for instance `without any file`."""
+        return {entry["name"]: entry.get("why", ABSENT) for entry in self.body["absent"]}
+
+    @property
+    def left_out(self) -> list[str]:
+        """PARTITION/SCAN of the scans that no pattern of the config's `splits` names."""
+        return self.body["left_out"]
 
     def load_partition(self, entry: PartitionEntry) -> PartitionRecord:
         """The whole record of a partition: scans, images, calibration."""
@@ -94,22 +103,25 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
     reader = reader_named(dataset.reader)
     root = Path(dataset.root)
     reader.check(root, dataset.version)
-    seen: list[list[Any]] = []
-    for path in reader.cue(root, dataset.version):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            seen.append([str(path.relative_to(root)), None])
-            continue
-        # The size of a folder says nothing: it does not change when a file is added.
-        size = None if path.is_dir() else stat.st_size
-        seen.append([str(path.relative_to(root)), stat.st_mtime_ns, size])
+    seen = [[str(path.relative_to(root)), *_stamp(path)] for path in reader.cue(root, dataset.version)]
+    source = source_of(dataset.reader)
     return {
         "root": str(root.resolve()),
         "reader": [reader.traits.reader, reader.traits.reader_version],
         "version": dataset.version,
+        "splits": dataset.splits,
+        "source": _stamp(source) if source else None,
         "seen": seen,
     }
+
+
+def _stamp(path: Path) -> list[int | None]:
+    """Time and size of a file; of a folder the time alone: its size does not change when a file is added."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return [None]
+    return [stat.st_mtime_ns, None if path.is_dir() else stat.st_size]
 
 
 def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = False) -> tuple[Index, bool]:
@@ -127,17 +139,28 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
         known = read_index(workdir, name)
         if known is not None and known.body["cue"] == cue and not force:
             return known, False
+        if known is not None and _same_version_of_another_file(known.body["cue"], cue):
+            log(
+                f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
+                f"file before read stays in use. Raise it if the same recordings are now read as other values"
+            )
         entries: list[dict[str, Any]] = []
-        absent: list[dict[str, Any]] = []
-        for partition in reader_named(dataset.reader).partitions(Path(dataset.root), dataset.version):
+        absent: list[AbsentPartition] = []
+        left_out: list[str] = []
+        for partition in _partitions(name, dataset):
             if isinstance(partition, AbsentPartition):
-                absent.append({"name": partition.name, "split": partition.split, "scans": partition.scans})
-            else:
-                entries.append(_write_partition(folder, partition))
+                absent.append(partition)
+                continue
+            of_splits, unnamed = resplit(partition, dataset.splits)
+            entries += [_write_partition(folder, part) for part in of_splits]
+            left_out += [full_name(partition.name, scan) for scan in unnamed]
+        entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
+        _check_splits(name, dataset, entries, left_out)
         if not entries:
             raise BadInput(
-                f"dataset {name}: {dataset.root} has the tables of {dataset.version} with {len(absent)} "
-                f"partition(s), but none of their files is there. Download or extract the recordings, too."
+                f"dataset {name}: {dataset.root} has nothing to read: "
+                f"{why_absent({entry.name: entry.why for entry in absent}) or 'no partition'}. Download or extract what "
+                f"is missing."
             )
         write_json(
             folder / "index.json",
@@ -147,12 +170,47 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 "dataset": name,
                 "cue": cue,
                 "partitions": entries,
-                "absent": absent,
+                "absent": [asdict(entry) for entry in absent],
+                "left_out": left_out,
             },
         )
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) -> bool:
+    """Whether a user's own reader was edited without a new version: what it wrote before stays valid."""
+    return bool(
+        cue["source"]
+        and known["source"]
+        and known["source"] != cue["source"]
+        and known["reader"] == cue["reader"]
+    )
+
+
+def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | AbsentPartition]:
+    """What the reader finds, checked: a user's own reader may be wrong."""
+    reader = reader_named(dataset.reader)
+    seen: set[str] = set()
+    for partition in reader.partitions(Path(dataset.root), dataset.version):
+        try:
+            check_partition(partition, reader.traits, seen)
+        except ValueError as error:
+            raise BadInput(f"datasets.{name}: reader {dataset.reader}: {error}") from error
+        yield partition
+
+
+def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
+    if dataset.splits is None:
+        return
+    for split in dataset.splits:
+        if not any(entry["split"] == split for entry in entries):
+            some = [entry["name"] for entry in entries[:3]] + left_out[:3]
+            raise BadInput(
+                f"datasets.{name}.splits.{split}: none of {dataset.splits[split]} names a scan that is there; there are "
+                f"{', '.join(some) or 'none'}, ..."
+            )
 
 
 def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]:
@@ -170,6 +228,21 @@ def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]
         "file": file,
         "problem": partition.problem,
     }
+
+
+def why_absent(absent: Mapping[str, str]) -> str:
+    """How many partitions are left out, reason by reason: `3 partition(s) without any file: 001, 002, 003`.
+
+    Args:
+        absent: for each partition's name why it is.
+    """
+    names: dict[str, list[str]] = {}
+    for name, why in absent.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(
+        f"{len(of_why)} partition(s) {why}: {', '.join(of_why[:5])}{' ...' if len(of_why) > 5 else ''}"
+        for why, of_why in names.items()
+    )
 
 
 @contextmanager

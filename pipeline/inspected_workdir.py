@@ -28,7 +28,9 @@ REPORT_FILES = {
 FOLDERS = {
     "index": "what the datasets hold",
     "lots": "what Snakemake sees of the cache",
+    "stats": "how intensities are spread, where nobody published it",
     "runs": "trained students, their probes and baselines",
+    "imported": "weights taken over from the checkpoints of other code",
     "report": "tables of what is done",
     "logs": "what each job said",
     "benchmarks": "what each job took, as Snakemake measured it",

@@ -162,6 +162,7 @@ def _index(path: Path, body: Facts) -> Facts:
         "images": sum(entry["images"] for entry in entries),
         "broken": {entry["name"]: entry["problem"] for entry in entries if entry["problem"]},
         "absent": [entry["name"] for entry in body["absent"]],
+        "left_out": body["left_out"],
     }
 
 

@@ -18,7 +18,7 @@ from cache_schemas.manifest import Manifest, made, manifest_path, open_partition
 from cache_schemas.publish import delete, is_beside, sweep_dead, working_folder, write_json
 from pipeline.datasets.records import PartitionRecord
 from pipeline.log import log
-from pipeline.plan import Lot, Plan, Store
+from pipeline.plan import STAGES, Lot, Plan, Store
 from pipeline.progress import duration
 
 KIND = "griddle lot"
@@ -123,7 +123,7 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     """
     listed: dict[Path, set[str]] = {}
     dropped: list[Path] = []
-    for stage in ("scans", "labels", "views", "features"):
+    for stage in STAGES:
         for lot in plan.lots(stage):
             path = plan.lot_path(lot)
             if not path.exists():
@@ -132,13 +132,30 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
             folder = plan.cache / lot.store.folder
             if folder not in listed:
                 listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-            strict = plan.config.datasets[lot.store.dataset].on_error == "raise"
-            if not _all_there(body, listed[folder]) or (
-                strict and body and any(_lacks(p["counts"]) for p in body["partitions"])
-            ):
+            if not _stands(plan, lot, body, listed[folder]):
                 path.unlink()
                 dropped.append(path)
     return dropped
+
+
+def members_there(plan: Plan, lot: Lot, names: set[str]) -> list[bool]:
+    """Of each member of a lot whether it is there, as the workflow will find it: by a lot manifest that stands, else as
+    the stage looks at each. `names` are those in the store's folder."""
+    if _stands(plan, lot, read_lot(plan.lot_path(lot)), names):
+        return [True] * len(lot.members)
+    return [
+        manifest_path(Path(), entry.name, member).name in names
+        and is_done(plan, lot.store, entry.name, member)
+        for entry, member in lot.members
+    ]
+
+
+def _stands(plan: Plan, lot: Lot, body: dict[str, Any] | None, names: set[str]) -> bool:
+    """Whether a lot manifest (None: gone or damaged) says what is still so, and names nothing that must be mended."""
+    if body is None or not _all_there(body, names):
+        return False
+    strict = plan.config.datasets[lot.store.dataset].on_error == "raise"
+    return not (strict and any(_lacks(p["counts"]) for p in body["partitions"]))
 
 
 def read_lot(path: Path) -> dict[str, Any] | None:
@@ -176,10 +193,8 @@ def _lacks(counts: Mapping[str, int]) -> bool:
     return counts.get("unreadable", 0) > 0
 
 
-def _all_there(body: dict[str, Any] | None, names: set[str]) -> bool:
-    """Whether a lot manifest can be read and each of its partitions has its manifest, store and sidecar."""
-    if body is None:
-        return False
+def _all_there(body: dict[str, Any], names: set[str]) -> bool:
+    """Whether each partition of a lot manifest has its manifest, store and sidecar."""
     wanted = {
         f"{p['name']}.{suffix}"
         for p in body["partitions"]

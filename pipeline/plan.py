@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
-from pipeline import identity
+from pipeline import identity, intensity
 from pipeline.config.model import Config, Dataset, Points, Student, Teacher
-from pipeline.datasets.reader import Traits, reader_named
-from pipeline.index import Index, PartitionEntry, read_index
+from pipeline.datasets.reader import Traits
+from pipeline.datasets.readers import reader_named
+from pipeline.imported import imported_runs
+from pipeline.index import Index, PartitionEntry, read_index, why_absent
+from pipeline.intensity import ToMeasure
 from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
@@ -23,7 +26,8 @@ __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"
 
 
 class Plan:
-    """All that a config asks for. `only` names the one student that is wanted; `indices` stand for those of the workdir.
+    """All that a config asks for. `only` names the one student that is wanted; `indices` and `traits` stand for those of
+    the workdir and of the readers.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
@@ -36,6 +40,7 @@ class Plan:
         workdir: Path | None = None,
         only: str | None = None,
         indices: dict[str, Index] | None = None,
+        traits: dict[str, Traits] | None = None,
     ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
@@ -43,7 +48,7 @@ class Plan:
         self.students = _selected(config.students, only)
         self._check_weights()
         names = wanted_datasets(config, only)
-        self.traits: dict[str, Traits] = {
+        self.traits: dict[str, Traits] = traits or {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
         self.indices = indices or {name: self._index(name) for name in names}
@@ -63,6 +68,10 @@ class Plan:
             self.add(run.lots)
         for probe in self.probe_runs.values():
             self.add(probe.lots)
+        self.to_measure: dict[str, ToMeasure] = {one.name: one for one in intensity.all_to_measure(self)}
+        """Of the datasets whose intensities are to be measured first, what is looked at."""
+        for one in self.to_measure.values():
+            self.add(one.lots(config.lot_partitions))
 
     def add(self, lots: Iterable[Lot]) -> None:
         """Plan these lots, too; one that is planned already is there once."""
@@ -89,9 +98,10 @@ class Plan:
         return [str(self.lot_path(lot)) for stage in stages for lot in self.lots(stage)]
 
     def before(self, stage: str, lot_digest: str) -> list[str]:
-        """The lot manifests that must be there before this lot: views read the scan store, labels are checked against it."""
+        """The lot manifests that must be there before this lot: views and full scans read the scan store, labels are
+        checked against it."""
         lot = self.lot(stage, lot_digest)
-        if stage not in ("views", "labels"):
+        if stage not in ("views", "labels", "full_scans"):
             return []
         paths = self._scans_paths
         read = [paths.get((lot.store.scans_folder, entry.name), []) for entry, _ in lot.members]
@@ -143,7 +153,20 @@ class Plan:
         run = self.run(run_folder_name)
         if (self.run_path(run) / "done.json").exists():
             return []
-        return [str(self.lot_path(lot)) for lot in run.lots]
+        stats = [path for name in run.student.datasets for path in intensity.stats_path(self, name)]
+        return [*(str(self.lot_path(lot)) for lot in run.lots), *stats]
+
+    def before_stats(self, name: str) -> list[str]:
+        """The lots of scans whose intensities are measured; none once they are."""
+        one = self.to_measure.get(name)
+        if one is None:
+            raise BadInput(
+                f"the plan measures no intensities {name}: the config or the dataset changed since it was planned. "
+                f"Run the same snakemake command again."
+            )
+        if (self.workdir / one.path).exists():
+            return []
+        return [str(self.lot_path(lot)) for lot in one.lots(self.config.lot_partitions)]
 
     def _index(self, name: str) -> Index:
         index = read_index(self.workdir, name)
@@ -151,10 +174,11 @@ class Plan:
             raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
         dataset, cue, traits = self.config.datasets[name], index.body["cue"], self.traits[name]
         # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
-        if [cue["version"], cue["reader"]] != [dataset.version, [traits.reader, traits.reader_version]]:
+        known = [cue["version"], cue["reader"], cue.get("splits")]
+        if known != [dataset.version, [traits.reader, traits.reader_version], dataset.splits]:
             raise BadInput(
                 f"the index of dataset {name} in {self.workdir}/index is of {cue['version']} in {cue['root']}, the "
-                f"config names {dataset.version}. Run `griddle index` with this config, or give each config a "
+                f"config names {dataset.version}, or another reader or other splits. Run `griddle index` with this config, or give each config a "
                 f"workdir of its own."
             )
         return index
@@ -178,8 +202,26 @@ class Plan:
     def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
         """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
         dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
+        chosen = self.chosen(dataset_name)
+        of_split = [entry for entry in chosen if entry.split == split]
+        if not of_split:
+            splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
+            raise BadInput(
+                f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
+                f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
+                f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
+            )
+        return of_split
+
+    def chosen(self, dataset_name: str) -> list[PartitionEntry]:
+        """The partitions of a dataset that the config selects, in index order.
+
+        Raises:
+            BadInput: for an unknown name, or if one of them is broken.
+        """
+        dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
         found = {entry.name: entry for entry in index.partitions}
-        _check_names(dataset_name, dataset, found, {entry["name"] for entry in index.absent})
+        _check_names(dataset_name, dataset, found, index.absent)
         chosen = [
             entry
             for entry in found.values()
@@ -195,24 +237,24 @@ class Plan:
                 + f"\nPut their files back and run again, or write datasets.{dataset_name}.leave_out: "
                 + f"[{', '.join(entry.name for entry in broken)}]"
             )
-        of_split = [entry for entry in chosen if entry.split == split]
-        if not of_split:
-            splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
-            raise BadInput(
-                f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
-                f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
-                f"test, and {len(index.absent)} without any file"
-            )
-        return of_split
+        return chosen
+
+    def scan_store(self, dataset_name: str) -> Store:
+        """The scan store of a dataset, the same for all students."""
+        dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
+        scan = identity.scan_identity(dataset_name, dataset, traits)
+        scans = f"scans/{identity.scan_id(dataset_name, scan)}"
+        return Store("scans", dataset_name, scans, scan, None, scans)
 
     def stores(self, dataset_name: str, student: Student) -> dict[str, tuple[Store, ...]]:
         """The stores of a dataset that a student needs, by stage: one each, and one of features for each teacher."""
         dataset, traits = self.config.datasets[dataset_name], self.traits[dataset_name]
-        scan = identity.scan_identity(dataset_name, dataset, traits)
-        scan_id = identity.scan_id(dataset_name, scan)
+        scan_store = self.scan_store(dataset_name)
+        scans = scan_store.folder
+        scan_id = scans.removeprefix("scans/")
         view = identity.view_identity(scan_id, dataset, student.points, traits)
+        full = identity.full_scan_identity(scan_id, student.points)
         label = identity.label_identity(traits)
-        scans = f"scans/{scan_id}"
 
         def store(stage: str, folder: str, what: dict[str, Any], source: Points | Teacher | None) -> Store:
             return Store(stage, dataset_name, folder, what, source, scans)
@@ -222,14 +264,24 @@ class Plan:
             return store("features", f"features/{identity.teacher_id(what)}/{dataset_name}", what, teacher)
 
         return {
-            "scans": (store("scans", scans, scan, None),),
+            "scans": (scan_store,),
             "labels": (store("labels", f"{scans}/labels/{identity.label_id(label)}", label, None),),
             "views": (store("views", f"views/{identity.view_id(dataset_name, view)}", view, student.points),),
+            "full_scans": (
+                store(
+                    "full_scans",
+                    f"full_scans/{identity.full_scan_id(dataset_name, full)}",
+                    full,
+                    student.points,
+                ),
+            ),
             "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 
     def _runs(self, name: str, student: Student) -> list[Run]:
         """One run for each seed; all read the same."""
+        if student.starts_from is not None:
+            return imported_runs(self, name, student)
         lots: list[Lot] = []
         readings: list[Reading] = []
         scans = 0
@@ -253,13 +305,13 @@ class Plan:
                 f"scan(s) with images; write a smaller one"
             )
         reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-        intensity = {dataset: self.traits[dataset].intensity for dataset in student.datasets}
+        normalised = {dataset: intensity.identity_of(self, dataset) for dataset in student.datasets}
         return [
             Run(
                 name,
                 student,
                 seed,
-                identity.run_identity(student, seed, self.teacher_ids(student), intensity, reads),
+                identity.run_identity(student, seed, self.teacher_ids(student), normalised, reads),
                 tuple(readings),
                 tuple(lots),
             )
@@ -298,13 +350,13 @@ def _selected(students: dict[str, Student], only: str | None) -> dict[str, Stude
     return {only: students[only]}
 
 
-def _check_names(name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: set[str]) -> None:
+def _check_names(
+    name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: dict[str, str]
+) -> None:
     for key in ("partitions", "leave_out"):
         for wanted in getattr(dataset, key) or []:
             if wanted in absent and key == "partitions":
-                raise BadInput(
-                    f"datasets.{name}.{key}: {wanted} is in the tables, but none of its files is in {dataset.root}"
-                )
+                raise BadInput(f"datasets.{name}.{key}: {wanted} is {absent[wanted]} in {dataset.root}")
             if wanted not in found and wanted not in absent:
                 near = get_close_matches(wanted, found, n=1)
                 hint = (

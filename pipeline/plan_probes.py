@@ -16,6 +16,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Probe, Student
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
+from pipeline.intensity import identity_of, stats_path
 from pipeline.planned import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone."""
+    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone, `full_scans`
+    for all others where they are scored."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
     labels: Member
+    full: Member | None = None
     views: Member | None = None
     features: tuple[Member, ...] = ()
     identities: Identities = field(default_factory=dict, compare=False)
@@ -120,8 +123,11 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
             _check_classes(plan, probe_name, datasets)
+            _check_baselines(name, student, probe_name, probe)
             points = _readings(plan, runs[0], probe_name, datasets, images=False)
-            pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+            pixels = points
+            if "teacher" in probe.baselines:
+                pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
@@ -134,6 +140,8 @@ def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
+    read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
+    lots += [path for dataset in read for path in stats_path(plan, dataset)]
     return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
 
 
@@ -155,9 +163,10 @@ def _probe_run(
         probe,
         run,
         plan.teacher_ids(run.student),
-        {dataset: plan.traits[dataset].intensity for dataset in datasets},
+        {dataset: identity_of(plan, dataset) for dataset in datasets},
         [
             [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            + ([r.full] if r.full else [])
             for r in (*readings.train, *readings.evaluate)
         ],
     )
@@ -172,6 +181,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
     """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
     probe, student = plan.config.probes[probe_name], run.student
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
+    evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
@@ -186,10 +196,20 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
                 raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
-            found[split] += [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            readings = [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
+            found[split] += readings
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
+            if split == probe.evaluate and images:
+                evaluated += readings
+            elif split == probe.evaluate:
+                (full,) = stores["full_scans"]
+                lots += cut(full, split, usable, plan.config.lot_partitions)
+                evaluated += [
+                    replace(reading, full=member_of(full, entry))
+                    for reading, entry in zip(readings, usable, strict=True)
+                ]
     train = [reading for split in probe.splits for reading in found[split]]
     enough = sum(scans[split] for split in probe.splits)
     if enough < probe.batch:
@@ -197,7 +217,7 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
             f"probes.{probe_name}.batch is {probe.batch}, but the {', '.join(probe.splits)} split has only {enough} "
             f"scan(s) with labels{' and images' if images else ''}; write a smaller one"
         )
-    return _Readings(tuple(train), tuple(found[probe.evaluate]), tuple(left_out), tuple(lots))
+    return _Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
 
 
 def _lots(
@@ -242,6 +262,18 @@ def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
         raise BadInput(
             f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
             f"learns one; write a probe for each, with its `datasets`"
+        )
+
+
+def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
+    """Weights come without the batches that a calibration sees, and maybe without a teacher."""
+    lacking = {"calibrated": student.starts_from is not None, "teacher": not student.teachers}
+    refused = [kind for kind in probe.baselines if lacking.get(kind)]
+    if refused:
+        raise BadInput(
+            f"students.{name} starts from weights, and has no {'pretraining' if 'calibrated' in refused else 'teacher'} "
+            f"to compare with: take {', '.join(refused)} out of probes.{probe_name}.baselines, or give it a probe of "
+            f"its own"
         )
 
 

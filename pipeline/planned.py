@@ -12,7 +12,7 @@ from cache_schemas.canonical import digest
 from pipeline.config.model import Points, Student, Teacher
 from pipeline.index import PartitionEntry
 
-STAGES = ("scans", "labels", "views", "features")
+STAGES = ("scans", "labels", "views", "full_scans", "features")
 """The stages that fill the cache, in the order of the data's way."""
 
 Member = tuple[str, str]
@@ -51,7 +51,7 @@ class Lot:
     @property
     def members(self) -> list[tuple[PartitionEntry, str]]:
         """Each partition with its member digest for this stage."""
-        members = [(entry, entry.members[self.store.stage]) for entry in self.entries]
+        members = [(entry, member_digest(entry, self.store.stage)) for entry in self.entries]
         return [(entry, member) for entry, member in members if member is not None]
 
     @cached_property
@@ -97,9 +97,15 @@ class Run:
         return f"runs/{self.name}-{self.id}"
 
 
+def member_digest(entry: PartitionEntry, stage: str) -> str | None:
+    """Of what a stage reads of a partition; None where there is nothing to read. Full scans are read from the scan
+    store alone, and so have its members."""
+    return entry.members["scans" if stage == "full_scans" else stage]
+
+
 def member_of(store: Store, entry: PartitionEntry) -> Member:
     """Where a partition lies in a store that has something of it."""
-    member = entry.members[store.stage]
+    member = member_digest(entry, store.stage)
     if member is None:
         raise ValueError(f"{store.dataset} {entry.name} has nothing for the {store.stage} store")
     return store.folder, member
@@ -114,7 +120,7 @@ def cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> 
     lots: list[Lot] = []
     waiting: list[PartitionEntry] = []
     for entry in entries:
-        if entry.members[store.stage] is not None:
+        if member_digest(entry, store.stage) is not None:
             waiting.append(entry)
         ends = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
         if ends and waiting:

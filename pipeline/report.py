@@ -155,6 +155,7 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
     }
     datasets = sorted({reading.dataset for reading in first.evaluate})
     teachers = plan.teachers_of(first.student)
+    of_weights = f"weights: {first.student.starts_from}"
     notes = [STAND_IN if t.weights == "untrained" else f"weights: {t.weights}" for t in teachers]
     left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
     unreadable = dict.fromkeys(
@@ -163,7 +164,8 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
     return Table(
         student=rows[0].student,
         probe=rows[0].probe,
-        teacher="; ".join(f"{t.model}, {note}" for t, note in zip(teachers, notes, strict=True)),
+        teacher="; ".join(f"{t.model}, {note}" for t, note in zip(teachers, notes, strict=True))
+        or of_weights,
         scored_on=f"{', '.join(datasets)} {first.probe.evaluate}",
         classes=classes,
         rows=tuple(_row(row, classes, found, floor) for row in rows),

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from pipeline.report import Report, Row, Spread, Table, Training
+from pipeline.report_across import across
 
 LABELS = {
     "distilled": ("distilled student", "distilled"),
@@ -31,6 +32,12 @@ TAIL = 0.05
 def terminal(report: Report) -> str:
     """All tables, then all trainings, in at most 120 columns."""
     blocks = [_table_lines(table) for table in report.tables]
+    lines = across(report)
+    if lines:
+        name, width = max(len(line[0]) for line in lines) + 2, max(14, *(len(p) + 2 for p in lines[0][1:]))
+        blocks.append(
+            [f"{line[0]:<{name}}" + "".join(f"{cell:>{width}}" for cell in line[1:]) for line in lines]
+        )
     blocks.append([training_line(training) for training in report.trainings])
     unreadable = unreadable_lines(report)
     if unreadable:
@@ -61,6 +68,8 @@ def markdown(report: Report) -> str:
         parts.append(_markdown_table([head, *(_summary(row) for row in table.rows)]))
         parts.append(_markdown_table(class_grid(table)))
         parts += [f"- {note}" for note in notes(table)]
+    if lines := across(report):
+        parts += ["## All students", _markdown_table(lines)]
     parts.append("## Pretraining")
     parts += [f"- {training_line(training)}" for training in report.trainings]
     if unreadable := unreadable_lines(report):

@@ -10,6 +10,7 @@ from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.writing import PartitionWriter
+from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import PartitionRecord, ScanRecord
@@ -127,16 +128,11 @@ def write_labels(
 def _points(reader: Reader, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
     """A scan's lidar file, if it is the indexed one."""
     check_size(root / scan.path, scan.bytes)
-    return reader.read_points(root, scan)
+    return read_points(reader, root, scan)
 
 
 def _labels(reader: Reader, root: Path, scan: ScanRecord, points: int) -> np.ndarray:
     """A scan's label file, if it is the indexed one and fits its points."""
     if scan.label_path is not None and scan.label_bytes is not None:
         check_size(root / scan.label_path, scan.label_bytes)
-    labels = reader.read_labels(root, scan)
-    if len(labels) != points:
-        raise BadInput(
-            f"scan {scan.name}: {root / str(scan.label_path)} has {len(labels)} labels for {points} points"
-        )
-    return labels
+    return read_labels(reader, root, scan, points)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points
-from pipeline.datasets.reader import MaskRule, Reader
+from pipeline.datasets.reader import MaskRule, Reader, Traits
 from pipeline.datasets.records import ScanRecord
 from pipeline.index import Index, PartitionEntry
 
@@ -40,14 +40,14 @@ class Shares:
         return "not measured; as cameras and voxels of 10 cm typically leave of such scans"
 
 
-TYPICAL = {
-    "nuscenes": Shares(0.108, 0.083, 0.06),
-    "semantic_kitti": Shares(0.163, 0.095, 0.02),
-    "pandaset64": Shares(0.225, 0.145, 0.085),
-    "pandasetgt": Shares(0.887, 0.416, 0.153),
-}
-"""At voxels of 10 cm and crops to 64 m around and 8 m up and down: means over two real keyframes of nuScenes, three KITTI frames (left colour camera) and four
-frames of PandaSet (Pandar64 in all six cameras, PandarGT in the front one)."""
+TYPICAL = Shares(0.108, 0.083, 0.06)
+"""Of scans of which nothing is known: those of nuScenes, as its reader's traits have them."""
+
+
+def typical_shares(traits: Traits) -> Shares:
+    """What cameras typically see of such scans."""
+    known = traits.typical
+    return Shares(known.seen, known.kept, known.edge) if known else TYPICAL
 
 
 def measure_shares(
@@ -58,7 +58,7 @@ def measure_shares(
     Reads lidar files and computes what the views stage does for one variant: some 70 ms a scan.
     """
     sums, count = np.zeros(4, np.int64), 0
-    for entry, place in _evenly([entry for entry in entries if entry.images]):
+    for entry, place in evenly([entry for entry in entries if entry.images]):
         try:
             scan = index.load_partition(entry).scans[place]
             if not scan.images:
@@ -72,7 +72,7 @@ def measure_shares(
     return Shares(seen / total, kept / total, edge / max(1, kept), count) if total else None
 
 
-def _evenly(entries: list[PartitionEntry]) -> list[tuple[PartitionEntry, int]]:
+def evenly(entries: list[PartitionEntry]) -> list[tuple[PartitionEntry, int]]:
     """(partition, place of a scan in it), from all along the entries."""
     scans = sum(entry.scans for entry in entries)
     wanted = [number * scans // SCANS for number in range(SCANS)] if scans > SCANS else list(range(scans))

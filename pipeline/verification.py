@@ -132,7 +132,7 @@ def cache_of(path: Path) -> Path | None:
     """The cache that a path of a store or partition lies in, by the names above it."""
     names = path.absolute()
     for folder in (names, *names.parents):
-        if folder.name in ("scans", "views", "features"):
+        if folder.name in ("scans", "views", "full_scans", "features"):
             return folder.parent
     return None
 
@@ -228,7 +228,7 @@ def _against_index(
         of_scan = [number for number, scan in enumerate(record.scans) for _ in scan.images]
         if reader.read("view_scan").tolist() != of_scan:
             yield "pairs views with other scans than the index"
-    if store.stage in ("views", "labels"):
+    if store.stage in ("views", "labels", "full_scans"):
         scans, member = plan.cache / store.scans_folder, str(entry.members["scans"])
         if not is_valid(scans, entry.name, member):
             return

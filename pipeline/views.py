@@ -15,7 +15,7 @@ from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Points
 from pipeline.datasets.reader import MaskRule
 from pipeline.datasets.records import PartitionRecord
-from pipeline.geometry.projection import Seen, see
+from pipeline.geometry.projection import Seen, in_file_frame, see
 from pipeline.geometry.reach import with_spares
 from pipeline.geometry.voxels import representatives
 from pipeline.parallel import for_each
@@ -44,6 +44,7 @@ def write_views(
     store: Store,
     cameras: tuple[str, ...],
     rule: MaskRule,
+    voxels: str,
     points: Points,
     partition: PartitionRecord,
     member: str,
@@ -53,6 +54,7 @@ def write_views(
 ) -> Manifest:
     """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads.
 
+    Voxels lie along the scan's axes, or along those of its lidar file (`voxels`: `scan` or `file`).
     Of a scan whose lidar file could not be read no camera sees anything; it is listed as in the scan store.
     """
     bounds = scans.read("scan_offsets").astype(np.int64)
@@ -61,12 +63,13 @@ def write_views(
         """What each camera sees of a scan, and what it keeps of that in each variant."""
         scan = partition.scans[number]
         xyz = scans.read("xyz", int(bounds[number]), int(bounds[number + 1]))
-        voxels = [
-            representatives(xyz, points.voxel, generator(points.seed, "voxel", scan.name, variant))
+        along = in_file_frame(xyz, scan.steps) if voxels == "file" else xyz
+        drawn = [
+            representatives(along, points.voxel, generator(points.seed, "voxel", scan.name, variant))
             for variant in range(points.variants)
         ]
         views = [see(xyz, image, rule) for image in scan.images]
-        return [(view, [keep(xyz, view, rows, points) for rows in voxels]) for view in views]
+        return [(view, [keep(xyz, view, rows, points) for rows in drawn]) for view in views]
 
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]

@@ -34,11 +34,11 @@ def ls(config_path: str, workdir: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"cache": str(folder), "stores": rows}, indent=1))
         return
-    click.echo(f"{'stage':<10}{'partitions':>11}{'wanted':>8}{'files':>8}{'size':>12}  store")
+    click.echo(f"{'stage':<12}{'partitions':>11}{'wanted':>8}{'files':>8}{'size':>12}  store")
     for row in rows:
         wanted = "?" if row["wanted"] is None else row["wanted"]
         click.echo(
-            f"{row['stage']:<10}{row['partitions']:>11,}{wanted:>8}{row['files']:>8,}{_size(row['bytes']):>12}  "
+            f"{row['stage']:<12}{row['partitions']:>11,}{wanted:>8}{row['files']:>8,}{_size(row['bytes']):>12}  "
             f"{row['store']}: {', '.join(f'{n:,} {name}' for name, n in row['counts'].items()).replace('_', ' ')}"
             + (f", {row['left_out']} left out" if row["left_out"] else "")
             + (f", {row['leftovers']} leftover(s)" if row["leftovers"] else "")
@@ -224,7 +224,7 @@ def _recompute(plan: Plan | None, paths: tuple[Path, ...], count: int, result: V
 def _print_verified(result: Verification, recomputed: list[Any]) -> None:
     for folder, row in result.stores.items():
         click.echo(
-            f"{row['stage']:<10}{row['partitions']:>7,} partition(s){row['broken']:>7} broken{row['files']:>9,} files"
+            f"{row['stage']:<12}{row['partitions']:>7,} partition(s){row['broken']:>7} broken{row['files']:>9,} files"
             f"{row['chunks']:>11,} chunks{_size(row['bytes']):>12}  {folder}"
         )
     for item in recomputed:

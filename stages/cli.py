@@ -14,7 +14,7 @@ from cache_schemas.disk import explain
 from cache_schemas.errors import GriddleError
 
 COMMANDS = {
-    "toy": "Write a small synthetic town as a nuScenes tree.",
+    "toy": "Write a small synthetic town in the files of a dataset.",
     "index": "Find out what the datasets hold.",
     "scans": "Write points and labels into the scan store.",
     "views": "Write which point falls on which pixel into the view store.",
@@ -22,8 +22,10 @@ COMMANDS = {
     "pretrain": "Pretrain a student from the cache.",
     "probe": "Train linear probes on pretrained students and their baselines.",
     "report": "Print the table of what is done, and write it with loss curves.",
+    "stats": "Say how intensities are normalised; measure what nobody published.",
     "plan": "Say what would be computed, read and written.",
     "cache": "List, measure, verify and clean the cache.",
+    "weights": "Take weights over from the authors' checkpoints, and write checkpoints that their code loads.",
     "inspect": "Say what any file of ours is and where it came from.",
 }
 

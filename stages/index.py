@@ -40,7 +40,8 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
             "scans": sum(entry.scans for entry in entries),
             "images": sum(entry.images for entry in entries),
             "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
-            "absent": [entry["name"] for entry in found.absent],
+            "absent": found.absent,
+            "left_out": found.left_out,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
@@ -50,6 +51,7 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
 
 
 def _print(name: str, found: dict) -> None:
+    from pipeline.index import why_absent
     from pipeline.log import log
 
     log(
@@ -57,7 +59,9 @@ def _print(name: str, found: dict) -> None:
         f"{found['labelled_partitions']} with labels" + ("" if found["made_anew"] else " (unchanged)")
     )
     if found["absent"]:
-        shown = ", ".join(found["absent"][:5]) + (" ..." if len(found["absent"]) > 5 else "")
-        log(f"  {name}: left out: {len(found['absent'])} partition(s) without any file: {shown}")
+        log(f"  {name}: left out: {why_absent(found['absent'])}")
+    if found["left_out"]:
+        shown = ", ".join(found["left_out"][:5]) + (" ..." if len(found["left_out"]) > 5 else "")
+        log(f"  {name}: left out: {len(found['left_out'])} scan(s) that `splits` does not name: {shown}")
     for partition, problem in list(found["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")

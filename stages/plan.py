@@ -88,8 +88,8 @@ def _print(facts: dict[str, Any]) -> None:
         click.echo(
             "this does not fit: free some space, or write `cache: FOLDER` of a larger disk in the config"
         )
-    for source in dict.fromkeys(row["source"] for row in facts["stores"] if row["source"]):
-        click.echo(f"views: {source}")
+    for stage, source in dict.fromkeys((r["stage"], r["source"]) for r in facts["stores"] if r["source"]):
+        click.echo(f"{stage}: {source}")
     for teaching in facts["teachers"]:
         click.echo(_teaching(teaching))
     for name, run in facts["runs"].items():
@@ -118,11 +118,11 @@ def _print_stores(stores: list[dict[str, Any]]) -> None:
             ("about", 12),
         )
     )
-    click.echo(f"{'stage':<10}{'dataset':<{wide}}{titles}")
+    click.echo(f"{'stage':<12}{'dataset':<{wide}}{titles}")
     for row in stores:
         size = "unknown" if row["bytes"] is None else in_words(row["bytes"]) if row["to_compute"] else "–"
         click.echo(
-            f"{row['stage']:<10}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
+            f"{row['stage']:<12}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
             f"{row['scans']:>10,}{row['images']:>10,}{row['files']:>9,}{size:>12}"
         )
 

@@ -36,10 +36,16 @@ def pretrain(
                 log(f"pretrain {run.name}: {folder} is complete already")
                 write_marker(folder, run)
                 return
+            save_config(folder, plan, run)
+            if run.student.starts_from is not None:
+                from pipeline.training.imported import adopt
+
+                adopt(plan, run)
+                log(f"pretrain {run.name}: has the weights of {run.student.starts_from} → {folder}")
+                return
             from pipeline.training.pretrain import pretrain as train_student
 
             set_threads(threads)
-            save_config(folder, plan, run)
             train_student(plan, run, pick_device("pretrain"), lease)
             log(f"pretrain {run.name}: done → {folder}")
 

@@ -25,7 +25,7 @@ def scans(
     """Write the points (or the labels) of a lot of partitions into the scan store."""
     from functools import partial
 
-    from pipeline.datasets.reader import reader_named
+    from pipeline.datasets.readers import reader_named
     from pipeline.lots import do_lot
     from pipeline.scans import write_labels, write_scans
 

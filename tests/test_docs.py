@@ -16,6 +16,7 @@ import yaml
 from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
 from pipeline.config.reference import reference_text
+from pipeline.datasets.readers import packaged
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -33,7 +34,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_no_block_is_overlooked() -> None:
     fences = re.findall(r"^```(\w*)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
     assert set(fences) <= {"", "bash", "yaml", "python"}
-    assert len(blocks("bash")) == 4
+    assert len(blocks("bash")) == 5
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
@@ -74,15 +75,18 @@ def test_the_commands_of_the_page_of_the_cache(filled: Any) -> None:
         assert filled.workspace.griddle(*arguments[1:]).returncode == 0, command
 
 
-def test_the_yaml_of_the_readme_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUSCENES", str(tmp_path))
-    for _, text in blocks("yaml"):
-        config = yaml.safe_load(text)
+def test_the_yaml_of_the_pages_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for page, text in blocks("yaml"):
+        for variable in re.findall(r"\$\{(\w+)\}", text):
+            monkeypatch.setenv(variable, str(tmp_path))
+        config = {"teachers": {"t": {"model": "dinov2_vits14"}}, **yaml.safe_load(text)}
         config["students"] = {
             "s": {"datasets": list(config["datasets"]), "teacher": next(iter(config["teachers"]))}
         }
         (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
-        assert load_config(tmp_path / "mine.yaml").datasets["nuscenes"].root == str(tmp_path)
+        for dataset in load_config(tmp_path / "mine.yaml").datasets.values():
+            assert dataset.root.startswith(str(tmp_path)), page
+            assert dataset.reader in packaged() or dataset.reader.endswith(":Reader"), page
 
 
 def test_the_python_of_the_docs_runs(finished_master: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
 from pipeline.config.teacher import Teacher
@@ -26,10 +27,16 @@ __all__ = [
 class Dataset(Block):
     """One dataset: where it lies and which part of it is used."""
 
-    reader: Literal["nuscenes"] = Field(description="How the dataset is read.")
+    reader: str = Field(
+        description=(
+            "How the dataset is read: nuscenes, semantic_kitti, pandaset64 or pandasetgt; or your own reader by its file "
+            "and class, `my/poss.py:Reader` (docs/your-dataset.md)."
+        )
+    )
     root: str = choice(..., "The dataset's folder. ${VARIABLES} are expanded; moving it recomputes nothing.")
     version: str = Field(
-        description="The dataset's own version, for nuScenes v1.0-mini, v1.0-trainval or v1.0-test."
+        "",
+        description="The dataset's own version, where it has any: for nuScenes v1.0-mini, v1.0-trainval or v1.0-test.",
     )
     partitions: list[str] | None = Field(
         None,
@@ -37,6 +44,21 @@ class Dataset(Block):
     )
     leave_out: list[str] = Field(
         [], description="Partitions that are not to be used, for instance broken ones."
+    )
+    splits: dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]] | None = Field(
+        None,
+        description=(
+            "Which partitions or scans are in which split, instead of the dataset's own: names as `griddle index --json` "
+            "prints them, `PARTITION` or `PARTITION/SCAN`, with * and ? as in a shell. A partition whose scans are in "
+            "several splits becomes one for each. What no pattern names is left out, and counted."
+        ),
+    )
+    intensity: tuple[float, PositiveFloat] | None = Field(
+        None,
+        description=(
+            "Mean and standard deviation that normalise intensities. Default: the published ones of the dataset's lidar; "
+            "where there are none, those of its train split (`griddle stats`)."
+        ),
     )
     on_error: Literal["raise", "skip"] = choice(
         "raise",
@@ -49,6 +71,13 @@ class Dataset(Block):
         description=(
             "Which points a camera sees. published: the rule and the arithmetic of the dataset's published code. "
             "strict: one rule for all datasets, depth over 1 m and over one pixel from each border, in float64."
+        ),
+    )
+    frame: Literal["published", "strict"] = Field(
+        "published",
+        description=(
+            "Along which axes points are made voxels for pretraining. published: as the dataset's published code has it "
+            "(PandaSet: the world's, in which its files are). strict: the scan's own, for all datasets."
         ),
     )
 
@@ -121,6 +150,13 @@ class Network(Block):
         "Keep only what goes into each spatial and channel mix, and compute the rest again on the way back: the same "
         "numbers from less memory in more time.",
     )
+    padding_aware: bool = Field(
+        False,
+        description=(
+            "Batch statistics of the embedding in training. false: of the points alone. true: as the published code has "
+            "them, which fills the clouds of a batch up to the longest with zeros and counts those, too."
+        ),
+    )
     head: Literal["linear", "mlp", "joint"] | None = Field(
         None,
         description=(
@@ -173,11 +209,18 @@ class Student(Block):
     splits: list[Literal["train", "val", "test"]] = Field(
         ["train"], min_length=1, description="Their splits."
     )
-    teacher: Name | Annotated[list[Name], Field(min_length=1)] = Field(
+    starts_from: str | None = choice(
+        None,
+        "A folder that `griddle weights import` wrote, or a run's: the student starts from its weights, and is not "
+        "pretrained. What they hold is in the run's id. ${VARIABLES} are expanded.",
+    )
+    teacher: Name | list[Name] = Field(
+        [],
+        validate_default=True,
         description=(
             "The teacher it is distilled from, by name; or several, each from its own cache: their features are "
-            "l2-normalised and put side by side."
-        )
+            "l2-normalised and put side by side. Needed unless it has `starts_from`."
+        ),
     )
     sampling: Literal["published", "subpixel"] = Field(
         "published",
@@ -188,6 +231,14 @@ class Student(Block):
         description=(
             "In which order an epoch goes through the scans. random: as published. blocks: 64 partitions at a time, for "
             "caches that are larger than the memory, on disks that read neighbours faster."
+        ),
+    )
+    weights: dict[Name, PositiveFloat] | None = Field(
+        None,
+        description=(
+            "How much more often than as published scans of these datasets are drawn: 1 for those that are not named. "
+            "Published, and the default: each epoch draws every scan of the union once. With weights it is as long, and "
+            "a dataset's share of it is its scans times its weight."
         ),
     )
     seeds: list[int] = Field(
@@ -203,13 +254,29 @@ class Student(Block):
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Their names, in the order in which their features stand side by side."""
+        """Their names, in the order in which their features stand side by side; none where it starts from weights and has no teacher."""
         return (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
 
     @field_validator("datasets", "seeds", "probes", "teacher")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
         return no_repeats(value) if isinstance(value, list) else value
+
+    @field_validator("teacher")
+    @classmethod
+    def _taught_by_someone(cls, value: Any, info: ValidationInfo) -> Any:
+        if not value and not info.data.get("starts_from"):
+            raise PydanticCustomError("missing", "needed unless it starts from weights")
+        return value
+
+    @model_validator(mode="after")
+    def _weights_of_its_datasets(self) -> Student:
+        for name in self.weights or {}:
+            if name not in self.datasets:
+                raise ValueError(f"weights names {name!r}; its datasets are {self.datasets}")
+        if self.weights and self.order != "random":
+            raise ValueError(f"weights and order: {self.order} do not go together; write order: random")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -276,7 +343,7 @@ class Config(Block):
     )
     checkpoint_minutes: PositiveFloat = choice(10.0, "Time between two checkpoints of a training.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="The datasets, by name.")
-    teachers: dict[Name, Teacher] = Field(min_length=1, description="The teachers, by name.")
+    teachers: dict[Name, Teacher] = Field({}, description="The teachers, by name.")
     students: dict[Name, Student] = Field(min_length=1, description="The students, by name.")
     probes: dict[Name, Probe] = Field({}, description="The probes, by name; a student names those it gets.")
 

@@ -1,39 +1,64 @@
-"""What a dataset must say of itself, and where the readers are found."""
+"""What a dataset must say of itself: the interface that every reader has, those of the package and a user's own."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal
 
+from cache_schemas.errors import BadInput
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 
 if TYPE_CHECKING:
     import numpy as np
 
+Rule = Literal["published", "strict"]
+
 
 @dataclass(frozen=True)
 class MaskRule:
-    """Which points a camera sees: depth > min_depth, first < u < width - last, first < v < height - last.
+    """Which points a camera sees: `along` > beyond, first < u < width - last, first < v < height - last.
 
     Attributes:
-        min_depth: metres along the optical axis.
+        beyond: metres.
+        along: what `beyond` is measured along: `depth`, the camera's optical axis, or `x`, the scan's first axis.
         first: pixels left out at the left and the upper side.
         last: pixels left out at the right and the lower side.
         arithmetic: `float64`, or `float32` where the published code keeps points in float32 between the steps of
             the projection.
     """
 
-    min_depth: float
+    beyond: float
+    along: Literal["depth", "x"]
     first: int
     last: int
-    arithmetic: str
+    arithmetic: Literal["float64", "float32"]
 
 
-STRICT = MaskRule(min_depth=1.0, first=1, last=1, arithmetic="float64")
+STRICT = MaskRule(beyond=1.0, along="depth", first=1, last=1, arithmetic="float64")
 """One rule for all datasets; the border is that of the nuScenes devkit's `map_pointcloud_to_image`."""
+
+
+@dataclass(frozen=True)
+class Typical:
+    """What a dataset's scans are like before any of its files is there: for estimates alone, in no id.
+
+    Attributes:
+        points: in one scan.
+        partition_scans: in one partition.
+        seen, kept, edge: as in `pipeline.shares.Shares`, at voxels of 10 cm and crops to 64 m around and 8 m up and
+            down.
+        whole: share of a whole scan's points that is left when one point of each voxel is kept, in that field of view.
+    """
+
+    points: int
+    partition_scans: int
+    seen: float
+    kept: float
+    edge: float
+    whole: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,44 +68,65 @@ class Traits:
     Attributes:
         reader, reader_version: raise the version when the meaning of what is read changes.
         frame: the frame of the points, in words.
-        cameras: their names, in the published order.
-        classes: names in order of their numbers; 255 is ignored.
+        classes: names in order of their numbers; 255 is ignored. Empty where there are never labels.
+        cameras: their names, in the published order. Empty where there are never images.
         label_map_version: raise it when the map from raw labels changes.
-        intensity: mean and standard deviation that normalise the raw intensity.
+        intensity: mean and standard deviation that normalise the raw intensity; None where nobody published them:
+            `griddle stats` measures them.
         published_mask: the rule of the dataset's published code.
+        published_voxels: the axes along which the published code makes points voxels for pretraining: the scan's, or
+            those of the lidar file, which `ScanRecord.steps` lead away from.
         point_bytes: of a lidar file, for each point; for estimates alone, in no id.
+        typical: what its scans are like, where that is known; for estimates alone, in no id.
     """
 
     reader: str
     reader_version: int
     frame: str
-    cameras: tuple[str, ...]
-    classes: tuple[str, ...]
-    label_map_version: int
-    intensity: tuple[float, float]
-    published_mask: MaskRule
-    point_bytes: float
+    classes: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    label_map_version: int = 1
+    intensity: tuple[float, float] | None = None
+    published_mask: MaskRule = STRICT
+    published_voxels: Literal["scan", "file"] = "scan"
+    point_bytes: float = 16
+    typical: Typical | None = None
 
-    def mask(self, choice: str) -> MaskRule:
+    def mask(self, choice: Rule) -> MaskRule:
         return {"published": self.published_mask, "strict": STRICT}[choice]
 
+    def voxels(self, choice: Rule) -> str:
+        """Whose axes voxels lie along in pretraining: `scan` or `file`."""
+        return {"published": self.published_voxels, "strict": "scan"}[choice]
 
-class Reader(Protocol):
-    """One dataset's reader. Importing it must be cheap; a devkit is imported inside `partitions` alone."""
+
+class Reader(ABC):
+    """One dataset's reader. Importing it must be cheap; a devkit is imported inside `partitions` alone.
+
+    `docs/your-dataset.md` shows how to write one of your own.
+    """
 
     traits: Traits
 
     def check(self, root: Path, version: str) -> None:
         """Raise BadInput, in words for the user, unless `root` holds this version of the dataset."""
+        if not root.is_dir():
+            raise BadInput(f"{root} does not exist or is no folder; it should hold {self.traits.reader}.")
 
     def cue(self, root: Path, version: str) -> list[Path]:
-        """The tables (files) and folders of recordings whose change means that the index is to be made anew."""
+        """The tables (files) and folders of recordings whose change means that the index is to be made anew.
 
+        Here: all folders below the root.
+        """
+        return sorted(path for path in (root, *root.rglob("*")) if path.is_dir())
+
+    @abstractmethod
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
 
+    @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
-        """xyz (N, 3) float32 in metres and intensity (N,) float32 as recorded.
+        """xyz (N, 3) float32 in metres, in the frame that the traits name, and intensity (N,) float32 as recorded.
 
         Raises:
             BadInput: naming the file, for a size that does not fit, or values that are not finite.
@@ -92,18 +138,21 @@ class Reader(Protocol):
         Raises:
             BadInput: naming the file, for a raw class that is not in the dataset's table.
         """
+        raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
+
+
+ABSENT = "without any file"
 
 
 @dataclass(frozen=True)
 class AbsentPartition:
-    """A partition that the dataset's tables name but none of whose files are there."""
+    """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
+
+    Attributes:
+        why: it is left out, as in "3 partition(s) {why}".
+    """
 
     name: str
     split: str
     scans: int
-
-
-def reader_named(name: str) -> Reader:
-    """The reader of `pipeline/datasets/<name>/`."""
-    module = import_module(f"pipeline.datasets.{name}.reader")
-    return module.READER
+    why: str = ABSENT

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline.datasets.files import size_of
 
 
 @dataclass(frozen=True)
@@ -15,13 +19,20 @@ class RigidStep:
     Forward: rotate, then translate. Inverse: translate back, then rotate back.
 
     Attributes:
-        rotation: quaternion w, x, y, z.
+        rotation: quaternion w, x, y, z; or a 3 x 3 matrix row by row, where a dataset gives one (it is used as it is,
+            rounding and all, so not with `inverse`).
         translation: metres.
     """
 
     rotation: tuple[float, ...]
     translation: tuple[float, ...]
     inverse: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.rotation) != 4 and (len(self.rotation) != 9 or self.inverse):
+            raise ValueError(f"a rotation has 4 numbers, or 9 going forward, not {len(self.rotation)}")
+        if len(self.translation) != 3:
+            raise ValueError(f"a translation has 3 numbers, not {len(self.translation)}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,34 @@ class ImageRecord:
     intrinsics: tuple[float, ...]
     steps: tuple[RigidStep, ...]
 
+    @classmethod
+    def of_file(
+        cls,
+        root: Path,
+        path: str,
+        *,
+        camera: str,
+        intrinsics: Iterable[float],
+        steps: tuple[RigidStep, ...],
+    ) -> ImageRecord:
+        """The record of an image file: its size in bytes, and in pixels from its header.
+
+        Raises:
+            BadInput: if it is missing, or no image.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        size = size_of(root / path)
+        try:
+            with Image.open(root / path) as image:
+                width, height = image.size
+        except (UnidentifiedImageError, OSError) as error:
+            raise BadInput(
+                f"{root / path} cannot be read as an image ({error}); download it again"
+            ) from error
+        numbers = tuple(float(number) for number in intrinsics)
+        return cls(camera, path, size, height, width, numbers, steps)
+
 
 @dataclass(frozen=True)
 class ScanRecord:
@@ -54,6 +93,7 @@ class ScanRecord:
         result_name: the name under which its official evaluation wants predictions.
         path, bytes: the lidar file, relative to the root, and its size.
         label_path, label_bytes: likewise, or None where there are no labels.
+        steps: from the frame of the lidar file to the scan's, where they differ (PandaSet records in the world's).
     """
 
     name: str
@@ -63,6 +103,35 @@ class ScanRecord:
     label_path: str | None
     label_bytes: int | None
     images: tuple[ImageRecord, ...]
+    steps: tuple[RigidStep, ...] = ()
+
+    @classmethod
+    def of_files(
+        cls,
+        root: Path,
+        path: str,
+        *,
+        name: str,
+        label_path: str | None = None,
+        images: Iterable[ImageRecord] = (),
+        steps: tuple[RigidStep, ...] = (),
+        result_name: str | None = None,
+    ) -> ScanRecord:
+        """The record of a lidar file, and of its label file if one is named, with their sizes; paths below `root`.
+
+        Raises:
+            BadInput: if one is missing.
+        """
+        return cls(
+            name=name,
+            result_name=result_name or name,
+            path=path,
+            bytes=size_of(root / path),
+            label_path=label_path,
+            label_bytes=size_of(root / label_path) if label_path else None,
+            images=tuple(images),
+            steps=steps,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,14 +158,11 @@ class PartitionRecord:
 
         Names are read, too: the stores list those of scans and images, and scans' names key random draws.
         """
-        lidar = [[scan.name, scan.path, scan.bytes] for scan in self.scans]
+        lidar = [[scan.name, scan.path, scan.bytes, *_poses(scan.steps)] for scan in self.scans]
         labels = [[scan.name, scan.label_path, scan.label_bytes] for scan in self.scans]
         geometry = [
-            [scan.name, scan.path, scan.bytes]
-            + [
-                [i.camera, i.path, i.height, i.width, i.intrinsics, [asdict(s) for s in i.steps]]
-                for i in scan.images
-            ]
+            [scan.name, scan.path, scan.bytes, *_poses(scan.steps)]
+            + [[i.camera, i.path, i.height, i.width, i.intrinsics, _poses(i.steps)] for i in scan.images]
             for scan in self.scans
         ]
         images = [[image.path, image.bytes] for image in self.images]
@@ -108,6 +174,10 @@ class PartitionRecord:
         }
 
 
+def _poses(steps: tuple[RigidStep, ...]) -> list[dict[str, Any]]:
+    return [asdict(step) for step in steps]
+
+
 def to_json(partition: PartitionRecord) -> dict[str, Any]:
     return asdict(partition)
 
@@ -115,13 +185,14 @@ def to_json(partition: PartitionRecord) -> dict[str, Any]:
 def from_json(value: dict[str, Any]) -> PartitionRecord:
     """The inverse of `to_json`."""
 
+    def steps(items: list[dict[str, Any]]) -> tuple[RigidStep, ...]:
+        return tuple(RigidStep(tuple(s["rotation"]), tuple(s["translation"]), s["inverse"]) for s in items)
+
     def image(item: dict[str, Any]) -> ImageRecord:
-        steps = tuple(
-            RigidStep(tuple(s["rotation"]), tuple(s["translation"]), s["inverse"]) for s in item["steps"]
-        )
-        return ImageRecord(**{**item, "intrinsics": tuple(item["intrinsics"]), "steps": steps})
+        return ImageRecord(**{**item, "intrinsics": tuple(item["intrinsics"]), "steps": steps(item["steps"])})
 
     def scan(item: dict[str, Any]) -> ScanRecord:
-        return ScanRecord(**{**item, "images": tuple(image(i) for i in item["images"])})
+        images = tuple(image(i) for i in item["images"])
+        return ScanRecord(**{**item, "images": images, "steps": steps(item["steps"])})
 
     return PartitionRecord(**{**value, "scans": tuple(scan(s) for s in value["scans"])})

@@ -31,8 +31,9 @@ def see(xyz: np.ndarray, image: ImageRecord, rule: MaskRule) -> Seen:
     camera = to_camera(xyz, image.steps, rule.arithmetic)
     pixel, depth = pinhole(camera, image.intrinsics)
     u, v = pixel.T
+    ahead = depth if rule.along == "depth" else xyz[:, 0]
     with np.errstate(invalid="ignore"):
-        mask = (depth > rule.min_depth) & (u > rule.first) & (u < image.width - rule.last)
+        mask = (ahead > rule.beyond) & (depth > 0) & (u > rule.first) & (u < image.width - rule.last)
         mask &= (v > rule.first) & (v < image.height - rule.last)
     point = np.flatnonzero(mask)
     return Seen(
@@ -51,14 +52,36 @@ def to_camera(xyz: np.ndarray, steps: tuple[RigidStep, ...], arithmetic: str) ->
     """
     points: np.ndarray = xyz.astype(np.float32 if arithmetic == "float32" else np.float64)
     for step in steps:
-        w, x, y, z = step.rotation
-        matrix = Rotation.from_quat([x, y, z, w]).as_matrix()
+        matrix = rotation_matrix(step)
         translation: np.ndarray = np.asarray(step.translation, points.dtype)
         if step.inverse:
             points = ((points - translation).astype(np.float64) @ matrix).astype(points.dtype)
         else:
             points = (points.astype(np.float64) @ matrix.T).astype(points.dtype) + translation
     return points
+
+
+def in_file_frame(xyz: np.ndarray, steps: tuple[RigidStep, ...]) -> np.ndarray:
+    """Points (N, 3) float32 of a scan in the frame of its lidar file, (N, 3) float64: back along the scan's steps."""
+    points = xyz.astype(np.float64)
+    for step in reversed(steps):
+        matrix, translation = rotation_matrix(step), np.asarray(step.translation, np.float64)
+        points = points @ matrix.T + translation if step.inverse else (points - translation) @ matrix
+    return points
+
+
+def along_steps(points: np.ndarray, steps: tuple[RigidStep, ...]) -> np.ndarray:
+    """Points (N, 3) float64 of a lidar file in the frame of its scan, (N, 3) float64."""
+    return to_camera(points, steps, "float64")
+
+
+def rotation_matrix(step: RigidStep) -> np.ndarray:
+    """A step's rotation (3, 3) float64."""
+    if len(step.rotation) == 9:
+        return np.array(step.rotation, np.float64).reshape(3, 3)
+    w, x, y, z = step.rotation
+    matrix: np.ndarray = Rotation.from_quat([x, y, z, w]).as_matrix()
+    return matrix
 
 
 def pinhole(camera: np.ndarray, intrinsics: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:

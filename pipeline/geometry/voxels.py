@@ -8,16 +8,16 @@ import numpy as np
 
 
 def representatives(xyz: np.ndarray, voxel: float, rng: np.random.Generator | None) -> np.ndarray:
-    """Rows (V,) int64 of `xyz` (N, 3) float32, one for each occupied voxel, in the voxels' lexicographic order.
+    """Rows (V,) int64 of `xyz` (N, 3) float32 or float64, one for each occupied voxel, in the voxels' lexicographic order.
 
     With `rng` the point is drawn at random, as ScaLR does in training; without, it is the first in file order, as
-    it does in validation. As published, voxels are counted from the smallest coordinate, in float32.
+    it does in validation. As published, voxels are counted from the smallest coordinate, in the arithmetic of `xyz`.
     """
     if not len(xyz):
         return np.empty(0, np.int64)
     cell = np.array(xyz.T, order="C")  # (3, N)
     cell -= cell.min(axis=1, keepdims=True)
-    cell /= np.float32(voxel)
+    cell /= cell.dtype.type(voxel)
     cell = cell.astype(np.int64)
     order = None if rng is None else rng.permutation(len(xyz))
     sides = [int(side) for side in cell.max(axis=1) + 1]

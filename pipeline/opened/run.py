@@ -17,6 +17,7 @@ from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
+from pipeline.geometry.full_scan import full_scan
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.streaming.scans import evaluation_sample
 from pipeline.students.distilled import Distilled
@@ -24,7 +25,8 @@ from pipeline.students.packed import pack
 
 
 def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
-    """A pretrained student, from its run's folder `<workdir>/runs/<student>-<run id>`.
+    """A pretrained student, from its run's folder `<workdir>/runs/<student>-<run id>`, or one that `griddle weights import`
+    wrote.
 
     Raises:
         BadInput: if the folder holds no run that is complete.
@@ -33,10 +35,9 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
     folder = Path(path)
     try:
         provenance = json.loads((folder / "provenance.json").read_bytes())
-        config = load_config(folder / "config.yaml")
+        name, student = _student(folder, provenance)
         weights = (folder / "weights.safetensors").read_bytes()
-        ((name, student),) = config.students.items()
-        intensity = provenance["identity"]["intensity"]
+        intensity = provenance["intensity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{folder} holds no run that is complete ({error}); give a folder <workdir>/runs/<student>-<run id>, and "
@@ -45,15 +46,31 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
     try:
         if sha256_file(folder / "weights.safetensors") != provenance["weights_sha256"]:
             raise ValueError("their SHA-256 is not the one in provenance.json")
-        tensors = load(weights)
-        model = Distilled(student, channels=len(tensors["head.linear.bias"]))
-        model.load_state_dict(tensors, strict=True)
+        tensors = {name: value for name, value in load(weights).items() if not name.startswith("probe.")}
+        last = next((n for n in ("head.linear.bias", "head.linear_out.bias") if n in tensors), None)
+        model = Distilled(student, channels=len(tensors[last]) if last else 1)
+        (model if last else model.backbone).load_state_dict(
+            tensors if last else {n.removeprefix("backbone."): value for n, value in tensors.items()},
+            strict=True,
+        )
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise GriddleError(
             f"{folder / 'weights.safetensors'} does not hold the weights that were trained ({error}).\n"
             f"Delete {folder} and run the same snakemake command again: it trains this student anew."
         ) from error
-    return OpenedRun(name, provenance["run_id"], student, intensity, model.eval().to(device))
+    return OpenedRun(
+        name, provenance["run_id"], student, intensity, model.eval().to(device), last is not None
+    )
+
+
+def _student(folder: Path, provenance: dict[str, Any]) -> tuple[str, Student]:
+    """Its name and block of the config; imported weights have the block in their provenance, and their folder's name."""
+    if "imported" in provenance:
+        identity = provenance["identity"]
+        block = {**identity["student"], "datasets": list(provenance["intensity"]), "starts_from": str(folder)}
+        return folder.name, Student(**block)
+    ((name, student),) = load_config(folder / "config.yaml").students.items()
+    return name, student
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class OpenedRun:
         student: its block of the config.
         intensity: mean and deviation by which each dataset's intensities are normalised.
         model: student and head, in evaluation mode; its weights may be moved to another device.
+        headed: whether the head is a trained one, too: it is not of weights that came with classes.
     """
 
     name: str
@@ -73,6 +91,7 @@ class OpenedRun:
     student: Student
     intensity: dict[str, tuple[float, float]]
     model: Distilled
+    headed: bool = True
 
     @torch.no_grad()
     def features(
@@ -96,11 +115,16 @@ class OpenedRun:
             BadInput: for another shape, an unknown dataset, or if no point lies in the field of view.
         """
         scan = _scan(xyz, intensity)
-        sample = evaluation_sample(scan, points=self.student.points, intensity=self._scale(dataset))
+        points = self.student.points
+        sample = evaluation_sample(
+            scan, full_scan(scan.xyz, points), points=points, intensity=self._scale(dataset)
+        )
         device = next(self.model.parameters()).device
         clouds = pack([sample.cloud]).to(device)
         if space not in ("student", "teacher"):
             raise BadInput(f"space is 'student' or 'teacher', not {space!r}")
+        if space == "teacher" and not self.headed:
+            raise BadInput(f"{self.name} has no head to a teacher's features: its weights came with classes")
         found: Any = self.model.backbone(clouds, None) if space == "student" else self.model(clouds, None)
         return found.float().cpu().numpy()[sample.nearest]
 

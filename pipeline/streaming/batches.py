@@ -104,6 +104,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
             batch=student.pretrain.batch,
             variants=student.points.variants,
             order=student.order,
+            weights=student.weights,
         )
 
     def sample(self, draw: Draw, into: Sequence[PatchGrid] | None = None) -> Sample:

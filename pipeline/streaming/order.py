@@ -7,7 +7,8 @@ disk reads ahead, stays bounded, while a batch still mixes scans of many partiti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import numpy as np
 from cache_schemas.errors import BadInput
 from pipeline.random import generator
 from pipeline.streaming.places import blocks
+from pipeline.streaming.weighted import draws_in_epoch, weighted_epoch
 
 Order = Literal["random", "blocks"]
 
@@ -62,9 +64,30 @@ def steps_per_epoch(scans: int, batch: int, key: str = "pretrain.batch") -> int:
 
 
 def batch_of_step(
-    scans: Sequence[ScanPlace], *, seed: int, step: int, batch: int, variants: int, order: Order = "random"
+    scans: Sequence[ScanPlace],
+    *,
+    seed: int,
+    step: int,
+    batch: int,
+    variants: int,
+    order: Order = "random",
+    weights: Mapping[str, float] | None = None,
 ) -> list[Draw]:
-    """The samples of one training step, whoever asks and whatever ran before."""
+    """The samples of one training step, whoever asks and whatever ran before.
+
+    With `weights`, by dataset, a scan that is drawn twice in an epoch is drawn as in two epochs: camera, variant and
+    augmentation hang on how often its dataset was gone through.
+    """
+    if weights:
+        of_dataset = dataset_sizes(scans)
+        draws = draws_in_epoch(tuple(of_dataset.values()), [weights.get(n, 1.0) for n in of_dataset])
+        epoch, place = divmod(step, steps_per_epoch(sum(draws), batch))
+        at, passes = weighted_epoch(tuple(of_dataset.values()), draws, seed, epoch)
+        chosen = slice(place * batch, (place + 1) * batch)
+        return [
+            draw(scans[i], seed=seed, epoch=number, variants=variants)
+            for i, number in zip(at[chosen].tolist(), passes[chosen].tolist(), strict=True)
+        ]
     sizes = blocks_of(scans) if order == "blocks" else (len(scans),)
     epoch, places = places_of_step(sizes, seed=seed, step=step, batch=batch)
     return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in places]
@@ -100,6 +123,12 @@ def blocks_of(scans: Sequence[Any]) -> tuple[int, ...]:
     """How many scans each partition has, of `Places` or of a plain sequence of places."""
     known: tuple[int, ...] | None = getattr(scans, "blocks", None)
     return known if known is not None else blocks(scan.reading for scan in scans)
+
+
+def dataset_sizes(scans: Sequence[Any]) -> dict[str, int]:
+    """How many scans each dataset has, in order, of `Places` or of a plain sequence of places; datasets are runs."""
+    known: dict[str, int] | None = getattr(scans, "datasets", None)
+    return known if known is not None else dict(Counter(scan.dataset for scan in scans))
 
 
 def draw(scan: ScanPlace, *, seed: int, epoch: int, variants: int) -> Draw:

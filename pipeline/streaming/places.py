@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
@@ -46,6 +47,8 @@ class Places(Sequence[Place]):
         self._number_ends = _shared(number_ends)
         self._name_ends = _shared(name_ends)
         self.blocks = blocks(reading_of)
+        self.datasets = dict(Counter(self._datasets[reading] for reading in reading_of))
+        """How many scans each dataset has, in order."""
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from cache_schemas.belonging import check_same_scans
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
+from pipeline.geometry.full_scan import FullScan
 from pipeline.plan_probes import ProbeReading
 from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
 from pipeline.streaming.places import Places
@@ -58,7 +60,7 @@ class ScanPoints:
 
 
 class _Opened:
-    """The scan and the label store of one partition."""
+    """The scan and the label store of one partition, and where it is scored its full scans."""
 
     def __init__(self, cache: Path, reading: ProbeReading) -> None:
         self.scans = open_store(cache, reading, reading.scans, SCANS)
@@ -66,6 +68,10 @@ class _Opened:
         self.bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.names: list[str] = self.scans.attributes["scans"]
         check_same_scans(self.labels, self.scans)
+        if reading.full is not None:
+            self.full = open_store(cache, reading, reading.full, FULL_SCANS)
+            self.kept_bounds = self.full.read("kept_offsets").astype(np.int64)
+            check_same_scans(self.full, self.scans)
         self.left_out = left_out_of((self.scans, self.labels))
         self.lost = lost_scans(self.scans) | lost_scans(self.labels)
 
@@ -112,6 +118,21 @@ class ScanSource:
             xyz=opened.scans.read("xyz", begin, end),
             intensity=opened.scans.read("intensity", begin, end),
             label=opened.labels.read("label", begin, end),
+        )
+
+    def full(self, place: LabelledPlace) -> FullScan:
+        """What is stored of one scan that is scored, in the types that it has.
+
+        Raises:
+            DamagedCache: naming the file, if a checksum does not fit.
+        """
+        opened = self._opened[place.reading]
+        begin, end = (int(bound) for bound in opened.bounds[place.row : place.row + 2])
+        first, last = (int(bound) for bound in opened.kept_bounds[place.row : place.row + 2])
+        return FullScan(
+            kept=opened.full.read("kept", first, last),
+            neighbours=opened.full.read("neighbours", first, last),
+            nearest=opened.full.read("nearest", begin, end),
         )
 
     def _open(self, number: int) -> _Opened:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cache_schemas.errors import BadInput
 from pipeline.config.model import Augment, Points
+from pipeline.geometry.full_scan import FullScan
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
 from pipeline.random import generator, scan_key
@@ -83,28 +82,25 @@ def training_sample(
     xyz = augment(scan.xyz[kept], augmentation, rng)
     inside = plane_grid_of(points).inside(xyz)
     kept, xyz = kept[inside], xyz[inside]
-    return ScanSample(_cloud(scan, kept, xyz, points, intensity), scan.label[kept], np.arange(len(kept)))
+    cloud = Cloud(
+        features=point_features(scan.intensity[kept], xyz, intensity),
+        neighbours=nearest_others(xyz, points.neighbours),
+        cells=plane_grid_of(points).cells(xyz),
+    )
+    return ScanSample(cloud, scan.label[kept], np.arange(len(kept)))
 
 
-def evaluation_sample(scan: ScanPoints, *, points: Points, intensity: tuple[float, float]) -> ScanSample:
-    """The first point of each voxel in file order, cropped; every point of the scan takes the nearest one's class.
-
-    Raises:
-        BadInput: if no point lies in the field of view.
-    """
-    kept = representatives(scan.xyz, points.voxel, None)
-    kept = kept[plane_grid_of(points).inside(scan.xyz[kept])]
-    if not len(kept):
-        raise BadInput(
-            f"none of {len(scan.xyz)} points lies in points.field_of_view {points.field_of_view}; write a wider one"
-        )
-    xyz = scan.xyz[kept]
-    return ScanSample(_cloud(scan, kept, xyz, points, intensity), scan.label, nearest_kept(scan.xyz, xyz))
-
-
-def nearest_kept(xyz: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """For each point (N, 3) the row (N,) int64 of the nearest of the kept ones (M, 3), M > 0, inside the field or not."""
-    return cKDTree(kept).query(xyz)[1].astype(np.int64)
+def evaluation_sample(
+    scan: ScanPoints, full: FullScan, *, points: Points, intensity: tuple[float, float]
+) -> ScanSample:
+    """The first point of each voxel in file order, cropped; every point of the scan takes the nearest one's class."""
+    xyz = scan.xyz.take(full.kept, axis=0)
+    cloud = Cloud(
+        features=point_features(scan.intensity.take(full.kept), xyz, intensity),
+        neighbours=full.neighbours,
+        cells=plane_grid_of(points).cells(xyz),
+    )
+    return ScanSample(cloud, scan.label, full.nearest)
 
 
 class ScanSteps(Dataset[ScanBatch]):
@@ -162,28 +158,20 @@ class EvaluationScans(Dataset[ScanBatch]):
         return _batch([self._sample(place) for place in scans], scans)
 
     def _sample(self, place: LabelledPlace) -> ScanSample:
-        intensity = self._intensity[place.dataset]
-        try:
-            return evaluation_sample(self._source.read(place), points=self._points, intensity=intensity)
-        except BadInput as error:
-            raise BadInput(f"{place.dataset} scan {place.name}: {error}") from error
-
-
-def _cloud(
-    scan: ScanPoints, kept: np.ndarray, xyz: np.ndarray, points: Points, intensity: tuple[float, float]
-) -> Cloud:
-    """The student's input of kept rows that now lie at `xyz`; neighbours are searched here, among them."""
-    return Cloud(
-        features=point_features(scan.intensity[kept], xyz, intensity),
-        neighbours=nearest_others(xyz, points.neighbours),
-        cells=plane_grid_of(points).cells(xyz),
-    )
+        return evaluation_sample(
+            self._source.read(place),
+            self._source.full(place),
+            points=self._points,
+            intensity=self._intensity[place.dataset],
+        )
 
 
 def _batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) -> ScanBatch:
     clouds = pack([sample.cloud for sample in samples])
     starts = clouds.offsets.numpy()
-    nearest = [sample.nearest + start for sample, start in zip(samples, starts[:-1], strict=True)]
+    nearest = [
+        sample.nearest.astype(np.int64) + start for sample, start in zip(samples, starts[:-1], strict=True)
+    ]
     return ScanBatch(
         clouds=clouds,
         labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples]).astype(np.int64)),

@@ -47,6 +47,11 @@ class PackedClouds:
         """Points in each cloud. Returns (B,) int64, on the CPU."""
         return self.offsets.diff()
 
+    def padding(self) -> int:
+        """Rows that would fill every cloud up to the longest."""
+        sizes = self.sizes()  # (B,)
+        return int(self.count * sizes.max() - sizes.sum())
+
     def cloud_of_row(self) -> Tensor:
         """The cloud that each row belongs to. Returns (P,) int64, on the device of the features."""
         device = self.features.device

@@ -159,6 +159,7 @@ class WaffleIron(nn.Module):
         and slow; the others mix space on occupied cells alone and treat neighbours a block at a time.
     checkpointing: in training, keep only what goes into each mix and compute the rest again on the way back: the
         same numbers from less memory in more time.
+    padding_aware: count the authors' padding in the batch statistics of the embedding.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class WaffleIron(nn.Module):
         layer_scale: float | None = None,
         backend: Choice = "auto",
         checkpointing: bool = False,
+        padding_aware: bool = False,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -187,7 +189,9 @@ class WaffleIron(nn.Module):
         self.backend, self.checkpointing = backend, checkpointing
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
-        self.embedding = Embedding(in_channels, width, blocks=backend != "reference")
+        self.embedding = Embedding(
+            in_channels, width, blocks=backend != "reference", padding_aware=padding_aware
+        )
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
         self.channel_mix = nn.ModuleList(
@@ -202,7 +206,7 @@ class WaffleIron(nn.Module):
         Returns (P, width).
         """
         self._check(clouds, masks)
-        features: Tensor = self.embedding(clouds.features, clouds.neighbours)  # (P, C)
+        features: Tensor = self.embedding(clouds.features, clouds.neighbours, clouds.padding())  # (P, C)
         return self.mix(features, clouds, masks)
 
     def mix(self, features: Tensor, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:

@@ -64,22 +64,25 @@ def standardisation_digest(teacher: Teacher) -> str | None:
     return None if body is None else digest([body["mean"], body["deviation"]])
 
 
-def measure(teacher: Teacher, root: Path, version: str) -> tuple[np.ndarray, np.ndarray, int]:
+def measure(
+    teacher: Teacher, reader_name: str, root: Path, version: str
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and deviation (C,) float32 of the teacher's features over all points that cameras see; and how many.
 
     Args:
-        root: of recordings in nuScenes format.
+        root: of recordings that the reader reads.
     """
     import numpy as np
     import torch
 
-    from pipeline.datasets.reader import AbsentPartition, reader_named
+    from pipeline.datasets.reader import AbsentPartition
+    from pipeline.datasets.readers import reader_named
     from pipeline.geometry.projection import see
     from pipeline.teachers.images import read_image, to_input
     from pipeline.teachers.loaded import load_teacher
     from pipeline.teachers.sampling import grid_coordinates, sample_grid
 
-    reader = reader_named("nuscenes")
+    reader = reader_named(reader_name)
     plain = teacher.model_copy(update={"standardise": None, "storage": "float32"})
     loaded = load_teacher(plain, torch.device("cpu"))
     rows, cols = loaded.grid
@@ -121,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--reader", default="nuscenes")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--version", default="v1.0-trainval")
     parser.add_argument("--config", default="config/demo.yaml")
@@ -128,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     teacher = load_config(given.config).teachers[given.teacher]
-    mean, deviation, points = measure(teacher, given.root, given.version)
+    mean, deviation, points = measure(teacher, given.reader, given.root, given.version)
     resolved = teacher.resolved()
     write_json(
         given.out,

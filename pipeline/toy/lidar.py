@@ -28,7 +28,8 @@ class Lidar:
     reach: float = 75.0  # metres
     range_noise: float = 0.02  # metres, standard deviation
     drop_out: float = 0.03  # share of returns lost whatever they hit
-    full_scale: float = 255.0  # intensity is reported from 0 to this
+    full_scale: float = 255.0  # intensity is reported from 0 to this,
+    step: float = 1.0  # in multiples of this
     gain: float = 0.32  # reported share of full scale for a white wall nearby, met head-on
     fade: float = 45.0  # metres at which half the intensity is left
     grazing: float = 0.35  # exponent of the cosine of incidence
@@ -82,9 +83,10 @@ class LidarScan:
     """N returns in firing order: azimuth by azimuth, ring by ring."""
 
     points: np.ndarray  # (N, 3) float32, metres, sensor frame
-    intensity: np.ndarray  # (N,) float32, whole numbers from 0 to the lidar's full scale
+    intensity: np.ndarray  # (N,) float32, whole steps from 0 to the lidar's full scale
     ring: np.ndarray  # (N,) uint8
     label: np.ndarray  # (N,) uint8, primitives.Label
+    instance: np.ndarray  # (N,) int32, of the primitive
 
 
 def scan(town: Town, lidar: Lidar, pose: Pose, random: np.random.Generator) -> LidarScan:
@@ -103,10 +105,13 @@ def scan(town: Town, lidar: Lidar, pose: Pose, random: np.random.Generator) -> L
     kept = random.random(len(echo)) < np.clip(echo * 150.0, 0.25, 1.0)
     noisy = distance + scatter + lidar.range_noise * random.standard_normal(len(echo))
     points = (directions[:, kept] * noisy[kept]).T @ pose.rotation
-    intensity = np.clip(np.round(echo[kept] * lidar.full_scale), 0, lidar.full_scale)
+    intensity = np.clip(
+        np.round(echo[kept] * lidar.full_scale / lidar.step) * lidar.step, 0, lidar.full_scale
+    )
     return LidarScan(
         points=points.astype(np.float32), intensity=intensity.astype(np.float32),
         ring=ring[kept], label=town.primitives.label[primitive[kept]],
+        instance=town.primitives.instance[primitive[kept]],
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
 from pipeline.config.model import Student
+from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
 from pipeline.plan import Plan, Run
@@ -76,7 +77,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         scans,
         run,
         teachers,
-        {name: plan.traits[name].intensity for name in student.datasets},
+        {name: intensity_of(plan, name) for name in student.datasets},
     )
     backend = backend_for(student.network.backend, device.type)
     model = build(run, source.channels()).to(device).train()

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from cache_schemas.errors import GriddleError
+from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
 from pipeline.metrics.confusion import Confusion
@@ -116,7 +117,10 @@ def prepare(plan: Plan, probe: ProbeRun, device: torch.device) -> Task:
     points = probe.student.points
     if probe.kind == "inputs":
         points = points.model_copy(update={"neighbours": 1})  # nothing looks at them
-    intensity = {r.dataset: plan.traits[r.dataset].intensity for r in (*probe.train, *probe.evaluate)}
+    intensity = {
+        name: intensity_of(plan, name)
+        for name in dict.fromkeys(r.dataset for r in (*probe.train, *probe.evaluate))
+    }
     training, scoring = ScanSource(plan.cache, probe.train), ScanSource(plan.cache, probe.evaluate)
     scans, scored = training.scans(), scoring.scans()
     features = RawInputs() if probe.kind == "inputs" else student_features(plan, probe, device)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
+from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.plan import Plan, Run
 from pipeline.plan_probes import ProbeRun
@@ -90,7 +91,7 @@ def calibrate(plan: Plan, run: Run, backbone: nn.Module, batches: int, device: t
         source.scans()[0],
         run,
         (),
-        {name: plan.traits[name].intensity for name in run.student.datasets},
+        {name: intensity_of(plan, name) for name in run.student.datasets},
     )
     backbone.eval()
     for module in backbone.modules():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cache_schemas.canonical import sha256_file
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_bytes, write_json
+from pipeline.intensity import intensity_of
 from pipeline.plan import Plan, Run
 
 WEIGHTS = "weights.safetensors"
@@ -92,6 +93,7 @@ def finish(
             "griddle": "griddle provenance",
             "run_id": run.id,
             "identity": run.identity,
+            "intensity": {name: list(intensity_of(plan, name)) for name in run.student.datasets},
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "steps": steps,
             "hours": round(hours, 4),

@@ -13,6 +13,7 @@ import zarr
 from cache_schemas import schema as schemas
 from cache_schemas.errors import DamagedCache
 from cache_schemas.features import features_schema
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
@@ -35,6 +36,11 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
         "variants": 2,
         "spares": 5,
         "field_of_view": None,
+    },
+    "full_scans": {
+        "scans": ["a", "b"],
+        "voxel": 0.1,
+        "field_of_view": [[-64.0, 64.0], [-64.0, 64.0], [-8.0, 8.0]],
     },
     "features": {
         "images": ["a.jpg"],
@@ -85,6 +91,18 @@ def views_of(counts: list[int], rng: np.random.Generator) -> Arrays:
     }
 
 
+def full_of(counts: list[int], rng: np.random.Generator) -> Arrays:
+    """Half of each scan's points are kept."""
+    points, kept = sum(counts), sum(count // 2 for count in counts)
+    return {
+        "scan_offsets": offsets_of(counts),
+        "kept_offsets": offsets_of([count // 2 for count in counts]),
+        "kept": rng.integers(0, 2**32, kept).astype(np.uint32),
+        "neighbours": rng.integers(0, 2**16, (kept, 5)).astype(np.uint16),
+        "nearest": rng.integers(0, 2**32, points).astype(np.uint32),
+    }
+
+
 def features_of(counts: list[int], rng: np.random.Generator, storage: str) -> Arrays:
     return {"features": rng.normal(size=(len(counts), 2, 4, 6)).astype(storage)}
 
@@ -93,6 +111,7 @@ STORES: dict[str, tuple[StoreSchema, Callable[[list[int], np.random.Generator], 
     "scans": (SCANS, scans_of),
     "labels": (LABELS, labels_of),
     "views": (VIEWS, views_of),
+    "full_scans": (FULL_SCANS, full_of),
     "float16": (features_schema("float16"), lambda counts, rng: features_of(counts, rng, "float16")),
     "float32": (features_schema("float32"), lambda counts, rng: features_of(counts, rng, "float32")),
 }
@@ -140,9 +159,15 @@ def test_byte_ranges_equal_the_zarr_api_and_xarray_across_chunks_and_shards(
 ) -> None:
     schema, make = STORES[store]
     large = max(np.dtype(spec.dtype).itemsize * spec.chunk_rows for spec in schema.arrays)
-    monkeypatch.setattr(schemas, "SHARD_BYTES", large if store in ("scans", "labels", "views") else 250)
+    monkeypatch.setattr(
+        schemas, "SHARD_BYTES", large if store in ("scans", "labels", "views", "full_scans") else 250
+    )
     rng = np.random.default_rng(2)
-    counts = [60_000, 0, 50_000] if store in ("scans", "labels") else [9_000, 0, 11_000, 2_000, 1, 2, 3]
+    counts = (
+        [60_000, 0, 50_000]
+        if store in ("scans", "labels", "full_scans")
+        else [9_000, 0, 11_000, 2_000, 1, 2, 3]
+    )
     manifest = write(tmp_path, schema, make(counts, rng))
     reader, opened = read(tmp_path, schema), zarr.open_group(manifest.store, mode="r")
     dataset = xarray.open_zarr(manifest.store)

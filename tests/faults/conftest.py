@@ -9,26 +9,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cache_schemas.full_scans import FULL_SCANS
+from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
-from pipeline.datasets.reader import reader_named
+from pipeline.datasets.readers import reader_named
+from pipeline.datasets.records import PartitionRecord
+from pipeline.full_scans import write_full_scans
 from pipeline.index import make_index
 from pipeline.lots import do_lot
-from pipeline.plan import Plan
+from pipeline.plan import Plan, Store
 from pipeline.scans import write_labels, write_scans
 
 SERVER = """
 import json, os, sys
 import numpy, scipy.spatial, zarr
-import pipeline.datasets.nuscenes.reader, pipeline.lots, pipeline.scans, pipeline.views
+import pipeline.datasets.nuscenes.reader, pipeline.full_scans, pipeline.lots, pipeline.scans, pipeline.views
 from stages.cli import main
 
 def work(folder, arguments):
@@ -139,7 +144,7 @@ def tree_of() -> Callable[[Path], dict[str, bytes]]:
 
 @dataclass(frozen=True)
 class World:
-    """A dataset of four scenes, its index, and what an undisturbed computation of scans and labels gives.
+    """A dataset of four scenes, its index, and what an undisturbed computation of scans, labels and full scans gives.
 
     Attributes:
         values: by (stage, scene), the arrays of the partition.
@@ -160,10 +165,18 @@ class World:
         """A stage as Snakemake calls it (only lots whose manifest is gone), or as one calls it by hand."""
         dataset = plan.config.datasets["nuscenes"]
         reader, root = reader_named(dataset.reader), Path(dataset.root)
-        write = write_scans if stage == "scans" else write_labels
+
+        def write(store: Store, partition: PartitionRecord, member: str, folder: Path) -> Manifest:
+            if stage == "full_scans":
+                at = plan.cache / store.scans_folder
+                scans = PartitionReader(at, SCANS, partition.name, str(partition.member_digests()["scans"]))
+                return write_full_scans(store, store.source, partition, member, folder, scans)  # type: ignore[arg-type]
+            to = write_scans if stage == "scans" else write_labels
+            return to(reader, root, store, partition, member, folder)
+
         for lot in plan.lots(stage):
             if all_lots or not plan.lot_path(lot).exists():
-                do_lot(plan, lot, lambda p, m, f, store=lot.store: write(reader, root, store, p, m, f))
+                do_lot(plan, lot, partial(write, lot.store))
 
     @staticmethod
     def members(plan: Plan, stage: str) -> dict[str, tuple[Path, str]]:
@@ -178,8 +191,9 @@ class World:
 @pytest.fixture(scope="session")
 def world(make_workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> World:
     workspace = make_workspace(tmp_path_factory.mktemp("machine"))
-    workspace.edit(lambda c: c["students"]["wi_tiny"].update(splits=["train", "val"], probes=["p"]))
-    workspace.edit(lambda c: c.update(probes={"p": {"batch": 1, "evaluate": "val"}}, lot_partitions=2))
+    workspace.edit(lambda c: c["students"]["wi_tiny"].update(splits=["train", "val"], probes=["p", "q"]))
+    probes = {"p": {"batch": 1, "evaluate": "val"}, "q": {"batch": 1, "evaluate": "train"}}
+    workspace.edit(lambda c: c.update(probes=probes, lot_partitions=2))
     config = load_config(workspace.config_path)
     dataset = config.datasets["nuscenes"]
     dataset = dataset.model_copy(update={"root": str(workspace.folder / dataset.root)})
@@ -187,7 +201,7 @@ def world(make_workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Worl
     make_index(workspace.work, "nuscenes", dataset)
     plan = Plan(config, workspace.work)
     found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    for stage, schema in (("scans", SCANS), ("labels", LABELS)):
+    for stage, schema in (("scans", SCANS), ("labels", LABELS), ("full_scans", FULL_SCANS)):
         World.compute(plan, stage, all_lots=True)
         for scene, (folder, member) in World.members(plan, stage).items():
             reader = PartitionReader(folder, schema, scene, member)

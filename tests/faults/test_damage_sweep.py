@@ -103,6 +103,10 @@ def trainer_values(plan: Plan) -> Values:
     for labelled in scans.scans():
         points = scans.read(labelled)
         values |= {f"{labelled.name} {n}": getattr(points, n) for n in ("xyz", "intensity", "label")}
+    scored = ScanSource(plan.cache, [r for r in probe.evaluate if r.partition == MINE])
+    for labelled in scored.scans():
+        full = scored.full(labelled)
+        values |= {f"{labelled.name} scored {n}": getattr(full, n) for n in ("kept", "neighbours", "nearest")}
     (probe,) = (p for p in plan.probe_runs.values() if p.kind == "teacher")
     seen = SeenSource(
         plan.cache,
@@ -203,8 +207,9 @@ def test_the_cache_has_all_kinds_of_files(sweep: Sweep) -> None:
     )
     assert kinds["scans shard"] == 3 + 2  # points and labels
     assert kinds["views shard"] == 10
+    assert kinds["full_scans shard"] == 5
     assert kinds["features shard"] == 1
-    assert {kinds["scans .crc"], kinds["views .crc"], kinds["features .crc"]} == {2, 1}
+    assert {kinds[f"{store} .crc"] for store in ("scans", "views", "full_scans", "features")} == {2, 1}
 
 
 def test_each_file_damaged_in_one_way_and_each_way(sweep: Sweep) -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "scans": (["scans"], "cache/scans"),
     "labels": (["scans", "--labels"], "cache/scans"),
     "views": (["views"], "cache/views"),
+    "full_scans": (["views", "--full-scans"], "cache/full_scans"),
     "features": (["features"], "cache/features"),
 }
 
@@ -103,18 +104,18 @@ def bench(filled: Any, jobs: Any, tree_of: Tree) -> Bench:
 
 
 def test_killed_at_random_moments(bench: Bench) -> None:
-    """Five of them: the process group, or the parent alone so that an orphan writes beside the new one."""
+    """Six of them: the process group, or the parent alone so that an orphan writes beside the new one."""
     rng = random.Random(0)
-    for number, stage in enumerate(("views", "scans", "views", "labels", "views")):
+    for number, stage in enumerate(("views", "scans", "views", "labels", "full_scans", "full_scans")):
         bench.kill(stage, rng.uniform(0.05, 0.95), orphan=number % 2 == 0)
 
 
 @pytest.mark.slow
 def test_killed_fifty_times(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(1)
-    for number in range(52):
-        stage = list(COMMANDS)[number % 4]
-        bench.kill(stage, rng.uniform(0.0, 1.05), orphan=number // 4 % 2 == 0)
+    for number in range(55):
+        stage = list(COMMANDS)[number % 5]
+        bench.kill(stage, rng.uniform(0.0, 1.05), orphan=number // 5 % 2 == 0)
     with capsys.disabled():
         print(f"\nkilled {sum(bench.moments.values())} times, when there was:")
         for moment, count in sorted(bench.moments.items()):
@@ -128,13 +129,13 @@ def test_snakemake_killed_and_called_again(filled: Any, tree_of: Tree, orphans: 
     """Its jobs go on writing while the second call's jobs write the same."""
     workspace = filled.workspace
 
-    def all_but_labels() -> dict[str, bytes]:
+    def features_all() -> dict[str, bytes]:
         found = {
             f"{top}/{n}": d for top in ("cache", "lots") for n, d in tree_of(workspace.work / top).items()
         }
-        return {name: data for name, data in found.items() if "labels" not in name}
+        return {n: data for n, data in found.items() if "labels" not in n and "full_scans" not in n}
 
-    wanted = all_but_labels()
+    wanted = features_all()
     rng = random.Random(2)
     for _ in range(3):
         for name in ("cache", "lots"):
@@ -157,8 +158,8 @@ def test_snakemake_killed_and_called_again(filled: Any, tree_of: Tree, orphans: 
         workspace.snakemake("features_all")
         while members_of_group(first.pid):
             time.sleep(0.05)
-        assert all_but_labels().keys() == wanted.keys()
-        assert all_but_labels() == wanted
+        assert features_all().keys() == wanted.keys()
+        assert features_all() == wanted
 
 
 def members_of_group(group: int) -> list[int]:
@@ -176,7 +177,7 @@ def members_of_group(group: int) -> list[int]:
 
 
 def test_two_processes_at_once_both_succeed_and_leave_one_copy(bench: Bench) -> None:
-    for stage in ("scans", "views"):
+    for stage in ("scans", "full_scans"):
         bench.clear(stage)
         log = bench.filled.folder / "jobs.log"
         log.unlink(missing_ok=True)

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from cache_schemas.contents import NAME
 from cache_schemas.errors import DamagedCache
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
@@ -40,7 +41,7 @@ from pipeline.unreferenced import delete_unreferenced, unreferenced
 from pipeline.verification import repair, verify_cache
 
 SCENES = ["scene-0061", "scene-0103", "scene-0553", "scene-0655"]
-STAGES = ("scans", "labels")
+STAGES = ("scans", "labels", "full_scans")
 Key = tuple[str, str]
 """(stage, scene)"""
 
@@ -78,15 +79,12 @@ class CacheMachine(RuleBasedStateMachine):
         drop_stale_lots(plan)
         for stage in STAGES:
             lots = [lot for lot in plan.lots(stage) if not plan.lot_path(lot).exists()]
-            self.world.compute(plan, stage, all_lots=False)
-            for lot in lots:
-                self.computed(stage, [entry.name for entry in lot.entries])
+            self.compute(plan, stage, [entry.name for lot in lots for entry in lot.entries], all_lots=False)
 
     @rule(stage=st.sampled_from(STAGES))
     def call_a_stage(self, stage: str) -> None:
         self.count("stage by hand")
-        self.world.compute(self.plan(), stage, all_lots=True)
-        self.computed(stage, self.chosen)
+        self.compute(self.plan(), stage, self.chosen, all_lots=True)
 
     @precondition(lambda self: self.to_compute())
     @rule(stage=st.sampled_from(STAGES), event=st.integers(1, 250))
@@ -107,11 +105,13 @@ class CacheMachine(RuleBasedStateMachine):
                 sys.addaudithook(die)
                 self.world.compute(plan, stage, all_lots=True)
                 os._exit(0)
+            except DamagedCache:
+                os._exit(3)
             finally:
                 os._exit(1)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, -signal.SIGKILL)
-        self.count("kill, in time" if code else "kill, too late")
+        assert code in (0, -signal.SIGKILL) or (code == 3 and self.lacks_scans(stage))
+        self.count("kill, in time" if code == -signal.SIGKILL else "kill, too late")
         self.learn(stage)
 
     @precondition(lambda self: len(self.chosen) < len(self.world.scenes))
@@ -258,11 +258,28 @@ class CacheMachine(RuleBasedStateMachine):
         return read_manifest(self.path(key))
 
     def values(self, key: Key) -> dict[str, np.ndarray]:
-        schema = {"scans": SCANS, "labels": LABELS}[key[0]]
+        schema = {"scans": SCANS, "labels": LABELS, "full_scans": FULL_SCANS}[key[0]]
         folder, member = self.all_members(key[0])[key[1]]
         reader = PartitionReader(folder, schema, key[1], member)
         assert schema_of(reader.manifest) == schema
         return {spec.name: reader.read(spec.name) for spec in schema.arrays}
+
+    def compute(self, plan: Plan, stage: str, scenes: list[str], *, all_lots: bool) -> None:
+        """As a stage, which stops at a scan store that is not whole where it reads one."""
+        try:
+            self.world.compute(plan, stage, all_lots=all_lots)
+        except DamagedCache:
+            assert self.lacks_scans(stage)
+            self.count("stopped: scans not whole")
+            self.learn(stage)
+        else:
+            self.computed(stage, scenes)
+
+    def lacks_scans(self, stage: str) -> bool:
+        """Whether the stage reads the scan store and will not find all of it whole."""
+        return stage == "full_scans" and any(
+            self.model.get(("scans", scene)) != "whole" for scene in self.chosen
+        )
 
     def computed(self, stage: str, scenes: list[str]) -> None:
         """What a computation mends: what is not there, and what names or sizes tell."""
@@ -285,7 +302,7 @@ class CacheMachine(RuleBasedStateMachine):
     def names(self) -> list[str]:
         """All names in the store folders, hidden ones too."""
         found: list[str] = []
-        for level in ("scans/*", "scans/*/labels/*"):
+        for level in ("scans/*", "scans/*/labels/*", "full_scans/*"):
             for folder in sorted((self.work / "cache").glob(level)):
                 found += [name for name in os.listdir(folder) if name != "labels"]
         return sorted(found)

@@ -48,6 +48,9 @@ OFFSETS = {
     "kept_offsets": [0, 2, 3, 3, 3, 5, 5, 6, 7, 7, 7, 9, 10],
 }
 
+OFFSETS_OF = {"full_scans": {"kept_offsets": [0, 6, 6, 10]}}
+"""Of a store whose array of the same name divides other rows."""
+
 ATTRIBUTES: dict[str, Any] = {
     "frame": "lidar: x right, y forward, z up",
     "scans": ["scan-0", "scan-1", "scan-2"],
@@ -92,11 +95,12 @@ def declaration(schema: StoreSchema) -> dict[str, Any]:
 def values_of(schema: StoreSchema) -> dict[str, np.ndarray]:
     """Fixed values of every array; floats are exact in 16 bits."""
     values = {}
+    offsets = OFFSETS | OFFSETS_OF.get(schema.store, {})
     for number, spec in enumerate(schema.arrays):
         shape = [SIZES[dim] for dim in spec.dims]
         dtype = np.dtype(spec.dtype)
-        if spec.name in OFFSETS:
-            values[spec.name] = np.array(OFFSETS[spec.name], dtype)
+        if spec.name in offsets:
+            values[spec.name] = np.array(offsets[spec.name], dtype)
             continue
         steps = (np.arange(prod(shape)) * 37 + number) % 251
         if dtype.kind == "f":

@@ -141,7 +141,7 @@ class Cached:
 
 @pytest.fixture(scope="module")
 def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
-    from pipeline.datasets.reader import reader_named
+    from pipeline.datasets.readers import reader_named
     from pipeline.features import write_features
     from pipeline.lots import do_lot
     from pipeline.scans import write_scans
@@ -190,7 +190,7 @@ def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
             scans = PartitionReader(there, SCANS, partition.name, partition.member_digests()["scans"])
             rule, points = reader.traits.mask("published"), lot.store.source
             return write_views(
-                lot.store, reader.traits.cameras, rule, points, partition, member, folder, scans
+                lot.store, reader.traits.cameras, rule, "scan", points, partition, member, folder, scans
             )
 
         do_lot(plan, lot, views)

@@ -20,7 +20,7 @@ from pipeline.rate import recorded_rate
 from stages.cli import griddle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-WITHIN = {"scans": 0.02, "labels": 0.02, "features": 0.02, "views": 0.15}
+WITHIN = {"scans": 0.02, "labels": 0.02, "features": 0.02, "views": 0.15, "full_scans": 0.15}
 
 
 def on_disk(cache: Path, store: dict[str, Any]) -> list[Path]:
@@ -55,7 +55,7 @@ def test_the_toy_town(finished_master: Any, tmp_path: Path) -> None:
 
 
 def test_real_keyframes(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = yaml.safe_load((REPOSITORY / "config" / "samples.yaml").read_text())
+    config = yaml.safe_load((REPOSITORY / "tests" / "support" / "keyframes.yaml").read_text())
     config["workdir"] = "work"
     # The size of a patch grid is arithmetic: a small teacher's is as good a proof.
     config["teachers"]["dinov2_s"].update(model="vit_tiny_patch16_224", image_size=[112, 224])

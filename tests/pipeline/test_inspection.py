@@ -63,7 +63,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Pa
 def test_a_manifest(files: Files) -> None:
     facts = inspect(files.views.path)
     assert facts["what"] == "griddle partition"
-    assert facts["schema"] == "views/3"
+    assert facts["schema"] == "views/4"
     assert facts["partition"] == files.run.readings[0].partition
     assert facts["valid"] is True
     assert facts["store"] == str(files.views.store)

@@ -35,7 +35,14 @@ def entry(name: str, split: str = "train", member: str = "m", problem: str | Non
 def plan_of(
     workdir: Path, entries: list[dict[str, Any]], config: dict[str, Any] = CONFIG, **kwargs: Any
 ) -> Plan:
-    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": CUE, "absent": []}
+    index = {
+        "griddle": "griddle index",
+        "format": 2,
+        "dataset": "nuscenes",
+        "cue": CUE,
+        "absent": [],
+        "left_out": [],
+    }
     write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries})
     return Plan(Config.model_validate(config), workdir, **kwargs)
 
@@ -196,7 +203,7 @@ def test_ids_are_what_they_were() -> None:
     view = identity.view_identity(scan_id, dataset, Points(), TRAITS)
     teacher = identity.teacher_identity(Teacher(model="vit_small_patch14_dinov2.lvd142m"))
     assert scan_id == "nuscenes-20c52df484"
-    assert identity.view_id("nuscenes", view) == "nuscenes-5631edf859"
+    assert identity.view_id("nuscenes", view) == "nuscenes-65906d005b"
     assert identity.teacher_id(teacher) == "vit_small_patch14_dinov2-bc0f7a0064"
 
 

@@ -37,7 +37,14 @@ ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("sc
 
 
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
-    index = {"griddle": "griddle index", "format": 1, "dataset": "nuscenes", "cue": CUE, "absent": []}
+    index = {
+        "griddle": "griddle index",
+        "format": 2,
+        "dataset": "nuscenes",
+        "cue": CUE,
+        "absent": [],
+        "left_out": [],
+    }
     write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries or ENTRIES})
     config = deepcopy(CONFIG)
     change(config)
@@ -80,7 +87,7 @@ ALL = {"distilled", *BASELINES}
         (set_in("students", "s", "seeds", [5]), ALL),
         (set_in("students", "s", "network", {"width": 8}), ALL - {"inputs", "teacher"}),
         (set_in("students", "s", "points", {"variants": 3}), {"distilled", "calibrated", "teacher"}),
-        (set_in("students", "s", "points", {"neighbours": 3}), ALL - {"inputs"}),
+        (set_in("students", "s", "points", {"neighbours": 3}), ALL),
         (set_in("students", "s", "sampling", "subpixel"), {"distilled", "teacher"}),
         (set_in("teachers", "t", "seed", 1), {"distilled", "teacher"}),
     ],
@@ -138,8 +145,8 @@ def test_views_and_features_of_the_evaluated_split_are_for_the_teacher_alone(tmp
 
 def test_a_calibrated_student_waits_for_views_and_for_no_feature(tmp_path: Path) -> None:
     rows = {row.kind: row.runs[0] for row in plan_of(tmp_path).probe_rows}
-    assert {lot.store.stage for lot in rows["calibrated"].lots} == {"scans", "labels", "views"}
-    assert {lot.store.stage for lot in rows["random"].lots} == {"scans", "labels"}
+    assert {lot.store.stage for lot in rows["calibrated"].lots} == {"scans", "labels", "views", "full_scans"}
+    assert {lot.store.stage for lot in rows["random"].lots} == {"scans", "labels", "full_scans"}
 
 
 def test_two_seeds_are_two_runs_with_a_probe_each(tmp_path: Path) -> None:

@@ -29,7 +29,14 @@ def plan_of(workdir: Path, seeds: list[int], weights: str = "untrained") -> Plan
         return {"name": name, "split": split, "scans": 8, "images": 48, "lidar_bytes": 10, "file": name,
                 "members": {stage: f"{name}-{stage}" for stage in STAGES}, "problem": None}  # fmt: skip
 
-    index = {"griddle": "griddle index", "format": 1, "dataset": "toy", "cue": CUE, "absent": []}
+    index = {
+        "griddle": "griddle index",
+        "format": 2,
+        "dataset": "toy",
+        "cue": CUE,
+        "absent": [],
+        "left_out": [],
+    }
     entries = [entry("scene-0001", "train"), entry("scene-0002", "val")]
     write_json(workdir / "index" / "toy" / "index.json", {**index, "partitions": entries})
     config = {

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from cache_schemas.canonical import digest
 from cache_schemas.errors import GriddleError
+from cache_schemas.publish import write_json
 from pipeline import room
 from pipeline.assumed import assume, parse_assumed
 from pipeline.config.load import load_config
 from pipeline.estimate import free_bytes, pending
+from pipeline.lots import KIND
 from pipeline.plan import STAGES, Lot, Plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,6 +68,17 @@ def test_what_is_there_already_needs_no_room(plan: Plan, disk: Callable[[int], N
         folder.mkdir(parents=True, exist_ok=True)
         for entry, member in lot.members:
             (folder / f"{entry.name}.{member}.json").write_text("{}")
+    assert needed(plan) == whole, "a manifest that says nothing is no partition"
+    for lot in plan.lots("features"):
+        partitions = [
+            {"name": e.name, "member_digest": member, "content_digest": "c", "counts": {}}
+            for e, member in lot.members
+        ]
+        for entry, _ in lot.members:
+            for suffix in ("zarr", "crc"):
+                (plan.cache / lot.store.folder / f"{entry.name}.c.{suffix}").touch()
+        body = {"griddle": KIND, "partitions": partitions}
+        write_json(plan.lot_path(lot), {**body, "digest": digest(body)})
     assert needed(plan) < whole
     disk(needed(plan))
     assert room.check_room(plan, all_lots(plan)) is not None

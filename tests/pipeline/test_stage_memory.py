@@ -30,7 +30,7 @@ def peak():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1])
 
-config, folder, count = load_config(Path("config/samples.yaml")), Path(sys.argv[1]), int(sys.argv[2])
+config, folder, count = load_config(Path("tests/support/keyframes.yaml")), Path(sys.argv[1]), int(sys.argv[2])
 dataset = config.datasets["nuscenes"]
 make_index(folder, "nuscenes", dataset)
 plan = Plan(config, folder)
@@ -45,7 +45,7 @@ write_scans(READER, Path(dataset.root), stores["scans"], record, "0", at["scans"
 peaks.append(peak())
 scans = PartitionReader(at["scans"], SCANS, record.name, "0")
 rule, points = READER.traits.published_mask, stores["views"].source
-write_views(stores["views"], READER.traits.cameras, rule, points, record, "0", at["views"], scans)
+write_views(stores["views"], READER.traits.cameras, rule, "scan", points, record, "0", at["views"], scans)
 peaks.append(peak())
 print(json.dumps([peak / 1024 for peak in peaks]))
 """

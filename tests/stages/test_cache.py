@@ -18,7 +18,13 @@ SCENES = ["scene-0061", "scene-0655"]
 
 
 def manifest_of(work: Path, stage: str, scene: str = SCENES[0]) -> Path:
-    level = {"scans": "scans/*", "labels": "scans/*/labels/*", "views": "views/*", "features": "features/*/*"}
+    level = {
+        "scans": "scans/*",
+        "labels": "scans/*/labels/*",
+        "views": "views/*",
+        "full_scans": "full_scans/*",
+        "features": "features/*/*",
+    }
     return next((work / "cache").glob(f"{level[stage]}/{scene}.*.json"))
 
 
@@ -40,7 +46,7 @@ def test_ls_says_what_is_there_and_wanted(full: Any, run: Run) -> None:
     code, said = run("cache", "ls", "--json")
     rows = {row["stage"]: row for row in json.loads(said)["stores"]}
     assert code == 0
-    assert list(rows) == ["scans", "labels", "views", "features"]
+    assert list(rows) == ["scans", "labels", "views", "full_scans", "features"]
     for row in rows.values():
         manifests = [read_manifest(p) for p in (full.work / "cache" / row["store"]).glob("*.json")]
         assert (row["partitions"], row["wanted"]) == (2, 2)
@@ -49,7 +55,7 @@ def test_ls_says_what_is_there_and_wanted(full: Any, run: Run) -> None:
     full.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=SCENES[:1]))
     _, said = run("cache", "ls", "--json")
     assert {row["wanted"] for row in json.loads(said)["stores"]} == {1}
-    assert "4 store(s) in work/tiny/cache" in run("cache", "ls")[1]
+    assert "5 store(s) in work/tiny/cache" in run("cache", "ls")[1]
 
 
 def test_ls_and_du_agree_with_what_lies_there(full: Any, run: Run) -> None:
@@ -84,7 +90,7 @@ def test_verify_counts_what_it_checked(full: Any, run: Run) -> None:
     assert found["problems"] == found["missing"] == []
     assert found["compared_with_index"]
     manifests = [read_manifest(p) for p in full.work.glob("cache/*/**/scene-*.json")]
-    assert sum(row["partitions"] for row in found["stores"].values()) == len(manifests) == 8
+    assert sum(row["partitions"] for row in found["stores"].values()) == len(manifests) == 10
     sums = sum(m.body["crc"]["size"] // 4 for m in manifests)
     assert sum(row["chunks"] for row in found["stores"].values()) == sums
     # Each manifest and sidecar, and all files of the stores.

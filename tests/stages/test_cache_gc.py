@@ -22,7 +22,13 @@ SCENES = ["scene-0061", "scene-0655"]
 
 
 def manifest_of(work: Path, stage: str, scene: str = SCENES[0]) -> Path:
-    level = {"scans": "scans/*", "labels": "scans/*/labels/*", "views": "views/*", "features": "features/*/*"}
+    level = {
+        "scans": "scans/*",
+        "labels": "scans/*/labels/*",
+        "views": "views/*",
+        "full_scans": "full_scans/*",
+        "features": "features/*/*",
+    }
     return next((work / "cache").glob(f"{level[stage]}/{scene}.*.json"))
 
 
@@ -53,7 +59,7 @@ def test_gc_lists_what_no_config_wants_and_deletes_on_demand(full: Any, run: Run
     full.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=SCENES[:1]))
     before = files_in(cache)
     items, found = gc(run)
-    assert items == [("partition", SCENES[1])] * 4
+    assert items == [("partition", SCENES[1])] * 5
     assert files_in(cache) == before
     items, freed = gc(run, "--delete")
     assert (freed["bytes"], freed["files"]) == (found["bytes"], found["files"])
@@ -67,7 +73,7 @@ def test_gc_lists_what_no_config_wants_and_deletes_on_demand(full: Any, run: Run
 def test_gc_keeps_what_another_config_wants(full: Any, run: Run) -> None:
     shutil.copy("config/tiny.yaml", "config/both.yaml")
     full.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=SCENES[:1]))
-    assert len(gc(run)[0]) == 4
+    assert len(gc(run)[0]) == 5
     assert gc(run, "--config", "config/both.yaml")[0] == []
 
 

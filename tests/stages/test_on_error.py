@@ -51,6 +51,11 @@ class World:
     def body(self, store: str, scene: str = SCENES[0]) -> dict[str, Any]:
         return json.loads(self.manifest(store, scene).read_bytes())
 
+    def to_compute(self) -> dict[str, int]:
+        """By stage, how many partitions `griddle plan` says are still to be computed."""
+        stores = json.loads(self.griddle("plan", "--json")[1])["stores"]
+        return {store["stage"]: store["to_compute"] for store in stores}
+
     def lots(self, stage: str) -> list[dict[str, Any]]:
         """The partitions that the lot manifests of a stage name."""
         found = sorted((self.workspace.work / "lots" / stage).glob("*.json"))
@@ -193,6 +198,7 @@ def test_a_lidar_file_and_a_label_file_that_cannot_be_read(world: World) -> None
     assert world.body(labels)["counts"]["unreadable"] == 1
     assert world.body(views)["counts"]["unreadable"] == 1
     assert world.body(views)["counts"]["unusable_views"] == 6
+    assert world.body("full_scans/*")["counts"]["unreadable"] == 1
     assert "unreadable" not in world.body(scans, SCENES[1])["counts"]
     assert world.body(labels, SCENES[1])["left_out"][0]["what"] == label.relative_to(world.toy).as_posix()
     code, said = world.griddle("cache", "verify")
@@ -213,10 +219,16 @@ def test_a_lidar_file_and_a_label_file_that_cannot_be_read(world: World) -> None
         assert len(probed.scans()) == 2, "neither the scan without points nor the one without labels"
         assert len(probed.left_out["nuscenes"]) == 2
 
+    assert world.to_compute() == dict.fromkeys(("scans", "labels", "views", "full_scans", "features"), 0)
     world.on_error("raise")
+    lacking = {"scans": 1, "labels": 2, "views": 1, "full_scans": 1, "features": 0}
+    assert world.to_compute() == lacking, "as the stages do, which take none of these for valid"
     for stage in stages:
         code, said = world.griddle(*stage)
         assert code == 2, stage
+        assert (
+            f"{lacking['labels' if '--labels' in stage else stage[0]]} of 2 partition(s) to compute" in said
+        )
         assert lidar.name in said
     code, said = world.griddle("pretrain", "--run", plan.run_path(run).name)
     assert code == 2

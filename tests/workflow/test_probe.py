@@ -24,8 +24,8 @@ def test_a_probe_brings_labels_baselines_and_the_table(workspace: Any) -> None:
     done = workspace.snakemake("pretrain_all")
     ran = rules_run(done)
     assert ran.pop("pretrain_all") == 1
-    assert ran == {"scans": 2, "labels": 2, "views": 1, "features": 1, "pretrain": 1, "probe": 1, "baseline": 1,
-                   "report": 1}  # fmt: skip
+    assert ran == {"scans": 2, "labels": 2, "views": 1, "full_scans": 1, "features": 1, "pretrain": 1, "probe": 1,
+                   "baseline": 1, "report": 1}  # fmt: skip
     said = done.stdout + done.stderr
     assert "distilled student" in said
     assert "stand-in teacher (untrained)" in said

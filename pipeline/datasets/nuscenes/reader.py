@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
-from pipeline.datasets.reader import AbsentPartition, MaskRule, Traits
+from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits, Typical
 from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
 
 if TYPE_CHECKING:
@@ -34,27 +34,28 @@ TRAITS = Traits(
     intensity=(18.742355, 22.04632),
     # ScaLR's released code, datasets/nuscenes_for_scalr.py: the devkit's chain, which keeps points in float32, and a
     # border on two sides only (the devkit's own rule, our `strict`, has it on all four).
-    published_mask=MaskRule(min_depth=1.0, first=0, last=1, arithmetic="float32"),
+    published_mask=MaskRule(beyond=1.0, along="depth", first=0, last=1, arithmetic="float32"),
     point_bytes=POINT_BYTES,
+    # Means over two real keyframes; 28,130 keyframes in 700 scenes.
+    typical=Typical(points=34_700, partition_scans=40, seen=0.108, kept=0.083, edge=0.06, whole=0.5),
 )
 
 
-class NuScenesReader:
+class NuScenesReader(Reader):
     """Reader of v1.0-mini, v1.0-trainval and v1.0-test, whole or partial trees."""
 
     traits = TRAITS
 
     def check(self, root: Path, version: str) -> None:
-        if not root.is_dir():
-            raise BadInput(f"{root} does not exist or is no folder; it should hold nuScenes.")
-        if not (root / version).is_dir():
+        super().check(root, version)
+        if not version or not (root / version).is_dir():
             found = sorted(p.name for p in root.glob("v1.0-*") if p.is_dir())
             there = (
                 f"it holds {', '.join(found)}: write `version: {found[0]}`"
                 if found
                 else "it holds no v1.0-* folder"
             )
-            raise BadInput(f"{root} does not hold nuScenes {version}; {there}.")
+            raise BadInput(f"{root} does not hold nuScenes {version or '(no version given)'}; {there}.")
 
     def cue(self, root: Path, version: str) -> list[Path]:
         tables = sorted((root / version).glob("*.json"))
@@ -82,12 +83,6 @@ class NuScenesReader:
         if size is None or size == 0 or size % POINT_BYTES:
             raise BadInput(f"scan {scan.name}: {_lidar_problem(path, size)}")
         points = np.fromfile(path, dtype="<f4").reshape(-1, 5)
-        bad = int((~np.isfinite(points[:, :4]).all(axis=1)).sum())
-        if bad:
-            raise BadInput(
-                f"scan {scan.name}: {path} holds {bad} of {len(points)} points with NaN or infinite values; "
-                f"download the file again or leave its scene out."
-            )
         return np.ascontiguousarray(points[:, :3]), np.ascontiguousarray(points[:, 3])
 
     def read_labels(self, root: Path, scan: ScanRecord) -> np.ndarray:
@@ -106,6 +101,7 @@ class NuScenesReader:
 
 
 READER = NuScenesReader()
+READERS = (READER,)
 
 
 def _load_devkit(root: Path, version: str) -> Any:

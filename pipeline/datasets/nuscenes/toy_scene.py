@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cache_schemas.publish import write_json
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS, LIDAR, LOCATION, sensor_token, token
 from pipeline.random import generator
-from pipeline.toy.appearance import Scene, photograph
-from pipeline.toy.camera import Pinhole
-from pipeline.toy.drive import Drive, plan_drive, scan_times
-from pipeline.toy.frames import Pose, from_angles, looking_along
-from pipeline.toy.lidar import Lidar, LidarScan, scan
+from pipeline.toy.appearance import Scene
+from pipeline.toy.frames import Pose, from_angles
+from pipeline.toy.lidar import Lidar, LidarScan
 from pipeline.toy.light import make_light
+from pipeline.toy.parameters import Parameters
 from pipeline.toy.primitives import Label
-from pipeline.toy.town import Town, build_town
+from pipeline.toy.recording import Rig, SceneWorld, image_file, jitter, mount_camera, open_scene
+from pipeline.toy.tree import put, record_path
 
 WORLD = 2  # raised by hand when the same parameters make other bytes
 LABEL_FOLDER = "lidarseg/v1.0-trainval"
@@ -32,7 +29,6 @@ CLASS_OF = {  # lidarseg's class numbers, see toy_tables.CATEGORIES
 }  # fmt: skip
 _CLASS_TABLE = np.array([CLASS_OF[label] for label in Label], np.uint8)
 
-_SPACING = 8.0  # metres between scans
 _FULL_SIZE = (900, 1600)  # rows, cols that the focal lengths below are for
 # Channel: instant, ms after the lidar's; place on the car, m; heading, degrees; focal length and centre, px.
 _RIG = {
@@ -47,65 +43,29 @@ _ELEVATIONS = (-30.67, 10.67)  # degrees, lowest and highest beam
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """All that the bytes of a scene depend on, beside its name."""
+class NuScenesWorld(SceneWorld):
+    """A scene before anything is recorded in it; place: global←town."""
 
-    scans: int
-    image: tuple[int, int]  # rows, cols
-    beams: int
-    azimuths: int
-    seed: int
-    world: int = WORLD
-
-    def recorded(self) -> dict:
-        return asdict(self) | {"image": list(self.image)}
+    place: Pose
 
 
-@dataclass(frozen=True)
-class SceneWorld:
-    """A scene before anything is recorded in it."""
-
-    seed: tuple[str | int, ...]
-    town: Town
-    drive: Drive
-    times: list[float]  # of the scans, s
-    place: Pose  # global←town
-    lidar: Lidar
-    lidar_mount: Pose  # ego←lidar; nuScenes' lidar frame: x right, y forward, z up
-    cameras: dict[str, tuple[Pinhole, Pose]]  # channel: camera, ego←camera
-
-
-def open_world(name: str, parameters: Parameters) -> SceneWorld:
+def open_world(name: str, parameters: Parameters) -> NuScenesWorld:
     """Builds the world of a scene; the same for the same name and parameters."""
     seed = ("toy", parameters.seed, name)
     random = generator(*seed, "rig")
-    town = build_town(*seed, length=_SPACING * parameters.scans)
-    drive = plan_drive(town, *seed)
-
-    def jitter() -> tuple[float, float, float]:  # no two cars are built quite alike
-        return tuple(np.radians(random.normal(0, 0.3, 3)).tolist())
-
     place = from_angles((*random.uniform(200, 2000, 2), 0.0), random.uniform(-math.pi, math.pi))
-    tilt = jitter()
-    mount = from_angles((0.94, 0.0, 1.84), tilt[0] - math.pi / 2, tilt[1], tilt[2])
-    cameras = {}
-    for channel, (_, at, heading, lens) in _RIG.items():
-        yaw = math.radians(heading)
-        forward, right = (
-            np.array([math.cos(yaw), math.sin(yaw), 0]),
-            np.array([math.sin(yaw), -math.cos(yaw), 0]),
-        )
-        pose = looking_along(forward, np.array(at) + random.normal(0, 0.01, 3), right)
-        turn = from_angles((0, 0, 0), *jitter())
-        scale = parameters.image[0] / _FULL_SIZE[0], parameters.image[1] / _FULL_SIZE[1]
-        focal, cx, cy = np.array(lens) + random.normal(0, 3.0, 3)
-        pinhole = Pinhole(*parameters.image, focal * scale[1], focal * scale[0], cx * scale[1], cy * scale[0])
-        cameras[channel] = pinhole, Pose(turn.rotation @ pose.rotation, pose.translation)
+    yaw, pitch, roll = jitter(random)
+    # nuScenes' lidar frame: x right, y forward, z up.
+    mount = from_angles((0.94, 0.0, 1.84), yaw - math.pi / 2, pitch, roll)
+    cameras = {
+        channel: mount_camera(random, at, heading, lens, _FULL_SIZE, parameters.image)
+        for channel, (_, at, heading, lens) in _RIG.items()
+    }
     lidar = Lidar(
         elevations=tuple(np.linspace(*_ELEVATIONS, parameters.beams).tolist()), azimuths=parameters.azimuths
     )
-    times = scan_times(drive, parameters.scans, _SPACING, generator(*seed, "times"))
-    return SceneWorld(seed, town, drive, times, place, lidar, mount, cameras)
+    found = open_scene(seed, parameters.scans, Rig({LIDAR: (lidar, mount)}, cameras))
+    return NuScenesWorld(found.seed, found.town, found.drive, found.times, found.rig, place)
 
 
 @dataclass(frozen=True)
@@ -122,7 +82,7 @@ class Recording:
         return token("sample_data", name, self.keyframe, self.channel)
 
 
-def recordings(name: str, world: SceneWorld) -> tuple[str, list[list[Recording]]]:
+def recordings(name: str, world: NuScenesWorld) -> tuple[str, list[list[Recording]]]:
     """The scene's log name, and for each scan its recordings: the lidar's first, then the cameras'."""
     # By day in one summer: the instant the car passes the town's x = 0.
     day, minute = generator(*world.seed, "date").integers((100, 9 * 60)).tolist()
@@ -145,10 +105,9 @@ def recordings(name: str, world: SceneWorld) -> tuple[str, list[list[Recording]]
     return log, scans
 
 
-def lidar_scan(world: SceneWorld, recording: Recording) -> LidarScan:
+def lidar_scan(world: NuScenesWorld, recording: Recording) -> LidarScan:
     """What the lidar measures at a recording's instant."""
-    random = generator(*world.seed, recording.keyframe, LIDAR)
-    return scan(world.town, world.lidar, recording.ego @ world.lidar_mount, random)
+    return world.sweep(recording.keyframe, LIDAR, recording.ego)
 
 
 def label_bytes(found: LidarScan) -> bytes:
@@ -161,7 +120,7 @@ def write_scene(root: Path, name: str, parameters: Parameters, labels: bool) -> 
     So there is never a label file without a record: the devkit wants as many files as rows.
     """
     world = open_world(name, parameters)
-    light = make_light(world.town, *world.seed)
+    scene = Scene(world.town, make_light(world.town, *world.seed))
     log, scans = recordings(name, world)
     files: list[list] = []
     label_files: dict[str, bytes] = {}
@@ -174,7 +133,8 @@ def write_scene(root: Path, name: str, parameters: Parameters, labels: bool) -> 
                 content = np.column_stack([found.points, found.intensity, found.ring]).astype("<f4").tobytes()
                 label_files[label_file(recording.token(name))] = label_bytes(found)
             else:
-                content = _picture(world, Scene(world.town, light), recording)
+                seen = world.picture(scene, recording.keyframe, recording.channel, recording.ego)
+                content = image_file(seen, "JPEG")
             put(root / recording.filename, content)
             files.append([recording.filename, len(content)])
     record = {
@@ -198,18 +158,10 @@ def write_labels(root: Path, name: str, parameters: Parameters) -> None:
         put(root / label_file(group[0].token(name)), label_bytes(lidar_scan(world, group[0])))
 
 
-def _picture(world: SceneWorld, scene: Scene, recording: Recording) -> bytes:
-    camera, mount = world.cameras[recording.channel]
-    random = generator(*world.seed, recording.keyframe, recording.channel)
-    buffer = io.BytesIO()
-    Image.fromarray(photograph(scene, camera, recording.ego @ mount, random)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def _rows(name: str, log: str, world: SceneWorld, scans: list[list[Recording]]) -> dict[str, list[dict]]:
+def _rows(name: str, log: str, world: NuScenesWorld, scans: list[list[Recording]]) -> dict[str, list[dict]]:
     """The scene's rows of each table."""
     sample = [token("sample", name, k) for k in range(len(scans))]
-    mounts = {LIDAR: (None, world.lidar_mount), **world.cameras}
+    mounts = {LIDAR: (None, world.rig.lidars[LIDAR][1]), **world.cameras}
     data, poses = [], []
     for group in scans:
         for recording in group:
@@ -286,17 +238,5 @@ def _pose_row(pose: Pose) -> dict:
     return {"translation": pose.translation.tolist(), "rotation": pose.quaternion()}
 
 
-def record_path(root: Path, name: str) -> Path:
-    return root / "toy" / f"{name}.json"
-
-
 def label_file(data_token: str, folder: str = LABEL_FOLDER) -> str:
     return f"{folder}/{data_token}_lidarseg.bin"
-
-
-def put(path: Path, content: bytes) -> None:
-    """Puts a recording in place whole. Not flushed to disk: the record tells its size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(content)
-    os.replace(beside, path)

@@ -114,13 +114,13 @@ def test_all_complaints_come_at_once(refusal: Callable[..., str]) -> None:
     def change(config: dict[str, Any]) -> None:
         config["lot_partitions"] = 0
         config["students"]["small"]["pretrain"]["lr"] = -1
-        del config["datasets"]["roads"]["version"]
+        del config["datasets"]["roads"]["root"]
 
     said = refusal(change)
     assert "3 value(s) cannot be used" in said
     assert "lot_partitions: Input should be greater than 0 (got 0)" in said
     assert "students.small.pretrain.lr: Input should be greater than 0 (got -1)" in said
-    assert "datasets.roads.version: is needed" in said
+    assert "datasets.roads.root: is needed" in said
 
 
 @pytest.mark.parametrize("key", ["datasets", "teachers", "students"])
@@ -129,9 +129,20 @@ def test_a_list_in_place_of_a_mapping(key: str, refusal: Callable[..., str]) -> 
     assert f"{key}: give a mapping from names to blocks, not a list" in said
 
 
-@pytest.mark.parametrize("key", ["datasets", "teachers", "students"])
+@pytest.mark.parametrize("key", ["datasets", "students"])
 def test_none_of_a_kind(key: str, refusal: Callable[..., str]) -> None:
     assert f"  {key}: " in refusal(put(key, {}))
+
+
+def test_no_teacher_but_for_a_student_that_has_weights(refusal: Callable[..., str], tmp_path: Path) -> None:
+    assert "students.small.teacher is 'dino'; the teachers here are []" in refusal(put("teachers", {}))
+    config = sound()
+    del config["teachers"], config["students"]["small"]["teacher"]
+    config["students"]["small"]["starts_from"] = "imported/scalr"
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    student = load_config(tmp_path / "mine.yaml").students["small"]
+    assert student.teachers == ()
+    assert student.network.head == "linear"
 
 
 def test_a_name_that_is_there_twice(refusal: Callable[..., str]) -> None:

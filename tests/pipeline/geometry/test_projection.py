@@ -102,7 +102,7 @@ def test_the_devkit_sees_the_same_points_at_the_same_pixels(
     scene: str, keyframes: dict[str, Keyframe], devkit: NuScenes
 ) -> None:
     keyframe = keyframes[scene]
-    rule = MaskRule(min_depth=1.0, first=1, last=1, arithmetic="float32")
+    rule = MaskRule(beyond=1.0, along="depth", first=1, last=1, arithmetic="float32")
     data = devkit.get("sample", keyframe.scan.name)["data"]
     for image in keyframe.scan.images:
         pixel, depth, _ = devkit.explorer.map_pointcloud_to_image(data["LIDAR_TOP"], data[image.camera])

@@ -17,6 +17,7 @@ from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import open_partition
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
+from pipeline.geometry.full_scan import full_scan
 from pipeline.plan import Plan
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.streaming.scans import evaluation_sample
@@ -50,8 +51,9 @@ def test_its_features_are_those_of_the_network(
     model.load_state_dict(weights)
     xyz, intensity = scan
     points = ScanPoints(xyz, intensity, np.zeros(len(xyz), np.uint8))
+    kept = full_scan(xyz, planned.student.points)
     sample = evaluation_sample(
-        points, points=planned.student.points, intensity=plan.traits["nuscenes"].intensity
+        points, kept, points=planned.student.points, intensity=plan.traits["nuscenes"].intensity
     )
     with torch.no_grad():
         clouds = pack([sample.cloud])

@@ -48,7 +48,10 @@ def read_as_training_does(plan: Plan, stage: str) -> None:
     if stage in ("scans", "labels"):
         train = [r for r in probes["distilled"].train if r.partition == SCENE]
         ScanSource(plan.cache, train).scans()
-    if stage != "scans":
+    if stage in ("scans", "labels", "full_scans"):
+        scored = [r for r in probes["distilled"].evaluate if r.partition == SCENE]
+        ScanSource(plan.cache, scored).scans()
+    if stage not in ("scans", "full_scans"):
         train = [r for r in probes["teacher"].train if r.partition == SCENE]
         SeenSource(plan.cache, train, teachers=teachers_of(plan), sampling="published").scans()
 
@@ -59,7 +62,7 @@ def reseal(manifest: Manifest, **changes: Any) -> None:
     write_json(manifest.path, seal({**body, **changes}))
 
 
-@pytest.mark.parametrize("stage", ["scans", "labels", "views", "features"])
+@pytest.mark.parametrize("stage", ["scans", "labels", "views", "full_scans", "features"])
 def test_each_field_of_each_id(stage: str, filled: Any) -> None:
     plan = filled.workspace.plan()
     folder, member, identity = partition(plan, stage)
@@ -84,7 +87,7 @@ def test_each_field_of_each_id(stage: str, filled: Any) -> None:
         read_as_training_does(plan, stage)
 
 
-@pytest.mark.parametrize("stage", ["scans", "labels", "views", "features"])
+@pytest.mark.parametrize("stage", ["scans", "labels", "views", "full_scans", "features"])
 def test_the_version_of_the_schema(stage: str, filled: Any) -> None:
     plan = filled.workspace.plan()
     folder, member, identity = partition(plan, stage)
@@ -143,7 +146,7 @@ def with_one_point_less(plan: Plan, stage: str) -> tuple[str, int]:
     return attributes["scans"][0], int(offsets[1])
 
 
-@pytest.mark.parametrize("stage", ["scans", "labels"])
+@pytest.mark.parametrize("stage", ["scans", "labels", "full_scans"])
 def test_a_scan_with_another_number_of_points(stage: str, filled: Any) -> None:
     plan = filled.workspace.plan()
     scan, points = with_one_point_less(plan, stage)
@@ -155,9 +158,9 @@ def test_a_scan_with_another_number_of_points(stage: str, filled: Any) -> None:
         with pytest.raises(DamagedCache, match=told):
             ViewSource(plan.cache, readings, teachers_of(plan)).scans()
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
-    train = [r for r in probes["distilled"].train if r.partition == SCENE]
+    read = probes["distilled"].evaluate if stage == "full_scans" else probes["distilled"].train
     with pytest.raises(DamagedCache, match=told):
-        ScanSource(plan.cache, train).scans()
+        ScanSource(plan.cache, [r for r in read if r.partition == SCENE]).scans()
     if stage == "labels":
         with pytest.raises(DamagedCache, match="points in the first and"):
             read_as_training_does(plan, "labels")

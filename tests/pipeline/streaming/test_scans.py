@@ -10,6 +10,7 @@ import torch
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Augment, Points
+from pipeline.geometry.full_scan import FullScan, full_scan
 from pipeline.geometry.voxels import representatives
 from pipeline.random import generator
 from pipeline.streaming.order import places_of_step
@@ -19,7 +20,6 @@ from pipeline.streaming.scans import (
     EvaluationScans,
     ScanSteps,
     evaluation_sample,
-    nearest_kept,
     training_sample,
 )
 
@@ -48,6 +48,9 @@ class Memory:
     def read(self, place: LabelledPlace) -> ScanPoints:
         return self._scans[place.row]
 
+    def full(self, place: LabelledPlace) -> FullScan:
+        return full_scan(self._scans[place.row].xyz, POINTS)
+
 
 def steps_of(source: Any, seed: int = 3, **change: Any) -> ScanSteps:
     options = {"points": POINTS, "augmentation": Augment(), "intensity": {"d": INTENSITY}, **change}
@@ -56,7 +59,7 @@ def steps_of(source: Any, seed: int = 3, **change: Any) -> ScanSteps:
 
 def test_every_point_takes_the_nearest_kept_one_inside_the_field_or_not() -> None:
     scan = scan_of(800)
-    sample = evaluation_sample(scan, points=POINTS, intensity=INTENSITY)
+    sample = evaluation_sample(scan, full_scan(scan.xyz, POINTS), points=POINTS, intensity=INTENSITY)
     first = representatives(scan.xyz, POINTS.voxel, None)
     low, high = np.array(POINTS.field_of_view).T
     kept = first[((scan.xyz[first] > low) & (scan.xyz[first] < high)).all(axis=1)]
@@ -71,14 +74,15 @@ def test_every_point_takes_the_nearest_kept_one_inside_the_field_or_not() -> Non
 
 
 def test_one_kept_point_serves_all() -> None:
-    assert nearest_kept(np.zeros((3, 3)), np.ones((1, 3))).tolist() == [0, 0, 0]
+    one = full_scan(np.array([[1, 1, 1], [50, 0, 0], [0, 50, 0]], np.float32), POINTS)
+    assert one.kept.tolist() == [0]
+    assert one.nearest.tolist() == [0, 0, 0]
+    assert one.neighbours.tolist() == [[0, 0, 0, 0]], "where there are no others, itself"
 
 
-def test_a_scan_outside_the_field_of_view_is_refused_by_name() -> None:
-    far = ScanPoints(np.full((5, 3), 50, np.float32), np.zeros(5, np.float32), np.zeros(5, np.uint8))
-    scans = EvaluationScans(Memory([far]), Memory([far]).scans(), points=POINTS, intensity={"d": INTENSITY})  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=r"d scan scan-0: none of 5 points lies in points.field_of_view"):
-        scans[0]
+def test_a_scan_outside_the_field_of_view_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"none of 5 points lies in points.field_of_view .* write a wider one"):
+        full_scan(np.full((5, 3), 50, np.float32), POINTS)
 
 
 def test_training_keeps_a_random_point_of_each_voxel_and_its_label() -> None:
@@ -102,7 +106,8 @@ def test_a_big_scan_is_limited_to_the_nearest_to_one_point() -> None:
         scan_of(800), points=few, augmentation=Augment(), intensity=INTENSITY, rng=generator(1)
     )
     assert len(sample.labels) <= 100
-    whole = evaluation_sample(scan_of(800), points=few, intensity=INTENSITY)
+    scan = scan_of(800)
+    whole = evaluation_sample(scan, full_scan(scan.xyz, few), points=few, intensity=INTENSITY)
     assert len(whole.cloud.features) > 100, "evaluation keeps all"
 
 

@@ -263,6 +263,7 @@ def with_neighbours(cached: Cached, neighbours: int) -> tuple[Reading, Manifest]
         store,
         cached.plan.traits["nuscenes"].cameras,
         cached.plan.traits["nuscenes"].mask("published"),
+        "scan",
         cached.points.model_copy(update={"neighbours": neighbours}),
         cached.record(reading.partition),
         reading.views[1],

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def make_cloud(points: int, seed: int) -> Cloud:
     )
 
 
-def make_student(norm: Norm = "layer", activation: Activation = "relu", **options: float) -> WaffleIron:
+def make_student(norm: Norm = "layer", activation: Activation = "relu", **options: Any) -> WaffleIron:
     """A student in float64 with nothing left at a special value: norms, running statistics, scales."""
     torch.manual_seed(0)
     student = WaffleIron(
@@ -59,10 +60,12 @@ class DenseReference:
     """WaffleIron on (B, C, N) with zero padding, as published, with the tensors of a student of ours."""
 
     def __init__(self, student: WaffleIron, norm: Norm, activation: Activation) -> None:
-        self.p = dict(student.named_parameters()) | dict(student.named_buffers())
+        buffers = {name: value.clone() for name, value in student.named_buffers()}
+        self.p = dict(student.named_parameters()) | buffers
         self.training = student.training
         self.layer_norm = norm == "layer"
         self.activation = F.gelu if activation == "gelu" else F.relu
+        self.moved: dict[str, Tensor] = {}
 
     def __call__(self, clouds: PackedClouds, drop: Tensor | None = None) -> Tensor:
         feats, neighbours, cells, occupied = pad(clouds)
@@ -127,9 +130,11 @@ class DenseReference:
 
     def batch_norm(self, name: str, x: Tensor) -> Tensor:
         mean, var = self.p[f"{name}.running_mean"].clone(), self.p[f"{name}.running_var"].clone()
-        return F.batch_norm(
+        out = F.batch_norm(
             x, mean, var, self.p[f"{name}.weight"], self.p[f"{name}.bias"], self.training, 0.1, 1e-5
         )
+        self.moved |= {f"{name}.running_mean": mean, f"{name}.running_var": var}
+        return out
 
 
 def pad(clouds: PackedClouds) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -198,6 +203,29 @@ def test_layers_in_training_and_embedding_in_evaluation_match() -> None:
     drop = masks(0, 0, [5, 6, 7], DEPTH, 0.5)
     assert 0 < (drop == 0).sum() < drop.numel()
     assert_same(student, reference, clouds, drop)
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_padding_enters_the_statistics_of_the_embedding_as_published(backend: str, drop_path: float) -> None:
+    """In training, on clouds of unequal size: outputs, gradients and running statistics."""
+    student = make_student("layer", padding_aware=True, backend=backend, drop_path=drop_path).train()
+    clouds = double(pack([make_cloud(points, points) for points in (31, 12, 50)]))
+    reference = DenseReference(student, "layer", "relu")
+    assert_same(student, reference, clouds, masks(0, 0, [5, 6, 7], DEPTH, 0.5) if drop_path else None)
+    assert len(reference.moved) == 6
+    for name, expected in reference.moved.items():
+        assert_near(student.get_buffer(name), expected, name)
+
+
+def test_statistics_are_of_the_points_alone_unless_asked_for() -> None:
+    clouds = double(pack([make_cloud(points, points) for points in (31, 12, 50)]))
+    real, padded = (make_student("layer", padding_aware=aware).train() for aware in (False, True))
+    one, other = real(clouds), padded(clouds)
+    assert (one - other).abs().max() > 0.1
+    assert not torch.allclose(real.embedding.norm.running_mean, padded.embedding.norm.running_mean)
+    equal = double(pack([make_cloud(31, seed) for seed in (1, 2)]))
+    assert torch.equal(make_student().train()(equal), make_student(padding_aware=True).train()(equal))
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer"])

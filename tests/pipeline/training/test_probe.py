@@ -13,6 +13,7 @@ import yaml
 
 from cache_schemas.errors import GriddleError
 from pipeline.config.load import load_config
+from pipeline.geometry.full_scan import full_scan
 from pipeline.plan import Plan
 from pipeline.plan_probes import BASELINES, ProbeRun
 from pipeline.streaming.order import steps_per_epoch
@@ -137,7 +138,10 @@ def test_the_score_is_that_of_a_naive_count(plan: Plan) -> None:
     expected, unlabelled = np.zeros((16, 16), np.int64), 0
     for place in source.scans():
         scan = source.read(place)
-        sample = evaluation_sample(scan, points=probe.student.points, intensity=plan.traits["toy"].intensity)
+        points = probe.student.points
+        sample = evaluation_sample(
+            scan, full_scan(scan.xyz, points), points=points, intensity=plan.traits["toy"].intensity
+        )
         with torch.no_grad():
             features = task.features.backbone(pack([sample.cloud]), None)
             kept = head(features).argmax(dim=1).numpy()

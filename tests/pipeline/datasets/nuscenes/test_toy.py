@@ -13,8 +13,9 @@ from PIL import Image
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.nuscenes.toy import write_toy
-from pipeline.datasets.nuscenes.toy_scene import CLASS_OF, Parameters, open_world, recordings
+from pipeline.datasets.nuscenes.toy_scene import CLASS_OF, WORLD, open_world, recordings
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS
+from pipeline.toy.parameters import Parameters
 from pipeline.toy.primitives import Label
 from pipeline.toy.raycast import cast
 from stages.toy import toy
@@ -185,7 +186,7 @@ def test_devkit_loads_both_versions(tree: Path, devkit: NuScenes) -> None:
 
 def test_points_fall_on_pixels_of_their_class(devkit: NuScenes) -> None:
     """The devkit's projection of the lidar agrees with a class image cast from each camera's own place and instant."""
-    parameters = Parameters(seed=0, **SIZES)
+    parameters = Parameters(seed=0, world=WORLD, **SIZES)
     class_of = np.array([CLASS_OF[label] for label in Label] + [255])
     agreed, agreed_inside, counted, counted_inside = 0, 0, 0, 0
     for scene in devkit.scene:

@@ -1,0 +1,346 @@
+"""How far the student is from the authors' own code, with the same weights, on real clouds.
+
+    export GRIDDLE_SAMPLES=/folder/with/nuscenes
+    python benchmarks/exactness.py --published WaffleIron --scalr-plus ScaLR     # minutes; 10 GB of memory
+
+WaffleIron is a checkout of github.com/valeoai/WaffleIron (what ScaLR's branch main uses), ScaLR one of
+github.com/valeoai/ScaLR on its branch scalr_plus. The weights go to their network through a file that `griddle
+weights export` would write, loaded with strict=True. Clouds are what the six cameras of a real keyframe see.
+
+Printed for each case: the largest difference of an output, of the size of the largest output where that is over 1;
+and the largest relative difference of a gradient, of the input and of every parameter, by its norm. Left out is the
+one gradient that is zero but for rounding: that of the bias of the neighbours' first norm, which their second norm
+takes away again in training. A case fails beyond 1e-12 and 1e-11 in float64, or 2e-5 in float32.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from published import give_weights, network, run_published, take_weights, waffleiron_of
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from pipeline.datasets.nuscenes.reader import READER
+from pipeline.geometry.projection import see
+from pipeline.geometry.voxels import representatives
+from pipeline.streaming.sample import point_features
+from pipeline.students.authors import describe, from_authors, to_authors
+from pipeline.students.backends import Backend
+from pipeline.students.grid import Grid
+from pipeline.students.heads import LinearHead, MlpHead
+from pipeline.students.packed import Cloud, PackedClouds, pack
+from pipeline.students.waffleiron import Activation, Norm, WaffleIron
+
+BACKENDS: tuple[Backend, ...] = ("reference", "torch")
+
+GRID = Grid()
+ONE_CELL = ((1, 1), (1, 1), (1, 1))
+NEIGHBOURS = 16
+OUT, HIDDEN = 32, 64
+LIMITS = {torch.float64: (1e-12, 1e-11), torch.float32: (2e-5, 2e-5)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared. training: batch statistics and gradients as in training, of the points and of their padding."""
+
+    clouds: str
+    norm: Norm
+    training: bool
+    width: int = 96
+    dtype: torch.dtype = torch.float64
+    activation: Activation = "relu"
+    shapes: tuple[tuple[int, int], ...] = GRID.shapes
+    plus: bool = False
+
+    def __str__(self) -> str:
+        mode = "train" if self.training else "eval"
+        kind = "float64" if self.dtype == torch.float64 else "float32"
+        return f"{self.norm:<6}{self.activation:<5}{mode:<6}{self.width:>4}  {kind}  {self.clouds:<20}"
+
+
+class Student(nn.Module):
+    """A backbone and its head, under the names of a run's weights."""
+
+    def __init__(self, case: Case, depth: int, backend: Backend) -> None:
+        super().__init__()
+        self.backbone = WaffleIron(
+            width=case.width,
+            depth=depth,
+            plane_shapes=case.shapes,
+            norm=case.norm,
+            activation=case.activation,
+            backend=backend,
+            padding_aware=True,
+        )
+        self.head: nn.Module = LinearHead(case.width, OUT)
+        if case.plus:
+            self.head = MlpHead(case.width, OUT, HIDDEN)
+
+    def forward(self, clouds: PackedClouds) -> Tensor:
+        out: Tensor = self.head(self.backbone(clouds))
+        return out
+
+
+@click.command()
+@click.option("--published", type=click.Path(path_type=Path), required=True, help="A checkout of WaffleIron.")
+@click.option(
+    "--scalr-plus", type=click.Path(path_type=Path), help="A checkout of ScaLR's branch scalr_plus."
+)
+@click.option("--depth", default=6, show_default=True)
+@click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Default: all.")
+@click.option("--only", default="", help="Only cases whose line contains this.")
+@click.option("--threads", default=2, show_default=True)
+def main(
+    published: Path,
+    scalr_plus: Path | None,
+    depth: int,
+    backends: tuple[Backend, ...],
+    only: str,
+    threads: int,
+) -> None:
+    """Compare the student with the authors' own code; exits with 1 if any case is beyond its limits."""
+    torch.set_num_threads(threads)
+    authors = waffleiron_of(published)
+    batches = real_batches()
+    told = f"torch {torch.__version__}, depth {depth}, real clouds of a nuScenes keyframe"
+    click.echo(
+        f"{told}\n{'case':<50}{'points':>15}  {'backend':<10}{'output':>9}{'gradient':>10}  worst gradient"
+    )
+    failed = 0
+    for case in cases():
+        if only in str(case):
+            failed += compare(case, authors, batches[case.clouds], depth, backends or BACKENDS)
+    if scalr_plus is not None:
+        failed += compare_plus(waffleiron_of(scalr_plus), authors, batches, depth, only)
+    if failed:
+        click.echo(f"{failed} beyond their limits")
+        sys.exit(1)
+
+
+def cases() -> Iterator[Case]:
+    for width, count in ((96, 3), (384, 2)):  # their planes of 384 channels take gigabytes
+        for dtype in (torch.float64, torch.float32):
+            yield Case("1 camera", "layer", True, width, dtype)
+            yield Case(f"{count} unequal", "layer", True, width, dtype)
+            yield Case(f"{count} unequal", "batch", False, width, dtype)
+            yield Case(f"{count} equal", "batch", True, width, dtype)
+    for norm, training in (("layer", True), ("layer", False), ("batch", False)):
+        yield Case("9 unequal", norm, training)  # type: ignore[arg-type]
+        yield Case("3 at the border", norm, training)  # type: ignore[arg-type]
+        yield Case("all in one cell", norm, training)  # type: ignore[arg-type]
+        yield Case("planes of one cell", norm, training, shapes=ONE_CELL)  # type: ignore[arg-type]
+    for norm in ("layer", "batch"):
+        yield Case("one point", norm, False)  # type: ignore[arg-type]
+        yield Case("one point of many", norm, False)  # type: ignore[arg-type]
+    yield Case("one point of many", "layer", True)
+
+
+def compare(
+    case: Case, authors: ModuleType, clouds: PackedClouds, depth: int, backends: tuple[Backend, ...]
+) -> int:
+    """Print a line for each backend; returns how many are beyond the limits."""
+    torch.manual_seed(0)
+    first = disturbed(Student(case, depth, backends[0]))
+    theirs = their_network(authors, case, depth)
+    with tempfile.TemporaryDirectory() as folder:
+        give_weights(theirs, first.state_dict(), "mlp" if case.plus else "linear", Path(folder))
+    expected = outcome(theirs.to(case.dtype).train(case.training), case, clouds, published=True)
+    limits, told = LIMITS[case.dtype], ""
+    if case.dtype == torch.float32:
+        exact = outcome(
+            theirs.double().train(case.training), replace(case, dtype=torch.float64), clouds, published=True
+        )
+        output, gradient, _ = distances(case, expected, exact)
+        limits, told = (
+            (limits[0], max(limits[1], 2 * gradient)),
+            f" (theirs to its float64: {output:.1e}, {gradient:.1e})",
+        )
+    failed = 0
+    for backend in backends:
+        student = Student(case, depth, backend)
+        student.load_state_dict(first.state_dict())
+        found = outcome(student.to(case.dtype).train(case.training), case, clouds, published=False)
+        output, gradient, worst = distances(case, found, expected)
+        beyond = output > limits[0] or gradient > limits[1]
+        failed += beyond
+        sizes = f"{len(clouds.features)} in {clouds.count}"
+        click.echo(
+            f"{case!s:<50}{sizes:>15}  {backend:<10}{output:9.1e}{gradient:10.1e}  {worst}{told}"
+            + ("  BEYOND" if beyond else "")
+        )
+    return failed
+
+
+def distances(case: Case, found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, float, str]:
+    """Of the output, of the gradient that is furthest away, and its name."""
+    gradients = {
+        name: away(found[name], expected[name])
+        for name in expected
+        if name != "output" and not (case.training and name == "embed.conv2.0.bias")
+    }
+    worst = max(gradients, key=gradients.__getitem__)
+    return away(found["output"], expected["output"], floor=1.0), gradients[worst], worst
+
+
+def compare_plus(
+    plus: ModuleType, authors: ModuleType, batches: dict[str, PackedClouds], depth: int, only: str
+) -> int:
+    """ScaLR+, whose means over a cell differ: with main's means in their place the same limits hold; as it is, by how much
+    outputs differ."""
+    failed = 0
+    own = plus.backbone.get_all_projections, plus.backbone.projection_3d_to_2d
+    helper = authors.backbone
+    for clouds, training in (("3 equal", True), ("3 unequal", True), ("9 unequal", False)):
+        case = Case(clouds, "layer", training, activation="gelu", plus=True)
+        if only not in str(case):
+            continue
+        plus.backbone.get_all_projections = lambda *given: helper.get_all_projections(*given, torch.float64)
+        plus.backbone.projection_3d_to_2d = helper.projection_3d_to_2d
+        failed += compare(case, plus, batches[clouds], depth, BACKENDS)
+        plus.backbone.get_all_projections, plus.backbone.projection_3d_to_2d = own
+        torch.manual_seed(0)
+        student = disturbed(Student(case, depth, "torch"))
+        theirs = their_network(plus, case, depth)
+        with tempfile.TemporaryDirectory() as folder:
+            count = give_weights(theirs, student.state_dict(), "mlp", Path(folder))
+            state = take_weights(theirs, Path(folder))
+        described = describe({name: tuple(value.shape) for name, value in state.items()})
+        back = from_authors(state, described)
+        assert all(torch.equal(value, back[name]) for name, value in student.state_dict().items())
+        with torch.no_grad():
+            packed = replace(batches[clouds], features=batches[clouds].features.double())
+            one = student.double().train(training)(packed)
+            other = run_published(theirs.double().train(training), packed, packed.features)
+        relative = (one - other).abs().amax(1) / other.abs().max()  # (P,)
+        click.echo(
+            f"{case!s:<50}  as it is, means without 1e-6 and with padding in cell 0: output {relative.max():.1e}, "
+            f"{int((relative > 1e-5).sum())} of {len(relative)} points over 1e-5; {count} tensors there and back"
+        )
+    return failed
+
+
+def their_network(package: ModuleType, case: Case, depth: int) -> nn.Module:
+    return network(
+        package,
+        width=case.width,
+        depth=depth,
+        out=OUT,
+        shapes=case.shapes,
+        norm=case.norm,
+        head="mlp" if case.plus else "linear",
+        hidden=HIDDEN,
+        activation=case.activation,
+    )
+
+
+def disturbed(student: Student) -> Student:
+    """Nothing is left at a special value: norms, running statistics."""
+    for name, tensor in student.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return student
+
+
+def outcome(module: nn.Module, case: Case, clouds: PackedClouds, *, published: bool) -> dict[str, Tensor]:
+    """The output, and the gradients of a fixed sum of it, ours under their names, in rows as ours."""
+    module.zero_grad(set_to_none=True)
+    features = clouds.features.detach().to(case.dtype, copy=True).requires_grad_()
+    packed = replace(clouds, features=features)
+    out = run_published(module, packed, features) if published else module(packed)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (out * direction.to(out.dtype)).sum().backward()
+    gradients = {name: _gradient(value, name) for name, value in module.named_parameters()}
+    found = {"output": out.detach(), "input": _gradient(features, "input")}
+    return found | (gradients if published else to_authors(gradients, "mlp" if case.plus else "linear"))
+
+
+def _gradient(value: Tensor, name: str) -> Tensor:
+    if value.grad is None:
+        raise click.ClickException(f"no gradient of {name}")
+    return value.grad
+
+
+def away(found: Tensor, expected: Tensor, floor: float | None = None) -> float:
+    """With a floor, the largest difference over the largest value or the floor; else the relative one by norms."""
+    difference = (found - expected.reshape(found.shape)).double()
+    if floor is not None:
+        return float(difference.abs().max() / max(floor, float(expected.abs().max())))
+    norm = float(expected.double().norm())
+    return float(difference.norm()) / norm if norm else float(difference.norm())
+
+
+def real_batches() -> dict[str, PackedClouds]:
+    """Batches of what the cameras of the first keyframe in $GRIDDLE_SAMPLES see."""
+    samples = os.environ.get("GRIDDLE_SAMPLES")
+    if not samples:
+        raise click.ClickException("set GRIDDLE_SAMPLES to the folder that holds nuscenes/")
+    root = Path(samples) / "nuscenes"
+    partition: Any = next(READER.partitions(root, "v1.0-trainval"))
+    scan = partition.scans[0]
+    xyz, intensity = READER.read_points(root, scan)
+    rows = representatives(xyz, 0.1, None)
+    xyz, intensity = xyz[rows], intensity[rows]
+    views = [see(xyz, image, READER.traits.published_mask).point for image in scan.images]
+    views = [seen[GRID.inside(xyz[seen])] for seen in views]
+    rng = np.random.default_rng(0)
+
+    def around(number: int, points: int) -> Cloud:
+        """The points that a camera sees next to the first of them."""
+        seen = views[number % len(views)]
+        near = seen[np.argsort(np.abs(xyz[seen] - xyz[seen[number]]).max(1))[:points]]
+        return cloud(xyz[near], intensity[near])
+
+    equal = [around(number, 1200) for number in range(3)]
+    border = [at_the_border(xyz[seen[:900]], intensity[seen[:900]], rng) for seen in views[:2]]
+    crowded = cloud((xyz[views[0][:200]] / 200 + 0.25).astype(np.float32), intensity[views[0][:200]])
+    alone = cloud(xyz[views[0][:1]], intensity[views[0][:1]])
+    one_cell = pack([around(0, 400), around(1, 1200)])
+    return {
+        "1 camera": pack([cloud(xyz[views[0]], intensity[views[0]])]),
+        "3 unequal": pack([around(0, 700), around(1, 1900), around(2, 1200)]),
+        "3 equal": pack(equal),
+        "2 unequal": pack([around(0, 700), around(1, 1900)]),
+        "2 equal": pack(equal[:2]),
+        "9 unequal": pack([around(number, 200 + 150 * number) for number in range(9)]),
+        "3 at the border": pack([*border, around(2, 1200)]),
+        "all in one cell": pack([crowded, around(1, 700)]),
+        "planes of one cell": replace(one_cell, cells=torch.zeros_like(one_cell.cells)),
+        "one point": pack([alone]),
+        "one point of many": pack([alone, equal[0]]),
+    }
+
+
+def at_the_border(xyz: np.ndarray, intensity: np.ndarray, rng: np.random.Generator) -> Cloud:
+    """A third of the points moved into the outermost cells of the field of view, its corners among them."""
+    moved = xyz.copy()
+    low, high = np.array(GRID.low) + 2e-4, np.array(GRID.high) - 2e-4
+    third = len(xyz) // 3
+    side = rng.integers(0, 2, (third, 3)).astype(bool)
+    onto = rng.random((third, 3)) < 0.6
+    onto[:8] = True
+    moved[:third] = np.where(onto, np.where(side, high, low), moved[:third])
+    return cloud(moved.astype(np.float32), intensity)
+
+
+def cloud(xyz: np.ndarray, intensity: np.ndarray) -> Cloud:
+    count = min(NEIGHBOURS + 1, len(xyz))
+    near = cKDTree(xyz).query(xyz, [*range(2, count + 1)])[1] if count > 1 else np.empty((1, 0), np.int64)
+    near = np.concatenate((near, np.repeat(np.arange(len(xyz))[:, None], NEIGHBOURS + 1 - count, 1)), 1)
+    cells = np.zeros((len(xyz), 3), np.int64) + GRID.cells(xyz)
+    return Cloud(point_features(intensity, xyz, READER.traits.intensity), near, cells)
+
+
+if __name__ == "__main__":
+    main()

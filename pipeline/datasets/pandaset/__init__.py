@@ -1,0 +1,1 @@
+"""PandaSet: 103 sequences of two lidars and six cameras."""

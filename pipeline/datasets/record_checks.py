@@ -1,0 +1,87 @@
+"""What a reader says of a dataset is checked before it is believed: a user's own may be wrong."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import isfinite
+from pathlib import PurePosixPath
+
+from pipeline.datasets.reader import AbsentPartition, Traits
+from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+
+SPLITS = ("train", "val", "test")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits, seen: set[str]) -> None:
+    """A partition that can be written; its name is added to those `seen`.
+
+    Raises:
+        ValueError: for a name that is no file's or was there already, an unknown split or camera, no scans, scans out of
+            order, paths that lead out of the root, or calibration of a wrong shape.
+    """
+    if not isinstance(partition, PartitionRecord | AbsentPartition):
+        raise ValueError(
+            f"`partitions` yields {type(partition).__name__}, not PartitionRecord or AbsentPartition"
+        )
+    name = partition.name
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"partition {name!r}: a name is of letters, digits, `_`, `.` and `-`: it names files"
+        )
+    if name in seen:
+        raise ValueError(f"partition {name} is there twice")
+    seen.add(name)
+    if partition.split not in SPLITS:
+        raise ValueError(f"partition {name}: split {partition.split!r} is none of {', '.join(SPLITS)}")
+    if isinstance(partition, AbsentPartition) or partition.problem:
+        return
+    if not partition.scans:
+        raise ValueError(f"partition {name} has no scans; leave it out, or yield an AbsentPartition")
+    names = Counter(scan.name for scan in partition.scans)
+    twice = [scan for scan, count in names.items() if count > 1]
+    if twice:
+        raise ValueError(f"partition {name}: scan {twice[0]} is there {names[twice[0]]} times")
+    for earlier, later in zip(partition.scans, partition.scans[1:], strict=False):
+        if natural(later.path) <= natural(earlier.path):
+            raise ValueError(
+                f"partition {name}: scans are out of order: {later.path} comes after {earlier.path}; yield them in the "
+                f"order of their files' names, which identity rests on"
+            )
+    for scan in partition.scans:
+        _check_scan(f"partition {name}, scan {scan.name}", scan, traits)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 9 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _check_scan(where: str, scan: ScanRecord, traits: Traits) -> None:
+    for path in (scan.path, scan.label_path, *(image.path for image in scan.images)):
+        if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
+            raise ValueError(f"{where}: {path} must be relative to the dataset's root and below it")
+    if (scan.label_path is None) != (scan.label_bytes is None):
+        raise ValueError(f"{where}: give label_path and label_bytes, or neither")
+    if scan.label_path is not None and not traits.classes:
+        raise ValueError(f"{where} has labels, but the traits name no classes")
+    cameras = [image.camera for image in scan.images]
+    if len(set(cameras)) < len(cameras):
+        raise ValueError(f"{where}: a camera is there twice: {', '.join(cameras)}")
+    for image in scan.images:
+        _check_image(f"{where}, image {image.path}", image, traits)
+
+
+def _check_image(where: str, image: ImageRecord, traits: Traits) -> None:
+    if image.camera not in traits.cameras:
+        raise ValueError(
+            f"{where}: the traits have no camera {image.camera!r}; they have {list(traits.cameras)}"
+        )
+    if image.height < 1 or image.width < 1:
+        raise ValueError(f"{where}: a size of {image.height} x {image.width} pixels")
+    if len(image.intrinsics) != 9 or not all(map(isfinite, image.intrinsics)):
+        raise ValueError(f"{where}: intrinsics are 3 x 3 finite numbers, row by row, not {image.intrinsics}")
+    numbers = [number for step in image.steps for number in (*step.rotation, *step.translation)]
+    if not all(map(isfinite, numbers)):
+        raise ValueError(f"{where}: its pose has numbers that are not finite")

@@ -1,0 +1,58 @@
+"""Splits of the user's own, instead of a dataset's: which patterns name which scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from cache_schemas.errors import BadInput
+from pipeline.datasets.records import PartitionRecord, ScanRecord
+
+
+def resplit(
+    partition: PartitionRecord, splits: Mapping[Any, Sequence[str]] | None
+) -> tuple[list[PartitionRecord], list[str]]:
+    """A partition under the user's splits, and the names of its scans that no pattern names.
+
+    It stays whole, name and all, where all its scans are in one split; else it becomes one for each split.
+
+    Raises:
+        BadInput: if a scan is in two splits.
+    """
+    if splits is None:
+        return [partition], []
+    found: dict[str, list[ScanRecord]] = {}
+    left_out: list[str] = []
+    for scan in partition.scans:
+        split = _split_of(partition.name, scan.name, splits)
+        if split is None:
+            left_out.append(scan.name)
+        else:
+            found.setdefault(split, []).append(scan)
+    if len(found) == 1 and not left_out:
+        return [replace(partition, split=next(iter(found)))], []
+    parts = [
+        replace(partition, name=f"{partition.name}-{split}", split=split, scans=tuple(found[split]))
+        for split in splits
+        if split in found
+    ]
+    return parts, left_out
+
+
+def full_name(partition: str, scan: str) -> str:
+    """PARTITION/SCAN, where the scan's own name does not say its partition already."""
+    return scan if scan.startswith(f"{partition}/") else f"{partition}/{scan}"
+
+
+def _split_of(partition: str, scan: str, splits: Mapping[Any, Sequence[str]]) -> str | None:
+    name = full_name(partition, scan)
+    found = [
+        split
+        for split, patterns in splits.items()
+        if any(fnmatchcase(name if "/" in pattern else partition, pattern) for pattern in patterns)
+    ]
+    if len(found) > 1:
+        raise BadInput(f"splits: {name} is in {' and '.join(found)}; a scan belongs to one split")
+    return found[0] if found else None

@@ -1,0 +1,182 @@
+"""The full-scan set: planned for evaluated splits alone, and read as what a search in the loader would give."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.spatial import cKDTree
+
+from cache_schemas.reading import PartitionReader
+from cache_schemas.scans import SCANS
+from pipeline.config.load import load_config
+from pipeline.config.model import Points
+from pipeline.datasets.readers import reader_named
+from pipeline.estimate import estimate, pending
+from pipeline.full_scans import write_full_scans
+from pipeline.geometry.full_scan import full_scan
+from pipeline.index import make_index
+from pipeline.plan import Lot, Plan
+from pipeline.planned import cut
+from pipeline.scans import write_scans
+from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
+from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
+from pipeline.students.grid import Grid
+from pipeline.students.packed import Cloud, pack
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCENE = "scene-0061"
+
+
+def searched(scan: ScanPoints, points: Points, intensity: tuple[float, float]) -> tuple[Cloud, np.ndarray]:
+    """As the published validation searches, step by step, with float64 only where it has it; and the nearest kept."""
+    cells = ((scan.xyz - scan.xyz.min(axis=0, keepdims=True)) / np.float32(points.voxel)).astype(np.int64)
+    kept = np.unique(cells, axis=0, return_index=True)[1]
+    (x0, x1), (y0, y1), (z0, z1) = points.field_of_view
+    low, high = np.array([x0, y0, z0]) + 1e-4, np.array([x1, y1, z1]) - 1e-4
+    at = scan.xyz[kept]
+    kept = kept[((at > low.astype(np.float32)) & (at < high.astype(np.float32))).all(axis=1)]
+    xyz = scan.xyz[kept]
+    tree = cKDTree(xyz)
+    near = tree.query(xyz, k=points.neighbours + 1)[1][:, 1:]
+    mean, deviation = (np.float32(value) for value in intensity)
+    radius = np.sqrt(xyz[:, 0] * xyz[:, 0] + xyz[:, 1] * xyz[:, 1] + xyz[:, 2] * xyz[:, 2])
+    features = np.column_stack([(scan.intensity[kept] - mean) / deviation, xyz, radius])
+    grid = Grid.with_cells((x0, y0, z0), (x1, y1, z1), points.cell)
+    return Cloud(features, near, grid.cells(xyz)), tree.query(scan.xyz)[1]
+
+
+def test_batches_are_bit_for_bit_those_of_a_search_in_the_loader(filled_master: Any) -> None:
+    plan = filled_master.workspace.plan()
+    (probe,) = (p for p in plan.probe_runs.values() if p.kind == "distilled")
+    points, intensity = probe.student.points, {"nuscenes": plan.traits["nuscenes"].intensity}
+    source = ScanSource(plan.cache, probe.evaluate)
+    places = source.scans()
+    batches = EvaluationScans(source, places, points=points, intensity=intensity)
+    assert len(places) == 4
+    for number in range(len(batches)):
+        batch = batches[number]
+        scans = [source.read(place) for place in places[number * SCORED_TOGETHER :][:SCORED_TOGETHER]]
+        found = [searched(scan, points, intensity["nuscenes"]) for scan in scans]
+        clouds = pack([cloud for cloud, _ in found])
+        for name in ("features", "neighbours", "cells", "offsets"):
+            wanted = getattr(clouds, name)
+            assert getattr(batch.clouds, name).dtype == wanted.dtype
+            assert torch.equal(getattr(batch.clouds, name), wanted), name
+        starts = clouds.offsets.tolist()
+        nearest = np.concatenate([near + start for (_, near), start in zip(found, starts, strict=False)])
+        assert torch.equal(batch.nearest, torch.from_numpy(nearest))
+        assert batch.labels.tolist() == np.concatenate([scan.label for scan in scans]).tolist()
+
+
+def test_row_numbers_do_not_wrap_where_a_batch_is_larger_than_they_count() -> None:
+    """Rows are stored in 16 bits; those of a batch need more."""
+    rng = np.random.default_rng(0)
+    points = Points(voxel=0.01, neighbours=2)
+    scans = [ScanPoints(rng.normal(size=(30_000, 3)).astype(np.float32) * 10, np.zeros(30_000, np.float32),
+                        np.zeros(30_000, np.uint8)) for _ in range(4)]  # fmt: skip
+
+    class Memory:
+        def read(self, place: LabelledPlace) -> ScanPoints:
+            return scans[place.row]
+
+        def full(self, place: LabelledPlace) -> Any:
+            found = full_scan(scans[place.row].xyz, points)
+            assert found.nearest.dtype == np.uint16
+            return found
+
+    places = [LabelledPlace(0, row, "d", f"scan-{row}") for row in range(4)]
+    batches = EvaluationScans(Memory(), places, points=points, intensity={"d": (0.0, 1.0)})  # type: ignore[arg-type]
+    batch = batches[0]
+    assert int(batch.clouds.offsets[-1]) > 2**16
+    of_cloud = batch.clouds.cloud_of_row()
+    assert torch.equal(of_cloud[batch.nearest], torch.arange(4).repeat_interleave(30_000))
+    assert torch.equal(of_cloud[batch.clouds.neighbours[:, 0]], of_cloud)
+
+
+@pytest.mark.parametrize("evaluate", ["val", "train"])
+def test_it_is_planned_for_the_evaluated_split_alone(workspace: Any, evaluate: str) -> None:
+    def with_probe(config: dict[str, Any]) -> None:
+        config["probes"] = {"p": {"batch": 1, "evaluate": evaluate}}
+        config["students"]["wi_tiny"]["probes"] = ["p"]
+        twin = {**config["students"]["wi_tiny"], "points": {**config["students"]["wi_tiny"]["points"]}}
+        twin["points"].update(seed=9, variants=1, cell=4.0, spares=0)  # what a full scan does not hang on
+        narrow = {**twin, "points": {**twin["points"], "field_of_view": [[-32, 32], [-32, 32], [-8, 8]]}}
+        config["students"] |= {"twin": twin, "narrow": narrow}
+
+    dataset = load_config(workspace.config_path).datasets["nuscenes"]
+    root = str(workspace.folder / dataset.root)
+    make_index(workspace.work, "nuscenes", dataset.model_copy(update={"root": root}))
+    assert not workspace.plan().lots("full_scans"), "no probe, no full scans"
+    workspace.edit(with_probe)
+    plan = workspace.plan()
+    lots = plan.lots("full_scans")
+    assert {lot.split for lot in lots} == {evaluate}
+    assert len({lot.store.folder for lot in lots}) == 2, "one for each field of view"
+    for lot in lots:
+        scans = [s for s in plan.lots("scans") if {e.name for e in s.entries} & {e.name for e in lot.entries}]
+        assert plan.before("full_scans", lot.digest) == [str(plan.lot_path(s)) for s in scans]
+    for probe in plan.probe_runs.values():
+        assert all(reading.full is None for reading in probe.train)
+        assert all(reading.full is not None for reading in probe.evaluate)
+        marker = [path for path in plan.before_probe(probe.folder) if "/lots/full_scans/" in path]
+        assert len(marker) == 1
+
+
+def test_by_hand_views_make_both_kinds_and_full_scans_can_be_asked_for_alone(filled: Any) -> None:
+    plan = filled.workspace.plan()
+    markers = {stage: [Path(path) for path in plan.lot_paths(stage)] for stage in ("views", "full_scans")}
+    for path in (*markers["views"], *markers["full_scans"]):
+        path.unlink()
+    assert filled.griddle("views", "--lot", plan.lots("views")[0].digest) == 0
+    assert [path.exists() for path in (*markers["views"], *markers["full_scans"])] == [True, False]
+    assert filled.griddle("views", "--full-scans", "--number", "0") == 0
+    assert markers["full_scans"][0].exists()
+    assert filled.griddle("views", "--full-scans", "--number", "1") == 2
+    filled.workspace.edit(lambda config: config["students"]["wi_tiny"].update(probes=[]))
+    assert filled.griddle("views") == 0
+    assert filled.griddle("views", "--full-scans") == 2, "nothing to do is said"
+
+
+def test_a_scan_outside_the_field_of_view_is_refused_by_name(filled: Any, capsys: Any) -> None:
+    """Before anything is trained that could not be scored."""
+    far = [[500.0, 564.0], [500.0, 564.0], [-8.0, 8.0]]
+    filled.workspace.edit(lambda config: config["students"]["wi_tiny"]["points"].update(field_of_view=far))
+    assert filled.griddle("views", "--full-scans") == 2
+    said = capsys.readouterr().err
+    assert "nuscenes scan" in said
+    assert "lies in points.field_of_view" in said
+    assert "write a wider one" in said
+
+
+def test_a_real_keyframe_takes_what_was_planned(samples: Path, tmp_path: Path) -> None:
+    body = yaml.safe_load((REPOSITORY / "tests" / "support" / "keyframes.yaml").read_text())
+    path = tmp_path / "samples.yaml"
+    path.write_text(yaml.safe_dump({**body, "workdir": str(tmp_path / "work")}))
+    config = load_config(path)
+    make_index(tmp_path / "work", "nuscenes", config.datasets["nuscenes"])
+    plan = Plan(config)
+    student = plan.students["wi_small"]
+    (store,) = plan.stores("nuscenes", student)["full_scans"]
+    (scans,) = plan.stores("nuscenes", student)["scans"]
+    lots: list[Lot] = cut(store, "train", plan.entries("a test", "nuscenes", "train"), 16)
+    plan.add(lots)  # these keyframes have no labels, so no probe asks for them
+    (row,) = (row for row in pending(plan, lots))
+    (told,) = (row for row in estimate(plan)["stores"] if row["stage"] == "full_scans")
+    assert (told["bytes"], told["source"]) == (row.bytes, "measured on 1 scan(s), right to 15 %")
+    (entry,) = lots[0].entries
+    record = plan.indices["nuscenes"].load_partition(entry)
+    reader, root = reader_named("nuscenes"), Path(config.datasets["nuscenes"].root)
+    member = str(record.member_digests()["scans"])
+    write_scans(reader, root, scans, record, member, plan.cache / scans.folder)
+    there = PartitionReader(plan.cache / scans.folder, SCANS, entry.name, member)
+    write_full_scans(store, student.points, record, member, plan.cache / store.folder, there)
+    files = [path for path in (plan.cache / store.folder).rglob("*") if path.is_file()]
+    written = sum(os.stat(path).st_size for path in files)
+    assert row.files == len(files) <= 25
+    assert row.bytes == pytest.approx(written, rel=0.02), "the one scan was measured"
