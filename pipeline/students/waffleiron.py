@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from pipeline.students.backends import CHOICES, Backend, Choice, backend_for, steps_of
 from pipeline.students.compiled import compiled
 from pipeline.students.embedding import Embedding
-from pipeline.students.packed import FEATURES, PackedClouds
+from pipeline.students.packed import FEATURES, PackedClouds, check_batch
 from pipeline.students.packed_channel_mix import packed_channel_mix
 from pipeline.students.recomputed import recomputed
 from pipeline.students.sparse_mix import Activation, Steps, sparse_mix
@@ -235,9 +235,7 @@ class WaffleIron(nn.Module):
         return out
 
     def _check(self, clouds: PackedClouds, masks: Tensor | None) -> None:
-        given, planes = clouds.cells.shape[1], len(self.plane_shapes)
-        if given != planes:
-            raise ValueError(f"clouds have cells on {given} planes, the student mixes {planes}")
+        check_batch(clouds, self.plane_shapes, self.width)
         if masks is None and self.training and self.drop_path > 0.0:
             raise ValueError(f"training with drop_path {self.drop_path} needs stochastic_depth.masks")
         expected = (clouds.count, self.depth, 2)
