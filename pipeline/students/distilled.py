@@ -28,6 +28,7 @@ class Distilled(nn.Module):
             drop_path=network.stochastic_depth,
             backend=network.backend,
             averaging=network.averaging,
+            checkpointing=network.checkpointing,
             padding_aware=network.padding_aware,
         )
         self.head = head_of(network.head, network.width, channels, network.head_width)

@@ -20,9 +20,11 @@ from pipeline.plan import Plan
 from pipeline.plan_probes import ProbeRun
 from pipeline.streaming.batches import stream
 from pipeline.streaming.order import steps_per_epoch
+from pipeline.students.backends import backend_for
 from pipeline.students.heads import class_head
 from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.probe_folder import finish_probe
+from pipeline.training.probed import StudentFeatures
 from pipeline.training.schedule import learning_rate
 
 LOG_SECONDS = 5.0
@@ -44,10 +46,13 @@ def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
     classes = plan.traits[probe.train[0].dataset].classes
     head = class_head(probe.probe.head, task.channels, len(classes), probe.seed).to(device)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
+    backend = ""
+    if isinstance(task.features, StudentFeatures):
+        backend = f", backend {backend_for(task.features.backbone.backend, device.type)}"
     log(
         f"probe {probe.name}, {probe.kind} (student {probe.run.name}, seed {probe.seed}): {task.scans[0]} scans, "
         f"{per_epoch * probe.epochs} steps in {probe.epochs} epochs, {task.channels} channels, "
-        f"{len(classes)} classes, on {device}"
+        f"{len(classes)} classes, on {device}{backend}"
     )
     started = time.monotonic()
     losses = fit(task, head, probe, per_epoch, workers=plan.config.workers, device=device)
