@@ -87,11 +87,25 @@ def expected(authors: dict[str, Authors]) -> dict[str, object]:
 @click.option("--published", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--waffleiron", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--width", "widths", type=int, multiple=True, default=WIDTHS, show_default=True)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(["float64", "float32"]),
+    multiple=True,
+    default=("float64", "float32"),
+)
 @click.option("--points", default=600, show_default=True, help="Of each of two clouds.")
 @click.option(
     "--write", type=click.Path(path_type=Path), help="Only write what their code says of the tiny cases."
 )
-def main(published: Path, waffleiron: Path, widths: tuple[int, ...], points: int, write: Path | None) -> None:
+def main(
+    published: Path,
+    waffleiron: Path,
+    widths: tuple[int, ...],
+    dtypes: tuple[str, ...],
+    points: int,
+    write: Path | None,
+) -> None:
     """Print the table."""
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,8 +127,8 @@ def main(published: Path, waffleiron: Path, widths: tuple[int, ...], points: int
                 Case("scalr_plus", "layer", width, points=points),
             ]
             for case in cases:
-                for dtype in (torch.float64, torch.float32):
-                    compare(case, authors[case.recipe], dtype)
+                for dtype in dtypes:
+                    compare(case, authors[case.recipe], getattr(torch, dtype))
 
 
 if __name__ == "__main__":
