@@ -40,10 +40,13 @@ from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
 from pipeline.streaming.sample import point_features
 from pipeline.students.authors import describe, from_authors, to_authors
+from pipeline.students.backends import Backend
 from pipeline.students.grid import Grid
 from pipeline.students.heads import LinearHead, MlpHead
 from pipeline.students.packed import Cloud, PackedClouds, pack
-from pipeline.students.waffleiron import BACKENDS, Activation, Backend, Norm, WaffleIron
+from pipeline.students.waffleiron import Activation, Norm, WaffleIron
+
+BACKENDS: tuple[Backend, ...] = ("reference", "torch")
 
 GRID = Grid()
 COARSE = Grid.with_cells(GRID.low, GRID.high, 2.0)

@@ -3,7 +3,7 @@
     python benchmarks/fold.py                               # a minute
     python benchmarks/fold.py --case 768,6000 --pairs 5     # channels, points
 
-The student and its folded copy see the same cloud in turn, forward alone, on one thread, in CPU time.
+Needs $GRIDDLE_SAMPLES for its clouds (see `camera_clouds`). The student and its folded copy see the same cloud in turn, forward alone, on one thread, in CPU time.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import time
 import click
 import numpy as np
 import torch
-from student import forward, lidar_like, make_student
+from camera_clouds import GRID, camera_clouds
 
 from pipeline.students.fold import folded
-from pipeline.students.packed import pack
+from pipeline.students.waffleiron import Norm, WaffleIron
 
 
 @click.command()
 @click.option(
-    "--case", "cases", multiple=True, default=["96,3000", "256,6000", "256,17000"], show_default=True
+    "--case", "cases", multiple=True, default=["96,3000", "256,6000", "256,20000"], show_default=True
 )
 @click.option("--depth", default=6, show_default=True)
 @click.option("--pairs", default=11, show_default=True)
@@ -30,17 +30,19 @@ def main(cases: tuple[str, ...], depth: int, pairs: int) -> None:
     torch.set_num_threads(1)
     click.echo(f"torch {torch.__version__}, depth {depth}, {pairs} pairs, CPU time; ratio: min, median, max")
     click.echo(f"{'norm':<6}{'C':>5}{'points':>8}{'ms':>10}{'folded ms':>11}    ratio")
-    for norm in ("batch", "layer"):
+    norms: tuple[Norm, Norm] = ("batch", "layer")
+    for norm in norms:
         for case in cases:
             channels, points = (int(part) for part in case.split(","))
-            student = make_student("torch", channels, depth, norm).eval()
+            student = WaffleIron(width=channels, depth=depth, plane_shapes=GRID.shapes, norm=norm).eval()
             short = folded(student)
-            clouds = pack([lidar_like(points, 360 if points >= 8000 else 60, 0)])
+            clouds = camera_clouds(1, points)
             times = np.empty((pairs + 1, 2))
             for pair in times:
                 for place, network in enumerate((student, short)):
                     start = time.thread_time()
-                    forward(network, clouds)
+                    with torch.no_grad():
+                        network(clouds)
                     pair[place] = time.thread_time() - start
             slow, fast = times[1:].T * 1e3  # the first pair warms up
             ratio = slow / fast

@@ -17,6 +17,9 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Kernels of triton run in its interpreter, on the CPU; which of the two it is, triton asks once, when it is imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

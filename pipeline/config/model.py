@@ -139,9 +139,16 @@ class Network(Block):
     stochastic_depth: float = Field(
         0.0, ge=0.0, lt=1.0, description="Chance that a block's branch is dropped."
     )
-    backend: Literal["reference", "torch"] = choice(
-        "torch",
-        "reference: plain, dense and slow. torch: the same numbers to rounding from occupied cells alone.",
+    backend: Literal["auto", "reference", "torch", "compiled", "triton"] = choice(
+        "auto",
+        "How the student is computed; the same numbers to rounding. reference: plain, dense and slow. torch: from "
+        "occupied cells alone. compiled: the same under torch.compile, after a minute or so of compiling. triton: with "
+        "kernels of our own, on an NVIDIA GPU. auto: the fastest that was measured on the device, which the log names.",
+    )
+    checkpointing: bool = choice(
+        False,
+        "Keep only what goes into each spatial and channel mix, and compute the rest again on the way back: the same "
+        "numbers from less memory in more time.",
     )
     padding_aware: bool = Field(
         False,

@@ -27,6 +27,7 @@ class Distilled(nn.Module):
             activation=network.activation,
             drop_path=network.stochastic_depth,
             backend=network.backend,
+            checkpointing=network.checkpointing,
             padding_aware=network.padding_aware,
         )
         self.head = head_of(network.head, network.width, channels, network.head_width)

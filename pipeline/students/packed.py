@@ -118,8 +118,43 @@ def _check(cloud: Cloud, place: int, first: Cloud) -> None:
         found = getattr(cloud, name).shape
         if found != shape:
             raise ValueError(f"cloud {place} of the batch: {name} has shape {found}, expected {shape}")
+    bad = np.flatnonzero(~np.isfinite(cloud.features).all(axis=1))  # (bad rows,)
+    if len(bad):
+        raise ValueError(
+            f"cloud {place} of the batch: {len(bad)} of {points} rows of features are not finite, the first is row "
+            f"{bad[0]}: {cloud.features[bad[0]].tolist()}"
+        )
     if points and not 0 <= cloud.neighbours.min() <= cloud.neighbours.max() < points:
         raise ValueError(
             f"cloud {place} of the batch has {points} points, but its neighbours run from "
             f"{cloud.neighbours.min()} to {cloud.neighbours.max()}"
         )
+
+
+MOST_ELEMENTS = 1 << 31
+"""Of one (points, channels) tensor: beyond it kernels that count in 32 bits read elsewhere."""
+
+
+def check_batch(clouds: PackedClouds, plane_shapes: Sequence[tuple[int, int]], width: int) -> None:
+    """Raise ValueError where a student of this width and these planes cannot take a batch."""
+    points, planes = clouds.cells.shape
+    if planes != len(plane_shapes):
+        raise ValueError(f"clouds have cells on {planes} planes, the student mixes {len(plane_shapes)}")
+    offsets = clouds.offsets  # (B + 1,)
+    if offsets[0] != 0 or offsets[-1] != points or (offsets.diff() < 0).any():
+        raise ValueError(
+            f"offsets of {clouds.count} clouds must rise from 0 to the {points} points, but are {offsets.tolist()}"
+        )
+    if points * width >= MOST_ELEMENTS:
+        raise ValueError(
+            f"{points} points of {width} channels are {points * width} elements, {MOST_ELEMENTS} are too many for "
+            f"one batch: write a smaller pretrain.batch or points.max_points"
+        )
+    if not points:
+        return
+    lowest, highest = clouds.cells.amin(0).tolist(), clouds.cells.amax(0).tolist()  # (planes,)
+    for plane, (height, columns) in enumerate(plane_shapes):
+        if not 0 <= lowest[plane] <= highest[plane] < height * columns:
+            raise ValueError(
+                f"cells on plane {plane}, which has {height} x {columns}, run from {lowest[plane]} to {highest[plane]}"
+            )

@@ -31,10 +31,12 @@ class SparsePlane:
     order: Tensor  # (P,) int64, the rows sorted by cell; a stable sort, so within a cell in their own order
     starts: Tensor  # (O + 1,) int64, the rows of cell o are order[starts[o]:starts[o + 1]]
     weight: Tensor  # (O, 1), 1 / (rows in the cell + 1e-6)
+    share: Tensor  # (O, 1), rows in the cell times weight: nearly 1
     table: (
         Tensor  # (9, O) int64, the cell of D at each tap of each occupied cell; D where that is off the plane
     )
     mirror: Tensor  # (E,) int64, pairs as 9 o + u, sorted by cell of D
+    back: Tensor  # (9, D + 1) int64, the occupied cell whose tap u leads to each cell of D; O where there is none
     mirror_starts: Tensor  # (D + 2,) int64, as `starts`; row D stands for all that is off the plane: no pairs
 
 
@@ -65,13 +67,19 @@ def sparse_plane(
     dilated, reached, readers = torch.unique_consecutive(around, return_inverse=True, return_counts=True)
     table = torch.full((inside.numel(),), dilated.numel(), device=cells.device)  # (O 9,) int64
     table[mirror] = reached
+    back = torch.full(((dilated.numel() + 1) * TAPS,), occupied.numel(), device=cells.device)
+    back[reached * TAPS + mirror % TAPS] = mirror // TAPS
+    rows = counts.to(torch.promote_types(dtype, torch.float32)).unsqueeze(1)  # (O, 1)
+    weight = 1 / (rows + 1e-6)  # (O, 1)
     return SparsePlane(
         cell=cell,
         order=order,
         starts=_starts(counts),
-        weight=1 / (counts.to(torch.promote_types(dtype, torch.float32)).unsqueeze(1) + 1e-6),
+        weight=weight,
+        share=rows * weight,
         table=table.view(-1, TAPS).t().contiguous(),
         mirror=mirror,
+        back=back.view(-1, TAPS).t().contiguous(),
         mirror_starts=_starts(torch.cat((readers, readers.new_zeros(1)))),
     )
 

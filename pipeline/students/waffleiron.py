@@ -39,21 +39,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.students.backends import CHOICES, Backend, Choice, backend_for, steps_of
+from pipeline.students.compiled import compiled
 from pipeline.students.embedding import Embedding
-from pipeline.students.packed import FEATURES, PackedClouds
-from pipeline.students.sparse_mix import Activation, sparse_mix
+from pipeline.students.packed import FEATURES, PackedClouds, check_batch
+from pipeline.students.packed_channel_mix import packed_channel_mix
+from pipeline.students.recomputed import recomputed
+from pipeline.students.sparse_mix import Activation, Steps, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
 Norm = Literal["batch", "layer"]
-Backend = Literal["reference", "torch"]
-
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": nn.GELU,
 }
-BACKENDS = ("reference", "torch")
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,18 @@ class SpatialMix(nn.Module):
         self.conv_out = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.scale = _layer_scale(width, layer_scale)
 
-    def forward(self, features: Tensor, plane: PlaneRows | SparsePlane, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        plane: PlaneRows | SparsePlane,
+        mask: Tensor | None,
+        steps: Steps | None = None,
+    ) -> Tensor:
         """features: (P, C). mask: (P,) factor of each cloud's residual, or None for 1. Returns (P, C)."""
-        rows = self.norm(features)  # (P, C)
         if isinstance(plane, SparsePlane):
-            return sparse_mix(rows, features, plane, self.conv_in, self.conv_out, self.scale, self.kind, mask)
+            convolutions = (self.conv_in, self.conv_out, self.scale)
+            return sparse_mix(features, self.norm, plane, *convolutions, self.kind, mask, steps)
+        rows = self.norm(features)  # (P, C)
         image = plane.mean(rows).permute(0, 3, 1, 2)  # (B, C, H, W), channels last in memory
         image = self.conv_out(self.activation(self.conv_in(image)))  # (B, C, H, W)
         residual = plane.gather(image.permute(0, 2, 3, 1)) * self.scale  # (P, C)
@@ -116,8 +124,12 @@ class SpatialMix(nn.Module):
 class ChannelMix(nn.Module):
     """features + drop(scale * linear(act(linear(norm(features)))))."""
 
-    def __init__(self, width: int, norm: Norm, activation: Activation, layer_scale: float | None) -> None:
+    def __init__(
+        self, width: int, norm: Norm, activation: Activation, layer_scale: float | None, packed: bool
+    ) -> None:
         super().__init__()
+        self.kind = activation
+        self.packed = packed
         self.norm = NORMS[norm](width)
         self.linear_in = nn.Linear(width, width)
         self.activation = ACTIVATIONS[activation]()
@@ -126,6 +138,9 @@ class ChannelMix(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """features: (P, C). mask: (P,) factor of the residual, or None for 1. Returns (P, C)."""
+        if self.packed and isinstance(self.norm, nn.LayerNorm):
+            products = (self.linear_in, self.linear_out, self.scale)
+            return packed_channel_mix(features, self.norm, *products, self.kind, mask)
         hidden = self.activation(self.linear_in(self.norm(features)))  # (P, C)
         # scale * linear(x), with the scale on the weights: they are far fewer than the rows
         weight, bias = self.linear_out.weight * self.scale.unsqueeze(1), self.linear_out.bias * self.scale
@@ -140,9 +155,10 @@ class WaffleIron(nn.Module):
     activation: of the layers; 'relu' in ScaLR, 'gelu' (the exact form) in ScaLR+.
     drop_path: probability of dropping a residual in training; the masks come with the call.
     layer_scale: first value of every LayerScale; None draws from [-1, 1], as published.
-    backend: `reference` is plain, with dense planes and all neighbours at once, and slow; `torch` computes the
-        spatial mix on occupied cells alone, and neighbours a block at a time. Parameters are the same, and
-        results to rounding.
+    backend: see `pipeline.students.backends`. `reference` is plain, with dense planes and all neighbours at once,
+        and slow; the others mix space on occupied cells alone and treat neighbours a block at a time.
+    checkpointing: in training, keep only what goes into each mix and compute the rest again on the way back: the
+        same numbers from less memory in more time.
     padding_aware: count the authors' padding in the batch statistics of the embedding.
     """
 
@@ -157,7 +173,8 @@ class WaffleIron(nn.Module):
         activation: Activation = "relu",
         drop_path: float = 0.0,
         layer_scale: float | None = None,
-        backend: Backend = "torch",
+        backend: Choice = "auto",
+        checkpointing: bool = False,
         padding_aware: bool = False,
     ) -> None:
         super().__init__()
@@ -167,9 +184,9 @@ class WaffleIron(nn.Module):
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {activation!r}")
         if not 0.0 <= drop_path < 1.0:
             raise ValueError(f"drop_path must lie in [0, 1), not {drop_path}")
-        if backend not in BACKENDS:
-            raise ValueError(f"backend must be one of {list(BACKENDS)}, not {backend!r}")
-        self.backend = backend
+        if backend not in CHOICES:
+            raise ValueError(f"backend must be one of {list(CHOICES)}, not {backend!r}")
+        self.backend, self.checkpointing = backend, checkpointing
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
         self.embedding = Embedding(
@@ -177,7 +194,9 @@ class WaffleIron(nn.Module):
         )
         layer = (width, norm, activation, layer_scale)
         self.spatial_mix = nn.ModuleList(SpatialMix(*layer) for _ in range(depth))
-        self.channel_mix = nn.ModuleList(ChannelMix(*layer) for _ in range(depth))
+        self.channel_mix = nn.ModuleList(
+            ChannelMix(*layer, packed=backend != "reference") for _ in range(depth)
+        )
 
     def forward(self, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
         """One feature per point.
@@ -188,9 +207,15 @@ class WaffleIron(nn.Module):
         """
         self._check(clouds, masks)
         features: Tensor = self.embedding(clouds.features, clouds.neighbours, clouds.padding())  # (P, C)
+        return self.mix(features, clouds, masks)
+
+    def mix(self, features: Tensor, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
+        """The layers alone. features: (P, width), one row per point. masks: as for `forward`. Returns (P, width)."""
+        backend = backend_for(self.backend, features.device.type)
+        steps = steps_of(backend)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
-        lay = rows_on_plane if self.backend == "reference" else sparse_plane
+        lay = rows_on_plane if backend == "reference" else sparse_plane
         planes = [
             lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
             for i, shape in enumerate(self.plane_shapes)
@@ -198,14 +223,19 @@ class WaffleIron(nn.Module):
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
             spatial = None if masks is None else masks[:, d, SPATIAL].index_select(0, cloud)  # (P,)
             channel = None if masks is None else masks[:, d, CHANNEL].index_select(0, cloud)  # (P,)
-            features = spatial_mix(features, planes[d % len(planes)], spatial)  # (P, C)
-            features = channel_mix(features, channel)  # (P, C)
+            features = self._run(backend, spatial_mix, features, planes[d % len(planes)], spatial, steps)
+            features = self._run(backend, channel_mix, features, channel)
         return features
 
+    def _run(self, backend: Backend, mix: nn.Module, *inputs: object) -> Tensor:
+        run = compiled(mix) if backend == "compiled" else mix
+        if self.checkpointing and torch.is_grad_enabled():
+            return recomputed(mix, run, *inputs)
+        out: Tensor = run(*inputs)
+        return out
+
     def _check(self, clouds: PackedClouds, masks: Tensor | None) -> None:
-        given, planes = clouds.cells.shape[1], len(self.plane_shapes)
-        if given != planes:
-            raise ValueError(f"clouds have cells on {given} planes, the student mixes {planes}")
+        check_batch(clouds, self.plane_shapes, self.width)
         if masks is None and self.training and self.drop_path > 0.0:
             raise ValueError(f"training with drop_path {self.drop_path} needs stochastic_depth.masks")
         expected = (clouds.count, self.depth, 2)

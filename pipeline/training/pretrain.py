@@ -22,6 +22,7 @@ from pipeline.random import scan_key
 from pipeline.streaming.batches import PretrainBatch, PretrainSteps, stream
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.source import ViewSource
+from pipeline.students.backends import backend_for
 from pipeline.students.distilled import Distilled, build
 from pipeline.students.stochastic_depth import masks
 from pipeline.training import checkpoint as checkpoints
@@ -78,12 +79,13 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         teachers,
         {name: intensity_of(plan, name) for name in student.datasets},
     )
+    backend = backend_for(student.network.backend, device.type)
     model = build(run, source.channels()).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     first = _resume(folder, run.id, model, optimiser)
     log(
         f"pretrain {run.name} (seed {run.seed}): {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}"
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}, backend {backend}"
         + (f", going on from step {first}" if first else "")
     )
     # Stores open their files at each read, so that workers may be forked after this process listed the scans.

@@ -28,9 +28,10 @@ from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.scans import EvaluationScans, ScanSteps
 from pipeline.streaming.seen import EvaluationSeen, SeenSource, SeenSteps
+from pipeline.students.backends import backend_for
 from pipeline.students.heads import ProbeHead
 from pipeline.training.probe_folder import finish_probe
-from pipeline.training.probed import RawInputs, TeacherFeatures, student_features
+from pipeline.training.probed import RawInputs, StudentFeatures, TeacherFeatures, student_features
 from pipeline.training.schedule import learning_rate
 from pipeline.unreadable import allowed
 
@@ -76,10 +77,13 @@ def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
     classes = plan.traits[probe.train[0].dataset].classes
     head = ProbeHead(task.channels, len(classes)).to(device)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
+    backend = ""
+    if isinstance(task.features, StudentFeatures):
+        backend = f", backend {backend_for(task.features.backbone.backend, device.type)}"
     log(
         f"probe {probe.name}, {probe.kind} (student {probe.run.name}, seed {probe.seed}): {task.scans[0]} scans, "
         f"{per_epoch * probe.epochs} steps in {probe.epochs} epochs, {task.channels} channels, "
-        f"{len(classes)} classes, on {device}"
+        f"{len(classes)} classes, on {device}{backend}"
     )
     started = time.monotonic()
     losses = fit(task, head, probe, per_epoch, workers=plan.config.workers, device=device)

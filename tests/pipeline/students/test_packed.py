@@ -1,10 +1,12 @@
 """Packing keeps every cloud's rows together and moves its neighbours with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.students.packed import Cloud, pack
+from pipeline.students.packed import Cloud, check_batch, pack
 
 
 def cloud(points: int, seed: int, index: type = np.int32) -> Cloud:
@@ -67,3 +69,29 @@ def test_wrong_shapes_and_rows_are_refused() -> None:
         pack([Cloud(good.features[:, :4], good.neighbours, good.cells)])
     with pytest.raises(ValueError, match=r"6 points, but its neighbours run from .* to 6"):
         pack([Cloud(good.features, np.full_like(good.neighbours, 6), good.cells)])
+
+
+def test_rows_that_are_not_finite_are_named() -> None:
+    good = cloud(6, 0)
+    features = good.features.copy()
+    features[4, 1], features[5, 0] = np.nan, np.inf
+    with pytest.raises(ValueError, match=r"cloud 1 of the batch: 2 of 6 rows of features .* row 4: \[.*nan"):
+        pack([good, Cloud(features, good.neighbours, good.cells)])
+
+
+def test_batches_that_no_student_can_take() -> None:
+    shapes, packed = ((256, 256), (256, 32), (256, 32)), pack([cloud(6, 0), cloud(0, 1), cloud(3, 2)])
+    check_batch(packed, shapes, 768)
+    check_batch(pack([cloud(0, 0)]), shapes, 768)
+    for offsets in ([0, 6, 4, 9], [0, 6, 6, 8], [1, 6, 6, 9]):
+        with pytest.raises(ValueError, match=r"3 clouds must rise from 0 to the 9 points, but are \[.*\]"):
+            check_batch(replace(packed, offsets=torch.tensor(offsets)), shapes, 768)
+    for wrong in (-1, 256 * 32):
+        cells = packed.cells.clone()
+        cells[8, 1] = wrong
+        with pytest.raises(ValueError, match=rf"plane 1, which has 256 x 32, run from .*{wrong}"):
+            check_batch(replace(packed, cells=cells), shapes, 768)
+    with pytest.raises(ValueError, match="9 points of 268435456 channels are 2415919104 elements"):
+        check_batch(packed, shapes, 1 << 28)
+    with pytest.raises(ValueError, match="cells on 3 planes, the student mixes 2"):
+        check_batch(packed, shapes[:2], 768)

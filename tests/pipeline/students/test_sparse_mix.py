@@ -8,6 +8,16 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_students import (
+    DEPTH,
+    SHAPES,
+    WIDTH,
+    assert_same,
+    cloud_at,
+    make_student,
+    results,
+    scattered,
+)
 from torch import Tensor, nn
 
 from pipeline.students import neighbour_max as neighbour_max_module
@@ -18,29 +28,9 @@ from pipeline.students.packed import Cloud, PackedClouds, pack
 from pipeline.students.sparse_mix import Activation, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import masks
-from pipeline.students.waffleiron import Backend, Norm, WaffleIron
+from pipeline.students.waffleiron import Norm
 
 torch.set_num_threads(1)
-
-SHAPES = ((6, 5), (6, 3), (5, 3))
-WIDTH, DEPTH, NEIGHBOURS = 7, 4, 5
-OUTPUT, GRADIENT = 1e-12, 1e-11  # allowed difference as a share of the largest value of a tensor, in float64
-
-
-def cloud_at(cells: np.ndarray, seed: int = 0) -> Cloud:
-    """A cloud whose points lie in the given cells (N, 3), with random features and neighbours."""
-    rng, points = np.random.default_rng(seed), len(cells)
-    return Cloud(
-        features=rng.normal(size=(points, 5)).astype(np.float32),
-        neighbours=rng.integers(0, max(points, 1), (points, NEIGHBOURS)),
-        cells=cells,
-    )
-
-
-def scattered(points: int, seed: int) -> Cloud:
-    """Points anywhere on the planes, some cells shared."""
-    rng = np.random.default_rng(seed)
-    return cloud_at(np.stack([rng.integers(0, h * w, points) for h, w in SHAPES], axis=1), seed)
 
 
 def on_borders() -> Cloud:
@@ -87,38 +77,6 @@ CASES: dict[str, Callable[[], list[Cloud]]] = {
 def double(clouds: PackedClouds) -> PackedClouds:
     """The same clouds with float64 features that require a gradient."""
     return dataclasses.replace(clouds, features=clouds.features.double().requires_grad_())
-
-
-def make_student(backend: Backend, norm: Norm = "layer", activation: Activation = "relu") -> WaffleIron:
-    """A student in float64 with nothing left at a special value; the same numbers for every backend."""
-    torch.manual_seed(0)
-    student = WaffleIron(
-        width=WIDTH, depth=DEPTH, plane_shapes=SHAPES, norm=norm, activation=activation, backend=backend
-    ).double()
-    for name, tensor in student.state_dict().items():
-        if "norm" in name and tensor.is_floating_point():
-            tensor.uniform_(0.5, 1.5)
-    return student
-
-
-def results(student: WaffleIron, clouds: PackedClouds, drop: Tensor | None = None) -> dict[str, Tensor]:
-    """Output, all gradients of a random function of it, and all buffers after the call."""
-    out = student(clouds, drop)
-    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    parameters = dict(student.named_parameters())
-    grads = torch.autograd.grad((out * direction).sum(), [clouds.features, *parameters.values()])
-    found = {"output": out, "gradient of features": grads[0]}
-    found |= {f"gradient of {name}": grad for name, grad in zip(parameters, grads[1:], strict=True)}
-    return found | {name: buffer.clone() for name, buffer in student.named_buffers()}
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].dtype == value.dtype, name
-        difference = (found[name] - value).abs().max().item()
-        limit = (GRADIENT if "gradient" in name else OUTPUT) * max(1.0, value.abs().max().item())
-        assert difference <= limit, f"{name}: differs by {difference:.1e}, allowed {limit:.1e}"
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -230,26 +188,28 @@ def test_the_tables_by_their_definition(case: str) -> None:
         assert pairs == sorted(pair for pair, reached in around.items() if reached == cell)
 
 
+@pytest.mark.parametrize("norm_of", [nn.LayerNorm, nn.BatchNorm1d])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_gradcheck(activation: Activation) -> None:
+def test_gradcheck(activation: Activation, norm_of: type[nn.Module]) -> None:
     torch.manual_seed(0)
     plane = plane_of([cloud_at(np.array([[0], [1], [1], [7], [29]]).repeat(3, 1)), scattered(3, 1)])
-    conv_in, conv_out = (nn.Conv2d(2, 2, 3, padding=1, groups=2).double() for _ in range(2))
-    rows, features = (torch.randn(8, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    scale = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    conv_in, conv_out = (nn.Conv2d(3, 3, 3, padding=1, groups=3).double() for _ in range(2))
+    norm = norm_of(3).double()
+    features = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    scale = torch.randn(3, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([2.0] * 5 + [0.5] * 3)
-    parameters = [*conv_in.parameters(), *conv_out.parameters()]
+    parameters = [*norm.parameters(), *conv_in.parameters(), *conv_out.parameters()]
 
-    def mix(rows: Tensor, features: Tensor, scale: Tensor, *_: Tensor) -> Tensor:
-        return sparse_mix(rows, features, plane, conv_in, conv_out, scale, activation, mask)
+    def mix(features: Tensor, scale: Tensor, *_: Tensor) -> Tensor:
+        return sparse_mix(features, norm, plane, conv_in, conv_out, scale, activation, mask)
 
-    assert torch.autograd.gradcheck(mix, (rows, features, scale, *parameters))
+    assert torch.autograd.gradcheck(mix, (features, scale, *parameters))
 
 
 def test_channels_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     clouds = double(pack(CASES["borders and corners"]()))
     whole = results(make_student("torch"), clouds)
-    monkeypatch.setitem(sparse_mix_module.SPREAD_ELEMENTS, "cpu", 9 * 60 * 2)
+    monkeypatch.setitem(sparse_mix_module.AT_ONCE, "cpu", 9 * 60 * 2)
     assert_same(results(make_student("torch"), clouds), whole)
 
 

@@ -1,0 +1,26 @@
+"""LayerNorm before its scale and shift, and back: what the spatial and the channel mix build on.
+
+Scale and shift are the same for all rows. Both mixes apply them where there is less to multiply, to sums over cells
+or to the weights that come next, so that neither they nor their gradients cost a pass over the rows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def normalised(rows: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row less its mean, over its deviation. rows: (P, C). Returns (P, C), mean (P, 1), 1 / deviation (P, 1)."""
+    ones = rows.new_ones(rows.shape[1])  # (C,); on a CPU the kernel is twice as fast with a scale as without
+    zeros = torch.zeros_like(ones)  # (C,)
+    return torch.ops.aten.native_layer_norm(rows, [rows.shape[1]], ones, zeros, eps)
+
+
+def normalised_backward(grad: Tensor, rows: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """The gradient of the rows. grad: (P, C). The rest as `normalised` took and gave it. Returns (P, C), new."""
+    shape, wanted = [rows.shape[1]], [True, False, False]
+    out: Tensor = torch.ops.aten.native_layer_norm_backward(
+        grad, rows, shape, mean, deviation, None, None, wanted
+    )[0]
+    return out

@@ -1,0 +1,97 @@
+"""WaffleIron's channel mix in few passes over the rows: two matrix products, and as little beside them as can be.
+
+    normalised rows          (P, C)    the norm's scale and shift lie in the first product's weights
+    hidden = act(first)      (P, C)
+    features + second        (P, C)    LayerScale lies in the second product's weights
+
+Kept for the backward are the normalised rows and the hidden values, in the type of the products; the features
+themselves are not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pipeline.students.normalised import normalised, normalised_backward
+from pipeline.students.sparse_mix import Activation
+
+
+def packed_channel_mix(
+    features: Tensor,
+    norm: nn.LayerNorm,
+    linear_in: nn.Linear,
+    linear_out: nn.Linear,
+    scale: Tensor,
+    activation: Activation,
+    mask: Tensor | None,
+) -> Tensor:
+    """features + mask * scale * linear_out(act(linear_in(norm(features)))).
+
+    features: (P, C). scale: (C,). mask: (P,) or None for 1. Returns (P, C) in the features' type. The products are
+    done in the type of autocast where that is on.
+    """
+    kind, dtype = features.device.type, features.dtype
+    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(kind)
+    weight_in = linear_in.weight * norm.weight  # (C, C)
+    bias_in = torch.addmv(linear_in.bias, linear_in.weight, norm.bias)  # (C,)
+    weight_out, bias_out = linear_out.weight * scale.unsqueeze(1), linear_out.bias * scale
+    parameters = (tensor.to(dtype) for tensor in (weight_in, bias_in, weight_out, bias_out))
+    out: Tensor = _TwoProducts.apply(features, *parameters, mask, activation, norm.eps)
+    return out
+
+
+class _TwoProducts(torch.autograd.Function):
+    """`packed_channel_mix` with parameters that hold the norm's and LayerScale's, in the type of the products."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight_in: Tensor,
+        bias_in: Tensor,
+        weight_out: Tensor,
+        bias_out: Tensor,
+        mask: Tensor | None,
+        activation: Activation,
+        eps: float,
+    ) -> Tensor:
+        rows, _, deviation = normalised(features, eps)  # (P, C), (P, 1)
+        rows = rows.to(weight_in.dtype)
+        before = torch.addmm(bias_in, rows, weight_in.t())  # (P, C)
+        hidden = F.relu_(before) if activation == "relu" else F.gelu(before)  # (P, C)
+        out = torch.addmm(bias_out, hidden, weight_out.t())  # (P, C)
+        if mask is not None:
+            out = out * mask.unsqueeze(1)
+        # A ReLU's slope can be read off what it gave; GELU's hidden values are computed a second time.
+        ctx.save_for_backward(rows, deviation, before, weight_in, weight_out, mask)
+        ctx.activation = activation
+        return out.add_(features) if out.dtype == features.dtype else features + out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, deviation, before, weight_in, weight_out, mask = ctx.saved_tensors
+        hidden = before if ctx.activation == "relu" else F.gelu(before)  # (P, C)
+        of_out = (grad if mask is None else grad * mask.unsqueeze(1)).to(rows.dtype)  # (P, C)
+        of_weight_out, of_bias_out = of_out.t() @ hidden, of_out.sum(0)  # (C, C), (C,)
+        of_before = of_out @ weight_out  # (P, C)
+        if ctx.activation == "relu":
+            torch.ops.aten.threshold_backward.grad_input(of_before, before, 0, grad_input=of_before)
+        else:
+            of_before = torch.ops.aten.gelu_backward(of_before, before)
+        of_weight_in, of_bias_in = of_before.t() @ rows, of_before.sum(0)  # (C, C), (C,)
+        of_rows = of_before @ weight_in  # (P, C)
+        # Of rows that are normalised already: mean 0, deviation 1; what the deviation divided comes after.
+        zero, one = (
+            torch.zeros_like(deviation, dtype=rows.dtype),
+            torch.ones_like(deviation, dtype=rows.dtype),
+        )
+        of_features = normalised_backward(of_rows, rows, zero, one).to(grad.dtype)  # (P, C)
+        torch.addcmul(grad, of_features, deviation, out=of_features)
+        return of_features, of_weight_in, of_bias_in, of_weight_out, of_bias_out, None, None, None

@@ -1,0 +1,91 @@
+"""The kernels for NVIDIA GPUs: run here in triton's interpreter against the reference, and compiled for such a GPU."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_students import SHAPES, assert_same, batch, cloud_at, make_student, results, scattered
+from torch import Tensor
+
+from pipeline.students.packed import Cloud, pack
+from pipeline.students.sparse_mix import Activation
+from pipeline.students.sparse_plane import sparse_plane
+from pipeline.students.waffleiron import Norm, SpatialMix, rows_on_plane
+
+pytest.importorskip("triton")  # `conftest.py` chose its interpreter
+torch.set_num_threads(1)
+
+WIDTH = 5
+HEIGHT_AND_WIDTH = SHAPES[1]
+
+CASES: dict[str, Callable[[], list[Cloud]]] = {
+    "unequal and empty": lambda: [scattered(5, 0), scattered(0, 1), scattered(2, 2)],
+    "corners": lambda: [cloud_at(np.array([[0, 0, 0], [0, 2, 0], [0, 15, 0], [0, 17, 0]]))],
+    "one cell": lambda: [cloud_at(np.full((6, 3), 7))],
+    "one point": lambda: [scattered(1, 0)],
+    "none": lambda: [scattered(0, 0)],
+}
+
+
+def mixed(
+    case: str, backend: str, norm: Norm, activation: Activation, dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
+    """One spatial mix of a case on the second plane: output and gradients."""
+    from pipeline.students.triton_mix import TRITON
+
+    clouds = pack(CASES[case]())
+    torch.manual_seed(0)
+    mix = SpatialMix(WIDTH, norm, activation, None).to(dtype).eval()
+    features, direction = torch.randn(2, len(clouds.cells), WIDTH, dtype=dtype)
+    features.requires_grad_()
+    mask = torch.linspace(0.5, 2.0, clouds.count, dtype=dtype)[clouds.cloud_of_row()]  # (P,)
+    lay = rows_on_plane if backend == "reference" else sparse_plane
+    plane = lay(clouds.cells[:, 1], clouds.cloud_of_row(), (clouds.count, *HEIGHT_AND_WIDTH), dtype)
+    out = mix(features, plane, mask, TRITON if backend == "triton" else None)
+    names = ["features", *(name for name, _ in mix.named_parameters())]
+    grads = torch.autograd.grad((out * direction).sum(), [features, *mix.parameters()])
+    return {"output": out} | {f"gradient of {name}": g for name, g in zip(names, grads, strict=True)}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("norm", "activation"), [("layer", "relu"), ("batch", "gelu")])
+def test_the_kernels_give_the_reference(case: str, norm: Norm, activation: Activation) -> None:
+    assert_same(mixed(case, "triton", norm, activation), mixed(case, "reference", norm, activation))
+
+
+def test_channels_and_cells_in_several_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.students import triton_mix
+
+    monkeypatch.setattr(triton_mix, "WIDEST", 2)
+    monkeypatch.setattr(triton_mix, "CELLS_OF_A_PART", 3)
+    case = "unequal and empty"
+    assert_same(mixed(case, "triton", "layer", "gelu"), mixed(case, "reference", "layer", "gelu"))
+
+
+def test_float32_twice_the_same_bits() -> None:
+    first, second = (mixed("unequal and empty", "triton", "layer", "relu", torch.float32) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_whole_student() -> None:
+    clouds = batch([3, 2])
+    found, expected = (results(make_student(backend, depth=3), clouds) for backend in ("triton", "reference"))
+    assert_same(found, expected)
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu() -> None:
+    """To machine code for an H200 or H100, which needs none; in a process of its own, without the interpreter."""
+    script = Path(__file__).parents[2] / "support" / "compile_kernels.py"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 11
