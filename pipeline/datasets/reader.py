@@ -124,6 +124,10 @@ class Reader(ABC):
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
 
+    def points_about(self, scan: ScanRecord) -> int:
+        """How many points a scan has, about, by the size of its file; for estimates alone, in no id."""
+        return round(scan.bytes / self.traits.point_bytes)
+
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         """xyz (N, 3) float32 in metres, in the frame that the traits name, and intensity (N,) float32 as recorded.
