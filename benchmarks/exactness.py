@@ -11,6 +11,10 @@ Printed for each case: the largest difference of an output, of the size of the l
 and the largest relative difference of a gradient, of the input and of every parameter, by its norm. Left out is the
 one gradient that is zero but for rounding: that of the bias of the neighbours' first norm, which their second norm
 takes away again in training. A case fails beyond 1e-12 and 1e-11 in float64, or 2e-5 in float32.
+
+In float32 the gradients of training are not settled to 2e-5 by either code: a maximum or a ReLU that rounding tips over
+sends a gradient elsewhere, and a weight before a batch norm has a gradient that is the small rest of large terms. Hence
+float32 lines are followed by how far their own float32 is from their own float64, and a gradient fails beyond twice that.
 """
 
 from __future__ import annotations
@@ -45,6 +49,8 @@ from pipeline.students.waffleiron import Activation, Norm, WaffleIron
 BACKENDS: tuple[Backend, ...] = ("reference", "torch")
 
 GRID = Grid()
+COARSE = Grid.with_cells(GRID.low, GRID.high, 2.0)
+"""For clouds that are odd rather than real: planes of 64 x 64, 64 x 8 and 64 x 8 cells, which take their code seconds."""
 ONE_CELL = ((1, 1), (1, 1), (1, 1))
 NEIGHBOURS = 16
 OUT, HIDDEN = 32, 64
@@ -137,14 +143,13 @@ def cases() -> Iterator[Case]:
             yield Case(f"{count} unequal", "batch", False, width, dtype)
             yield Case(f"{count} equal", "batch", True, width, dtype)
     for norm, training in (("layer", True), ("layer", False), ("batch", False)):
-        yield Case("9 unequal", norm, training)  # type: ignore[arg-type]
-        yield Case("3 at the border", norm, training)  # type: ignore[arg-type]
-        yield Case("all in one cell", norm, training)  # type: ignore[arg-type]
+        for clouds in ("9 unequal", "3 at the border", "all in one cell"):
+            yield Case(clouds, norm, training, shapes=COARSE.shapes)  # type: ignore[arg-type]
         yield Case("planes of one cell", norm, training, shapes=ONE_CELL)  # type: ignore[arg-type]
     for norm in ("layer", "batch"):
-        yield Case("one point", norm, False)  # type: ignore[arg-type]
-        yield Case("one point of many", norm, False)  # type: ignore[arg-type]
-    yield Case("one point of many", "layer", True)
+        yield Case("one point", norm, False, shapes=COARSE.shapes)  # type: ignore[arg-type]
+        yield Case("one point of many", norm, False, shapes=COARSE.shapes)  # type: ignore[arg-type]
+    yield Case("one point of many", "layer", True, shapes=COARSE.shapes)
 
 
 def compare(
@@ -202,7 +207,7 @@ def compare_plus(
     failed = 0
     own = plus.backbone.get_all_projections, plus.backbone.projection_3d_to_2d
     helper = authors.backbone
-    for clouds, training in (("3 equal", True), ("3 unequal", True), ("9 unequal", False)):
+    for clouds, training in (("3 equal", True), ("3 unequal", True)):
         case = Case(clouds, "layer", training, activation="gelu", plus=True)
         if only not in str(case):
             continue
@@ -296,29 +301,29 @@ def real_batches() -> dict[str, PackedClouds]:
     views = [seen[GRID.inside(xyz[seen])] for seen in views]
     rng = np.random.default_rng(0)
 
-    def around(number: int, points: int) -> Cloud:
-        """The points that a camera sees next to the first of them."""
+    def around(number: int, points: int, grid: Grid = GRID) -> Cloud:
+        """The points that a camera sees next to one of them."""
         seen = views[number % len(views)]
         near = seen[np.argsort(np.abs(xyz[seen] - xyz[seen[number]]).max(1))[:points]]
-        return cloud(xyz[near], intensity[near])
+        return cloud(xyz[near], intensity[near], grid)
 
     equal = [around(number, 1200) for number in range(3)]
     border = [at_the_border(xyz[seen[:900]], intensity[seen[:900]], rng) for seen in views[:2]]
-    crowded = cloud((xyz[views[0][:200]] / 200 + 0.25).astype(np.float32), intensity[views[0][:200]])
-    alone = cloud(xyz[views[0][:1]], intensity[views[0][:1]])
+    crowded = (xyz[views[0][:200]] / 200 + 0.25).astype(np.float32)
+    alone = cloud(xyz[views[0][:1]], intensity[views[0][:1]], COARSE)
     one_cell = pack([around(0, 400), around(1, 1200)])
     return {
-        "1 camera": pack([cloud(xyz[views[0]], intensity[views[0]])]),
+        "1 camera": pack([cloud(xyz[views[0]], intensity[views[0]], GRID)]),
         "3 unequal": pack([around(0, 700), around(1, 1900), around(2, 1200)]),
         "3 equal": pack(equal),
         "2 unequal": pack([around(0, 700), around(1, 1900)]),
         "2 equal": pack(equal[:2]),
-        "9 unequal": pack([around(number, 200 + 150 * number) for number in range(9)]),
-        "3 at the border": pack([*border, around(2, 1200)]),
-        "all in one cell": pack([crowded, around(1, 700)]),
+        "9 unequal": pack([around(number, 200 + 150 * number, COARSE) for number in range(9)]),
+        "3 at the border": pack([*border, around(2, 1200, COARSE)]),
+        "all in one cell": pack([cloud(crowded, intensity[views[0][:200]], COARSE), around(1, 700, COARSE)]),
         "planes of one cell": replace(one_cell, cells=torch.zeros_like(one_cell.cells)),
         "one point": pack([alone]),
-        "one point of many": pack([alone, equal[0]]),
+        "one point of many": pack([alone, around(0, 1200, COARSE)]),
     }
 
 
@@ -331,15 +336,14 @@ def at_the_border(xyz: np.ndarray, intensity: np.ndarray, rng: np.random.Generat
     onto = rng.random((third, 3)) < 0.6
     onto[:8] = True
     moved[:third] = np.where(onto, np.where(side, high, low), moved[:third])
-    return cloud(moved.astype(np.float32), intensity)
+    return cloud(moved.astype(np.float32), intensity, COARSE)
 
 
-def cloud(xyz: np.ndarray, intensity: np.ndarray) -> Cloud:
+def cloud(xyz: np.ndarray, intensity: np.ndarray, grid: Grid) -> Cloud:
     count = min(NEIGHBOURS + 1, len(xyz))
     near = cKDTree(xyz).query(xyz, [*range(2, count + 1)])[1] if count > 1 else np.empty((1, 0), np.int64)
     near = np.concatenate((near, np.repeat(np.arange(len(xyz))[:, None], NEIGHBOURS + 1 - count, 1)), 1)
-    cells = np.zeros((len(xyz), 3), np.int64) + GRID.cells(xyz)
-    return Cloud(point_features(intensity, xyz, READER.traits.intensity), near, cells)
+    return Cloud(point_features(intensity, xyz, READER.traits.intensity), near, grid.cells(xyz))
 
 
 if __name__ == "__main__":

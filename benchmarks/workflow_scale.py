@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -147,7 +148,7 @@ def _write_outline(root: Path) -> None:
 def _entries(one: Assumed, val: int) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = list(assumed_index(one).body["partitions"])
     if val:
-        held_out = Assumed(f"{one.name}-val", val, one.cameras, one.known, one.shares)
+        held_out = replace(one, name=f"{one.name}-val", scans=val)
         entries += [{**entry, "split": "val"} for entry in assumed_index(held_out).body["partitions"]]
     return entries
 

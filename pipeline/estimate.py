@@ -100,10 +100,11 @@ class PartitionSizes:
             schema = features_schema(source.storage)
             return partition_size(schema, sizes, names=entry.images, identity=store.identity)
         if store.stage == "full_scans":
-            kept = round(self.kept(lot).share * points)
+            measured = self.kept(lot)
+            kept = round(measured.share * points)
             neighbours = store.identity["neighbours"]
             full = {**sizes, "representative": kept, "neighbour": neighbours}
-            in_scan = kept // max(1, entry.scans)
+            in_scan = measured.most or kept // max(1, entry.scans)
             largest = {"kept": points // max(1, entry.scans), "neighbours": in_scan, "nearest": in_scan}
             return partition_size(FULL_SCANS, full, largest, names=entry.scans, identity=store.identity)
         if isinstance(source, Points):

@@ -19,10 +19,13 @@ class KeptShare:
     Attributes:
         share: that is left when one point of each voxel is kept, in the field of view.
         scans: how many scans were measured; 0 for the typical share of a dataset.
+        most: points that the measured scan with most of them keeps: one scan decides how wide a partition's row numbers
+            are.
     """
 
     share: float
     scans: int = 0
+    most: int = 0
 
     @property
     def source(self) -> str:
@@ -47,14 +50,13 @@ def measure_kept(
     from pipeline.students.grid import Grid
 
     low, high = zip(*points.field_of_view, strict=True)
-    total = kept = count = 0
+    total, kept = 0, []
     for entry, place in evenly(entries):
         try:
             xyz, _ = reader.read_points(root, index.load_partition(entry).scans[place])
         except (BadInput, OSError):  # the stage itself will say so
             continue
         rows = representatives(xyz, points.voxel, None)
-        kept += int(Grid(low, high).inside(xyz[rows]).sum())
+        kept.append(int(Grid(low, high).inside(xyz[rows]).sum()))
         total += len(xyz)
-        count += 1
-    return KeptShare(kept / total, count) if total else None
+    return KeptShare(sum(kept) / total, len(kept), max(kept)) if total else None

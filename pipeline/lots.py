@@ -144,8 +144,7 @@ def members_there(plan: Plan, lot: Lot, names: set[str]) -> list[bool]:
     if _stands(plan, lot, read_lot(plan.lot_path(lot)), names):
         return [True] * len(lot.members)
     return [
-        manifest_path(Path(), entry.name, member).name in names
-        and is_done(plan, lot.store, entry.name, member)
+        f"{entry.name}.{member}.json" in names and is_done(plan, lot.store, entry.name, member)
         for entry, member in lot.members
     ]
 

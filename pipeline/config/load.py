@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Config
+from pipeline.config.sweep import expand_sweeps
 from pipeline.teachers.names import patch_size
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -42,6 +43,11 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     if not isinstance(raw, dict):
         raise BadInput(f"config {path} holds no mapping; see docs/config.md for its keys.")
     raw = _expand(raw, "", path, keep_unset)
+    try:
+        if isinstance(raw.get("students"), dict):
+            raw["students"] = expand_sweeps(raw["students"])
+    except ValueError as error:
+        raise BadInput(f"config {path}: {error}") from error
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

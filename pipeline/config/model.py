@@ -205,6 +205,11 @@ class Student(Block):
     """One student: what it learns from, what it is and how it is pretrained."""
 
     description: str = choice("", "For people.")
+    sweep: dict[str, list[Any] | dict[str, Any]] | None = choice(
+        None,
+        "One block for many students: keys of this block, dotted, with lists of values, or mappings from names to values. "
+        "All go with all; `network.width: [96, 256]` makes NAME-width96 and NAME-width256.",
+    )
     datasets: list[Name] = Field(min_length=1, description="The datasets it is pretrained on, by name.")
     splits: list[Literal["train", "val", "test"]] = Field(
         ["train"], min_length=1, description="Their splits."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,19 @@ import torch
 import yaml
 from scipy.spatial import cKDTree
 
+from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.reading import PartitionReader
-from cache_schemas.scans import SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Points
-from pipeline.datasets.readers import reader_named
 from pipeline.estimate import estimate, pending
-from pipeline.full_scans import write_full_scans
 from pipeline.geometry.full_scan import full_scan
 from pipeline.index import make_index
-from pipeline.plan import Lot, Plan
-from pipeline.planned import cut
-from pipeline.scans import write_scans
+from pipeline.plan import Plan
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
 from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
 from pipeline.students.grid import Grid
 from pipeline.students.packed import Cloud, pack
+from stages.cli import griddle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCENE = "scene-0061"
@@ -154,29 +150,26 @@ def test_a_scan_outside_the_field_of_view_is_refused_by_name(filled: Any, capsys
     assert "write a wider one" in said
 
 
-def test_a_real_keyframe_takes_what_was_planned(samples: Path, tmp_path: Path) -> None:
-    body = yaml.safe_load((REPOSITORY / "tests" / "support" / "keyframes.yaml").read_text())
+def test_real_scans_take_what_was_planned(samples: Path, tmp_path: Path) -> None:
+    """One of these two frames keeps more points than 16 bits count, so the rows of both take 32."""
+    body = yaml.safe_load((REPOSITORY / "config" / "samples.yaml").read_text())
     path = tmp_path / "samples.yaml"
     path.write_text(yaml.safe_dump({**body, "workdir": str(tmp_path / "work")}))
     config = load_config(path)
-    make_index(tmp_path / "work", "nuscenes", config.datasets["nuscenes"])
-    plan = Plan(config)
-    student = plan.students["wi_small"]
-    (store,) = plan.stores("nuscenes", student)["full_scans"]
-    (scans,) = plan.stores("nuscenes", student)["scans"]
-    lots: list[Lot] = cut(store, "train", plan.entries("a test", "nuscenes", "train"), 16)
-    plan.add(lots)  # these keyframes have no labels, so no probe asks for them
-    (row,) = (row for row in pending(plan, lots))
+    make_index(tmp_path / "work", "pandaset64", config.datasets["pandaset64"])
+    plan = Plan(config, only="wi_pandaset64")
     (told,) = (row for row in estimate(plan)["stores"] if row["stage"] == "full_scans")
-    assert (told["bytes"], told["source"]) == (row.bytes, "measured on 1 scan(s), right to 15 %")
-    (entry,) = lots[0].entries
-    record = plan.indices["nuscenes"].load_partition(entry)
-    reader, root = reader_named("nuscenes"), Path(config.datasets["nuscenes"].root)
-    member = str(record.member_digests()["scans"])
-    write_scans(reader, root, scans, record, member, plan.cache / scans.folder)
-    there = PartitionReader(plan.cache / scans.folder, SCANS, entry.name, member)
-    write_full_scans(store, student.points, record, member, plan.cache / store.folder, there)
-    files = [path for path in (plan.cache / store.folder).rglob("*") if path.is_file()]
-    written = sum(os.stat(path).st_size for path in files)
-    assert row.files == len(files) <= 25
-    assert row.bytes == pytest.approx(written, rel=0.02), "the one scan was measured"
+    assert told["source"] == "measured on 2 scan(s), right to 15 %"
+    options = ["--config", str(path), "--only", "wi_pandaset64"]
+    griddle.main(["scans", *options], standalone_mode=False)
+    griddle.main(["views", "--full-scans", *options], standalone_mode=False)
+    folder = plan.cache / told["folder"]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert told["files"] == len(files) <= 25
+    assert told["bytes"] == pytest.approx(sum(path.stat().st_size for path in files), rel=0.15)
+    (entry, member) = plan.lots("full_scans")[0].members[0]
+    reader = PartitionReader(folder, FULL_SCANS, entry.name, member)
+    assert reader.dtype("nearest") == np.dtype("uint32")
+    assert reader.read("nearest").max() >= 2**16
+    rest = pending(plan, plan.lots("full_scans"))
+    assert [row.to_compute for row in rest] == [0]

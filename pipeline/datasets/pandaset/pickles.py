@@ -1,9 +1,9 @@
 """PandaSet's tables are pickled DataFrames. They are read without pandas, and without running what a pickle names.
 
 A pickle is a program: it names functions and classes, and loading calls them. Here each name that a pickled DataFrame
-of numbers needs stands for an inert class of this file, which only keeps what it is given; numpy's arrays and dtypes
-alone are themselves. Any other name is refused when it is met. So files read alike under every pandas, whichever
-wrote them.
+of numbers needs stands for an inert class of this file, which only keeps what it is given; any other name is refused
+when it is met. Even numpy's own arrays and dtypes would be too much: a pickle can make them take raw bytes for the
+addresses of objects. So files also read alike under every pandas, whichever wrote them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import gzip
 import io
 import pickle
+import pickletools
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} is cut or no gzip file ({error}); download it again.") from error
     try:
+        _check_opcodes(content)
         table = _Tables(io.BytesIO(content)).load()
         if isinstance(table, _Frame):
             return table.columns()
@@ -61,6 +64,31 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     raise BadInput(f"{path} holds no DataFrame but {type(table).__name__}; download it again.")
 
 
+_OPCODES = frozenset((
+    "PROTO", "FRAME", "STOP", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "REDUCE", "BUILD", "MARK", "EMPTY_TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM",
+    "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES",
+    "SHORT_BINBYTES", "BYTEARRAY8",
+))  # fmt: skip
+_MOST_KEPT = 100_000
+"""Entries of a pickle's memo; a table has a hundred."""
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Nothing but what protocols 3 to 5 write for a table, with all its bytes there.
+
+    pickle itself believes lengths and numbers that it reads: one wrong byte can make it ask for all memory there is.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    for opcode, argument, place in pickletools.genops(content):
+        too_many = opcode.name == "LONG_BINPUT" and (argument or 0) > _MOST_KEPT
+        if opcode.name not in _OPCODES or too_many:
+            raise ValueError(f"{opcode.name} {argument!r:.40} at byte {place}")
+
+
 class _Frame:
     """DataFrame."""
 
@@ -70,10 +98,10 @@ class _Frame:
         self.manager = state["_mgr"] if "_mgr" in state else state["_data"]  # pandas < 1.1: _data
 
     def columns(self) -> dict[str, np.ndarray]:
-        names, found = list(self.manager.axes[0]), {}
+        names, found = list(_values(self.manager.axes[0])), {}
         for values, places in self.manager.blocks:
-            rows = [values.values] if isinstance(values, _Strings) else values
-            numbers = range(*places.indices(len(names))) if isinstance(places, slice) else places
+            rows = np.atleast_2d(_values(values))
+            numbers = range(*places.indices(len(names))) if isinstance(places, slice) else _values(places)
             for row, number in zip(rows, numbers, strict=True):
                 found[names[number]] = row
         if len(found) != len(names) or len({column.shape for column in found.values()}) > 1:
@@ -115,12 +143,11 @@ class _Partial:
         return _Block(values, places)
 
 
-class _Index(list):
+class _Index:
     """An Index of column names; of rows, a RangeIndex or numbers, whose values nobody asks for."""
 
     def __init__(self, kind: Any = None, given: dict[str, Any] | None = None) -> None:
-        data = (given or {}).get("data", ())
-        super().__init__(data.values if isinstance(data, _Strings) else data)
+        self.values = (given or {}).get("data", ())
 
     def __setstate__(self, state: Any) -> None:
         raise ValueError("an index has no state")
@@ -129,38 +156,84 @@ class _Index(list):
 class _Strings:
     """The column names of pandas >= 3: a StringArray around an array of objects."""
 
+    values: Any
+
+    def __init__(self, *given: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        self.values = next(part for part in state if isinstance(part, _Array))
+
+
+class _Dtype:
+    """A dtype by its code and byte order; of numbers, or of Python's objects, which column names are.
+
+    numpy's own takes flags from a pickle, with which raw bytes pass for the addresses of objects.
+    """
+
+    def __init__(self, code: str, align: Any = False, copy: Any = False) -> None:
+        self.code, self.order = code, "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def made(self) -> np.dtype[Any] | None:
+        """None for objects."""
+        if self.code in ("O", "O8"):
+            return None
+        if not re.fullmatch("[biuf][1248]", self.code) or self.order not in ("<", ">", "|", "="):
+            raise ValueError(f"dtype {self.order}{self.code} is none of a number")
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """An array that protocols below 5 fill by its state."""
+
     values: np.ndarray
 
     def __init__(self, *given: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None:
-        self.values = next(part for part in state if isinstance(part, np.ndarray))
+        _, shape, dtype, columns_first, content = state
+        self.values = _filled(content, dtype, shape).reshape(shape, order="F" if columns_first else "C")
 
 
-class _Array:
-    """An array to be filled by its state, as protocols below 5 write it."""
+class _Buffer(_Array):
+    """An array around its bytes, as protocol 5 writes it; from numpy 2.3 on with the order of its axes."""
 
-    def __new__(cls, *given: Any) -> Any:
-        return np.empty(0, np.int8)
+    def __init__(self, content: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> None:
+        values = _filled(content, dtype, shape)
+        self.values = (
+            values.reshape(shape).transpose(axes)
+            if order == "K" and axes is not None
+            else values.reshape(shape, order="F" if order == "F" else "C")
+        )
 
-    def __setstate__(self, state: Any) -> None: ...
+
+def _filled(content: Any, dtype: Any, shape: Any) -> np.ndarray:
+    """The values, flat; reshaping them fails where there are others than the shape says."""
+    if not isinstance(dtype, _Dtype):
+        raise ValueError(f"a dtype that is none: {dtype!r}")
+    made = dtype.made()
+    if made is not None:
+        return np.frombuffer(content, made)
+    if not isinstance(content, list):
+        raise ValueError("objects that are no list")
+    objects = np.empty(len(content), object)
+    for place, value in enumerate(content):
+        objects[place] = value
+    return objects
 
 
-class _Buffer:
-    """An array around its bytes, as protocol 5 writes it."""
-
-    def __new__(cls, buffer: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> Any:
-        array = np.frombuffer(buffer, dtype)
-        if order == "K" and axes is not None:
-            return array.reshape(shape).transpose(axes)
-        return array.reshape(shape, order=order)  # type: ignore[call-overload]
-
-    def __setstate__(self, state: Any) -> None: ...
+def _values(held: Any) -> Any:
+    """What is held by an index, strings, or an array, however deep."""
+    while isinstance(held, _Index | _Strings | _Array):
+        held = held.values
+    return held
 
 
 _STANDS_FOR: dict[tuple[str, str], Any] = {
     ("builtins", "slice"): slice,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _Array,
     # numpy < 2 and from 2 on
     ("numpy.core.multiarray", "_reconstruct"): _Array,

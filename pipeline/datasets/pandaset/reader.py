@@ -44,7 +44,7 @@ PANDAR64_TRAITS = Traits(
     # Of the gzipped file, which holds the points of both lidars.
     point_bytes=37.8,
     # Means over four real frames; 80 frames a sequence.
-    typical=Typical(points=106_500, partition_scans=80, seen=0.225, kept=0.145, edge=0.085),
+    typical=Typical(points=106_500, partition_scans=80, seen=0.225, kept=0.145, edge=0.085, whole=0.61),
 )
 PANDARGT_TRAITS = replace(
     PANDAR64_TRAITS,
@@ -52,7 +52,7 @@ PANDARGT_TRAITS = replace(
     cameras=("front_camera",),
     intensity=(23.06113565, 16.76273235),
     point_bytes=64.8,
-    typical=Typical(points=62_000, partition_scans=80, seen=0.887, kept=0.416, edge=0.153),
+    typical=Typical(points=62_000, partition_scans=80, seen=0.887, kept=0.416, edge=0.153, whole=0.4),
 )
 
 

@@ -44,3 +44,20 @@ def test_one_row_has_no_batch_statistics() -> None:
     with pytest.raises(ValueError, match="more than 1 "):
         embedding.train()(torch.randn(1, 5), torch.zeros(1, 1, dtype=torch.int64))
     assert embedding.eval()(torch.randn(1, 5), torch.zeros(1, 1, dtype=torch.int64)).shape == (1, 8)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_statistics_of_many_rows_keep_their_digits(blocks: bool) -> None:
+    """In float32, where each point's neighbours lie on one side of it."""
+    torch.manual_seed(0)
+    points = 4000
+    embedding = Embedding(5, 8, blocks=blocks).train()
+    features = torch.linspace(0, 40, points).unsqueeze(1) + torch.randn(points, 5)
+    neighbours = (torch.arange(points).unsqueeze(1) + 50 * torch.arange(1, NEIGHBOURS + 1)).clamp(
+        max=points - 1
+    )
+    single = embedding(features, neighbours)
+    exact = Embedding(5, 8, blocks=False).train()
+    exact.load_state_dict(embedding.state_dict())
+    double = exact.double()(features.double(), neighbours)
+    assert (single - double).abs().max() < 2e-6 * double.abs().max()
