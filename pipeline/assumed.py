@@ -129,7 +129,7 @@ def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
                 "split": "train",
                 "scans": scans,
                 "images": scans * one.cameras,
-                "lidar_bytes": round(scans * one.points * one.traits.point_bytes),
+                "points": scans * one.points,
                 "members": {stage: digest([name, stage]) for stage in STAGES},
                 "file": f"{name}.json",
                 "problem": None,

@@ -82,7 +82,7 @@ class PartitionSizes:
     def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
         """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
         store, source = lot.store, lot.store.source
-        points = round(entry.lidar_bytes / self.plan.traits[store.dataset].point_bytes)
+        points = entry.points
         sizes = {"scan_bound": entry.scans + 1, "point": points}
         names = entry.scans + (entry.images if source is not None else 0)
         if isinstance(source, Teacher):

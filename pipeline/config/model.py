@@ -159,7 +159,7 @@ class Network(Block):
     )
     checkpointing: bool = choice(
         False,
-        "Keep only what goes into each spatial and channel mix, and compute the rest again on the way back: the same "
+        "Keep only what goes into each block, and compute the rest again on the way back: the same "
         "numbers from less memory in more time.",
     )
     padding_aware: bool = Field(

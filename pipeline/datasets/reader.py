@@ -130,6 +130,10 @@ class Reader(ABC):
         """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
         raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
 
+    def points_about(self, scan: ScanRecord) -> int:
+        """How many points a scan has, about, by the size of its file; for estimates alone, in no id."""
+        return round(scan.bytes / self.traits.point_bytes)
+
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         """xyz (N, 3) float32 in metres, in the frame that the traits name, and intensity (N,) float32 as recorded.

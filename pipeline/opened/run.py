@@ -49,6 +49,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
         tensors = {name: value for name, value in load(weights).items() if not name.startswith("probe.")}
         last = next((n for n in ("head.linear.bias", "head.linear_out.bias") if n in tensors), None)
         model = Distilled(student, channels=len(tensors[last]) if last else 1)
+        model.backbone.backend = "auto"  # not that of the machine which trained it
         (model if last else model.backbone).load_state_dict(
             tensors if last else {n.removeprefix("backbone."): value for n, value in tensors.items()},
             strict=True,

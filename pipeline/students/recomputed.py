@@ -1,31 +1,32 @@
-"""Activation checkpointing: a part of a student that keeps only what went in, and is computed again on the way back."""
+"""Activation checkpointing: parts of a student that keep only what went in, and are computed again on the way back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(part: nn.Module, run: Callable[..., Tensor], *inputs: object) -> Tensor:
-    """run(*inputs), which is `part`, computed again in the backward: the same numbers, less memory, more time.
+def recomputed(parts: Sequence[nn.Module], run: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """run(*inputs), which is made of `parts`, computed again in the backward: the same numbers, less memory, more time.
 
-    `part` draws nothing at random. Running statistics of its norms move once, in the forward.
+    The parts draw nothing at random. Running statistics of their norms move once, in the forward.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_at_rest(part)
+        return nullcontext(), _statistics_at_rest(parts)
 
     out: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     return out
 
 
 @contextmanager
-def _statistics_at_rest(part: nn.Module) -> Iterator[None]:
+def _statistics_at_rest(parts: Sequence[nn.Module]) -> Iterator[None]:
     """Norms in training move copies of their running statistics, which are then forgotten."""
-    norms = [m for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    modules = [module for part in parts for module in part.modules()]
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     own = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
         for norm, buffers in zip(norms, own, strict=True):

@@ -163,7 +163,7 @@ class WaffleIron(nn.Module):
     layer_scale: first value of every LayerScale; None draws from [-1, 1], as published.
     backend: see `pipeline.students.backends`. `reference` is plain, with dense planes and all neighbours at once,
         and slow; the others mix space on occupied cells alone and treat neighbours a block at a time.
-    checkpointing: in training, keep only what goes into each mix and compute the rest again on the way back: the
+    checkpointing: in training, keep only what goes into each layer and compute the rest again on the way back: the
         same numbers from less memory in more time.
     averaging: of the points in a cell, sum / (count + 1e-6) as ScaLR's code, or sum / count as ScaLR+'s.
     padding_aware: count the authors' padding in the batch statistics of the embedding.
@@ -221,7 +221,6 @@ class WaffleIron(nn.Module):
     def mix(self, features: Tensor, clouds: PackedClouds, masks: Tensor | None = None) -> Tensor:
         """The layers alone. features: (P, width), one row per point. masks: as for `forward`. Returns (P, width)."""
         backend = backend_for(self.backend, features.device.type)
-        steps = steps_of(backend)
         cloud = clouds.cloud_of_row()  # (P,)
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if backend == "reference" else sparse_plane
@@ -232,16 +231,13 @@ class WaffleIron(nn.Module):
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):
             spatial = None if masks is None else masks[:, d, SPATIAL].index_select(0, cloud)  # (P,)
             channel = None if masks is None else masks[:, d, CHANNEL].index_select(0, cloud)  # (P,)
-            features = self._run(backend, spatial_mix, features, planes[d % len(planes)], spatial, steps)
-            features = self._run(backend, channel_mix, features, channel)
+            mixes, inputs = (spatial_mix, channel_mix), (planes[d % len(planes)], spatial, channel)
+            layer = partial(_layer, backend, *mixes)
+            if self.checkpointing and torch.is_grad_enabled():
+                features = recomputed(mixes, layer, features, *inputs)  # (P, C)
+            else:
+                features = layer(features, *inputs)  # (P, C)
         return features
-
-    def _run(self, backend: Backend, mix: nn.Module, *inputs: object) -> Tensor:
-        run = compiled(mix) if backend == "compiled" else mix
-        if self.checkpointing and torch.is_grad_enabled():
-            return recomputed(mix, run, *inputs)
-        out: Tensor = run(*inputs)
-        return out
 
     def _check(self, clouds: PackedClouds, masks: Tensor | None) -> None:
         check_batch(clouds, self.plane_shapes, self.width)
@@ -250,6 +246,23 @@ class WaffleIron(nn.Module):
         expected = (clouds.count, self.depth, 2)
         if masks is not None and masks.shape != expected:
             raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {expected}")
+
+
+def _layer(
+    backend: Backend,
+    spatial_mix: Callable[..., Tensor],
+    channel_mix: Callable[..., Tensor],
+    features: Tensor,
+    plane: PlaneRows | SparsePlane,
+    spatial: Tensor | None,
+    channel: Tensor | None,
+) -> Tensor:
+    """One layer. features: (P, C). spatial, channel: (P,) factors of its residuals, or None. Returns (P, C)."""
+    if backend == "compiled":
+        spatial_mix, channel_mix = compiled(spatial_mix), compiled(channel_mix)  # type: ignore[arg-type]
+    features = spatial_mix(features, plane, spatial, steps_of(backend))
+    out: Tensor = channel_mix(features, channel)
+    return out
 
 
 def _layer_scale(width: int, value: float | None) -> nn.Parameter:

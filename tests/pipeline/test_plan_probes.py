@@ -29,7 +29,7 @@ def entry(name: str, split: str, labels: bool = True) -> dict[str, Any]:
     members = {stage: f"m-{name}-{stage}" for stage in STAGES}
     if not labels:
         members["labels"] = None  # type: ignore[assignment]
-    return {"name": name, "split": split, "scans": 40, "images": 240, "lidar_bytes": 1000, "members": members,
+    return {"name": name, "split": split, "scans": 40, "images": 240, "points": 50, "members": members,
             "file": f"{name}.json", "problem": None}  # fmt: skip
 
 
@@ -39,7 +39,7 @@ ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("sc
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
     index = {
         "griddle": "griddle index",
-        "format": 2,
+        "format": 3,
         "dataset": "nuscenes",
         "cue": CUE,
         "absent": [],

@@ -50,7 +50,7 @@ def test_norms_are_left_as_they_were_when_the_way_back_fails() -> None:
         return norm(rows)
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        recomputed(norm, run, rows).sum().backward()
+        recomputed([norm], run, rows).sum().backward()
     assert calls == [True, False]
     assert norm.running_mean is own
     assert norm.num_batches_tracked == 1
@@ -76,8 +76,8 @@ def test_less_memory(backend: str) -> None:
 
         step()
         peaks[on] = peak_bytes(step)
-    # kept: 3 tensors of a layer's rows and more; again: the 2 that go into its mixes
-    assert peaks[True] < 0.75 * peaks[False]
+    # kept: at least 3 tensors of a layer's rows; again: the one that goes into the layer
+    assert peaks[True] < 0.7 * peaks[False]
 
 
 def peak_bytes(step: object) -> int:

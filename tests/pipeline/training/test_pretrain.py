@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cache_schemas.errors import GriddleError
+from cache_schemas.errors import BadInput, GriddleError
 from pipeline.plan import Plan
+from pipeline.students.backends import backend_for
 from pipeline.training import pretrain as training
 from pipeline.training.lease import Lease
 from pipeline.training.run_folder import WEIGHTS
@@ -72,6 +73,33 @@ def test_a_run_that_was_cut_off_ends_as_an_undisturbed_one(
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert rows(folder) == losses
     assert not (folder / "lease.json").exists()
+
+
+def test_how_it_is_computed_changes_no_id_and_no_weight(
+    plan: Plan, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(train(plan) / WEIGHTS)
+    assert "on cpu, backend torch" in capsys.readouterr().err
+    (folder,) = (plan.run_path(run) for run in plan.runs.values())
+    folder.rename(tmp_path / "kept")
+
+    def recompute(config: dict[str, Any]) -> None:
+        config["students"]["wi_tiny"]["network"] |= {"checkpointing": True, "backend": "torch"}
+
+    finished.edit(recompute)
+    assert train(finished.plan()) == folder
+    again = load_file(folder / WEIGHTS)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_a_backend_that_cannot_run_here_is_refused(
+    plan: Plan, finished: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished.edit(lambda config: config["students"]["wi_tiny"]["network"].update(backend="triton"))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    backend_for.cache_clear()
+    with pytest.raises(BadInput, match="write `backend: torch`"):
+        train(finished.plan())
 
 
 def test_a_loss_that_is_not_finite_stops_with_scans_and_checkpoint(
