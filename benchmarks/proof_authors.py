@@ -190,6 +190,7 @@ class Authors:
         if factors is None:
             yield
             return
+        factors = _turned(factors, turned)
         waiting = [
             (factors[:, d, i] > 0).to(torch.float64) * 0.999 for d in range(case.depth) for i in (0, 1)
         ]
