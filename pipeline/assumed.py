@@ -101,7 +101,9 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     datasets = {
         one.name: Dataset(reader=one.traits.reader, root="(assumed)", version="(assumed)") for one in assumed
     }
-    as_if = config.model_copy(update={"datasets": datasets, "students": students, "probes": {}})
+    as_if = config.model_copy(
+        update={"datasets": datasets, "students": students, "probes": {}, "finetunes": {}}
+    )
     plan = Plan(
         as_if,
         workdir,
@@ -137,7 +139,9 @@ def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
 
 
 def _learning_from(student: Student, datasets: list[str]) -> Student:
-    return student.model_copy(update={"datasets": datasets, "splits": ["train"], "probes": []})
+    return student.model_copy(
+        update={"datasets": datasets, "splits": ["train"], "probes": [], "finetunes": []}
+    )
 
 
 def _add_labels(plan: Plan, student: Student) -> None:

@@ -219,6 +219,9 @@ def estimate(
             for name, run in plan.runs.items()
         },
         "probes": {folder: (plan.workdir / folder / "done.json").exists() for folder in plan.probe_runs},
+        "finetunings": {
+            folder: (plan.workdir / folder / "done.json").exists() for folder in plan.finetune_runs
+        },
         "cache": str(plan.cache),
         "free_bytes": free_bytes(plan.cache),
     }

@@ -19,7 +19,7 @@ from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_names, check_partition, natural
 from pipeline.datasets.records import PartitionRecord, ScanRecord, from_json, to_json
-from pipeline.datasets.splits import full_name, resplit
+from pipeline.datasets.splits import full_name, named_split, resplit
 from pipeline.log import log
 
 KIND = "griddle index"
@@ -144,7 +144,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
-        points_about = reader_named(dataset.reader).points_about
+        reader = reader_named(dataset.reader)
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
@@ -152,8 +152,11 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             if isinstance(partition, AbsentPartition):
                 absent.append(partition)
                 continue
-            of_splits, unnamed = resplit(partition, dataset.splits)
-            entries += [_write_partition(folder, part, points_about) for part in of_splits]
+            if isinstance(dataset.splits, str):
+                of_splits, unnamed = named_split(reader, dataset.splits, partition)
+            else:
+                of_splits, unnamed = resplit(partition, dataset.splits)
+            entries += [_write_partition(folder, part, reader.points_about) for part in of_splits]
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)
@@ -206,7 +209,7 @@ def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | Absen
 
 
 def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
-    if dataset.splits is None:
+    if dataset.splits is None or isinstance(dataset.splits, str):
         return
     for split in dataset.splits:
         if not any(entry["split"] == split for entry in entries):
