@@ -15,6 +15,7 @@ wildcard_constraints:
     lot="[^/]+",
     run="[^/]+",
     probe="[^/]+",
+    finetune="[^/]+",
     stats="[^/]+",
 
 
@@ -22,6 +23,7 @@ localrules:
     pretrain_all,
     features_all,
     probe_all,
+    finetune_all,
     report,
 
 
@@ -204,7 +206,7 @@ rule probe:
     message:
         "probe {wildcards.probe} of {wildcards.run}"
     input:
-        lambda w: ancient(W.plan.before_probe(f"runs/{w.run}/probe/{w.probe}")),
+        lambda w: ancient(W.plan.before_labelled(f"runs/{w.run}/probe/{w.probe}")),
     output:
         f"{WORK}/runs/{{run}}/probe/{{probe}}/done.json",
     log:
@@ -227,7 +229,7 @@ rule baseline:
     message:
         "baseline {wildcards.probe}"
     input:
-        lambda w: ancient(W.plan.before_probe(f"runs/baselines/{w.probe}")),
+        lambda w: ancient(W.plan.before_labelled(f"runs/baselines/{w.probe}")),
     output:
         f"{WORK}/runs/baselines/{{probe}}/done.json",
     log:
@@ -243,6 +245,9 @@ rule baseline:
         arguments=W.arguments,
     shell:
         "griddle probe {params.arguments} --baseline {wildcards.probe} --threads {threads} 2>&1 | tee {log:q}"
+
+
+include: "pipeline/rules/finetune.smk"
 
 
 rule report:
@@ -263,4 +268,4 @@ rule report:
     params:
         arguments=W.arguments,
     shell:
-        "griddle report {params.arguments} 2>&1 | tee {log:q}"
+        "griddle report {params.arguments} --without-finetunings 2>&1 | tee {log:q}"

@@ -101,7 +101,9 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     datasets = {
         one.name: Dataset(reader=one.traits.reader, root="(assumed)", version="(assumed)") for one in assumed
     }
-    as_if = config.model_copy(update={"datasets": datasets, "students": students, "probes": {}})
+    as_if = config.model_copy(
+        update={"datasets": datasets, "students": students, "probes": {}, "finetunes": {}}
+    )
     plan = Plan(
         as_if,
         workdir,
@@ -127,7 +129,7 @@ def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
                 "split": "train",
                 "scans": scans,
                 "images": scans * one.cameras,
-                "lidar_bytes": round(scans * one.points * one.traits.point_bytes),
+                "points": scans * one.points,
                 "members": {stage: digest([name, stage]) for stage in STAGES},
                 "file": f"{name}.json",
                 "problem": None,
@@ -137,7 +139,9 @@ def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
 
 
 def _learning_from(student: Student, datasets: list[str]) -> Student:
-    return student.model_copy(update={"datasets": datasets, "splits": ["train"], "probes": []})
+    return student.model_copy(
+        update={"datasets": datasets, "splits": ["train"], "probes": [], "finetunes": []}
+    )
 
 
 def _add_labels(plan: Plan, student: Student) -> None:

@@ -82,7 +82,7 @@ class PartitionSizes:
     def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
         """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
         store, source = lot.store, lot.store.source
-        points = round(entry.lidar_bytes / self.plan.traits[store.dataset].point_bytes)
+        points = entry.points
         sizes = {"scan_bound": entry.scans + 1, "point": points}
         names = entry.scans + (entry.images if source is not None else 0)
         if isinstance(source, Teacher):
@@ -219,6 +219,9 @@ def estimate(
             for name, run in plan.runs.items()
         },
         "probes": {folder: (plan.workdir / folder / "done.json").exists() for folder in plan.probe_runs},
+        "finetunings": {
+            folder: (plan.workdir / folder / "done.json").exists() for folder in plan.finetune_runs
+        },
         "cache": str(plan.cache),
         "free_bytes": free_bytes(plan.cache),
     }

@@ -12,8 +12,10 @@ from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
 from cache_schemas.views import VIEWS
-from pipeline.config.model import Dataset, Points, Probe, Student, Teacher
+from pipeline.config.model import Dataset, Points, Student, Teacher
+from pipeline.config.training import Finetune, Labelled, Probe
 from pipeline.datasets.reader import Traits
+from pipeline.few_labels import listed_scans
 from pipeline.teachers.names import short_name
 from pipeline.teachers.registry import row_of
 from pipeline.teachers.standardise import standardisation_digest
@@ -33,6 +35,8 @@ IMPORT_ALGORITHM = 1
 """Raised by hand when the same weights would become another student."""
 PROBE_ALGORITHM = 1
 """Raised by hand when the same config would train or score another probe."""
+FINETUNE_ALGORITHM = 1
+"""Raised by hand when the same config would finetune or score another student."""
 
 
 def scan_identity(name: str, dataset: Dataset, traits: Traits) -> dict[str, Any]:
@@ -124,6 +128,33 @@ def run_identity(
     }
 
 
+def labelled_block(block: Labelled) -> dict[str, Any]:
+    """The resolved block of a probe or a finetuning; of a file with names of scans what it holds."""
+    resolved = block.resolved()
+    return resolved | ({"scans": digest(sorted(listed_scans(block.scans)))} if block.scans else {})
+
+
+def finetune_identity(
+    kind: str, finetune: Finetune, run: Run, intensity: dict[str, Any], reads: list[Any]
+) -> dict[str, Any]:
+    """The resolved block, what it reads, and what it starts from: a run, or of a student at its random start what it is."""
+    network, points = run.student.network.resolved(), run.student.points.resolved()
+    for key in ("head", "head_width", "stochastic_depth"):  # none of them is used
+        del network[key]
+    whole = ("voxel", "neighbours", "max_points", "field_of_view", "cell")
+    start: dict[str, Any] = {"run": run.id}
+    if kind == "nothing":
+        start = {"network": network, "points": {key: points[key] for key in whole}, "seed": run.seed}
+    return {
+        "kind": kind,
+        "finetune": labelled_block(finetune),
+        **start,
+        "intensity": dict(sorted(intensity.items())),
+        "reads": reads,
+        "algorithm": FINETUNE_ALGORITHM,
+    }
+
+
 def imported_identity(
     student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
 ) -> dict[str, Any]:
@@ -148,7 +179,7 @@ def probe_identity(
 
     A baseline knows no run: one more epoch of pretraining, or another teacher, trains none of them again.
     """
-    student, block = run.student, probe.resolved()
+    student, block = run.student, labelled_block(probe)
     network = student.network.resolved()
     del network["head"], network["head_width"]
     drop = network.pop("stochastic_depth")  # frozen networks drop nothing
@@ -181,7 +212,8 @@ def probe_identity(
         shown = ("voxel", "max_points", "field_of_view")
         subject = {"points": {key: points[key] for key in shown}, "seed": run.seed, **scaled}
     elif kind == "teacher":
-        del block["augment"]
+        for key in ("augment", "field_of_view", "precision", "votes"):  # it reads pixels, each once
+            del block[key]
         subject = {"teachers": teacher_ids, "sampling": student.sampling, "seed": run.seed}
     else:
         raise ValueError(f"there is no kind of probe {kind!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,13 +17,13 @@ from cache_schemas.publish import write_json
 from pipeline.config.model import Dataset
 from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
-from pipeline.datasets.record_checks import check_partition, natural
-from pipeline.datasets.records import PartitionRecord, from_json, to_json
-from pipeline.datasets.splits import full_name, resplit
+from pipeline.datasets.record_checks import check_names, check_partition, natural
+from pipeline.datasets.records import PartitionRecord, ScanRecord, from_json, to_json
+from pipeline.datasets.splits import full_name, named_split, resplit
 from pipeline.log import log
 
 KIND = "griddle index"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class PartitionEntry:
 
     Attributes:
         members: each store's member digest, or None where the partition has nothing for it.
-        lidar_bytes: of all its scans' lidar files.
+        points: of all its scans, about; for estimates alone.
     """
 
     name: str
     split: str
     scans: int
     images: int
-    lidar_bytes: int
+    points: int
     members: dict[str, str | None]
     file: str
     problem: str | None
@@ -144,6 +144,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
+        reader = reader_named(dataset.reader)
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
@@ -151,8 +152,11 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             if isinstance(partition, AbsentPartition):
                 absent.append(partition)
                 continue
-            of_splits, unnamed = resplit(partition, dataset.splits)
-            entries += [_write_partition(folder, part) for part in of_splits]
+            if isinstance(dataset.splits, str):
+                of_splits, unnamed = named_split(reader, dataset.splits, partition)
+            else:
+                of_splits, unnamed = resplit(partition, dataset.splits)
+            entries += [_write_partition(folder, part, reader.points_about) for part in of_splits]
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)
@@ -193,16 +197,19 @@ def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | Absen
     """What the reader finds, checked: a user's own reader may be wrong."""
     reader = reader_named(dataset.reader)
     seen: set[str] = set()
+    scans: set[str] = set()
     for partition in reader.partitions(Path(dataset.root), dataset.version):
         try:
             check_partition(partition, reader.traits, seen)
+            if isinstance(partition, PartitionRecord):
+                check_names(partition, scans)
         except ValueError as error:
             raise BadInput(f"datasets.{name}: reader {dataset.reader}: {error}") from error
         yield partition
 
 
 def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
-    if dataset.splits is None:
+    if dataset.splits is None or isinstance(dataset.splits, str):
         return
     for split in dataset.splits:
         if not any(entry["split"] == split for entry in entries):
@@ -213,7 +220,9 @@ def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], le
             )
 
 
-def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]:
+def _write_partition(
+    folder: Path, partition: PartitionRecord, points_about: Callable[[ScanRecord], int]
+) -> dict[str, Any]:
     record = to_json(partition)
     file = f"{partition.name}.{digest(record)}.json"
     if not (folder / file).exists():
@@ -223,7 +232,7 @@ def _write_partition(folder: Path, partition: PartitionRecord) -> dict[str, Any]
         "split": partition.split,
         "scans": len(partition.scans),
         "images": len(partition.images),
-        "lidar_bytes": sum(scan.bytes for scan in partition.scans),
+        "points": sum(map(points_about, partition.scans)),
         "members": partition.member_digests(),
         "file": file,
         "problem": partition.problem,

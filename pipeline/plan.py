@@ -5,7 +5,7 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,15 @@ from pipeline.datasets.readers import reader_named
 from pipeline.imported import imported_runs
 from pipeline.index import Index, PartitionEntry, read_index, why_absent
 from pipeline.intensity import ToMeasure
-from pipeline.plan_probes import ProbeRow, ProbeRun, before_probe, plan_probes, probe_markers
+from pipeline.plan_finetunes import FinetuneRow, FinetuneRun, plan_finetunes
+from pipeline.plan_probes import (
+    LabelledRun,
+    ProbeRow,
+    ProbeRun,
+    before_labelled,
+    labelled_markers,
+    plan_probes,
+)
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
@@ -27,7 +35,7 @@ __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"
 
 class Plan:
     """All that a config asks for. `only` names the one student that is wanted; `indices` and `traits` stand for those of
-    the workdir and of the readers.
+    the workdir and of the readers; `also` names datasets that no student names.
 
     Raises:
         BadInput: for an unknown name, a dataset that was not indexed, a split without partitions, or a selected
@@ -41,13 +49,14 @@ class Plan:
         only: str | None = None,
         indices: dict[str, Index] | None = None,
         traits: dict[str, Traits] | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
         self.students = _selected(config.students, only)
         self._check_weights()
-        names = wanted_datasets(config, only)
+        names = list(dict.fromkeys([*wanted_datasets(config, only), *also]))
         self.traits: dict[str, Traits] = traits or {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
@@ -63,11 +72,16 @@ class Plan:
             probe.folder: probe for row in self.probe_rows for probe in row.runs
         }
         """All trainings of the table by their folder; one that serves several rows is there once."""
+        self.finetune_rows: list[FinetuneRow] = plan_finetunes(self)
+        self.finetune_runs: dict[str, FinetuneRun] = {
+            finetune.folder: finetune for row in self.finetune_rows for finetune in row.runs
+        }
+        """All finetunings by their folder, likewise."""
         self._lots: dict[str, dict[str, Lot]] = {stage: {} for stage in STAGES}
         for run in self.runs.values():
             self.add(run.lots)
-        for probe in self.probe_runs.values():
-            self.add(probe.lots)
+        for labelled in (*self.probe_runs.values(), *self.finetune_runs.values()):
+            self.add(labelled.lots)
         self.to_measure: dict[str, ToMeasure] = {one.name: one for one in intensity.all_to_measure(self)}
         """Of the datasets whose intensities are to be measured first, what is looked at."""
         for one in self.to_measure.values():
@@ -132,21 +146,34 @@ class Plan:
     def run_markers(self) -> list[str]:
         return [str(self.run_path(run) / "done.json") for run in self.runs.values()]
 
-    def probe_run(self, folder: str) -> ProbeRun:
-        """The probe of a run or the baseline that lies in `folder`, relative to the workdir."""
-        try:
-            return self.probe_runs[folder]
-        except KeyError:
+    def labelled_run(self, folder: str) -> LabelledRun:
+        """The probe, the baseline or the finetuning that lies in `folder`, relative to the workdir."""
+        found: LabelledRun | None = self.probe_runs.get(folder) or self.finetune_runs.get(folder)
+        if found is None:
             raise BadInput(
                 f"the plan has no {folder}: the config or the dataset changed since it was planned. Run the same "
                 f"snakemake command again."
-            ) from None
+            )
+        return found
 
-    def before_probe(self, folder: str) -> list[str]:
-        return before_probe(self, self.probe_run(folder))
+    def probe_run(self, folder: str) -> ProbeRun:
+        found = self.labelled_run(folder)
+        assert isinstance(found, ProbeRun)
+        return found
+
+    def finetune_run(self, folder: str) -> FinetuneRun:
+        found = self.labelled_run(folder)
+        assert isinstance(found, FinetuneRun)
+        return found
+
+    def before_labelled(self, folder: str) -> list[str]:
+        return before_labelled(self, self.labelled_run(folder))
 
     def probe_markers(self, *, of_done_runs: bool = False) -> list[str]:
-        return probe_markers(self, of_done_runs=of_done_runs)
+        return labelled_markers(self, self.probe_runs.values(), of_done_runs=of_done_runs)
+
+    def finetune_markers(self) -> list[str]:
+        return labelled_markers(self, self.finetune_runs.values())
 
     def before_run(self, run_folder_name: str) -> list[str]:
         """The lots that a run reads; none once it is done, so that a replaced lot never reruns a finished training."""
@@ -320,12 +347,14 @@ class Plan:
 
 
 def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
-    """The datasets that the selected students and their probes name, in that order; others are not looked at."""
+    """The datasets that the selected students, their probes and finetunings name, in that order; others are not looked at."""
     names: list[str] = []
     for student in _selected(config.students, only).values():
         names += student.datasets
         for probe in student.probes:
             names += config.probes[probe].datasets or []
+        for finetune in student.finetunes:
+            names += config.finetunes[finetune].datasets or []
     return list(dict.fromkeys(names))
 
 

@@ -5,7 +5,7 @@ Imports neither torch nor zarr.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from pipeline.config.model import Probe, Student
+from pipeline.config.model import Points, Student
+from pipeline.config.training import Labelled, Probe
+from pipeline.few_labels import number_chosen
 from pipeline.identity import probe_identity
 from pipeline.index import PartitionEntry
 from pipeline.intensity import identity_of, stats_path
@@ -24,18 +26,20 @@ if TYPE_CHECKING:
 
 BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
 """What a distilled student is compared with, in the order of the table."""
+PRETRAINED = ("distilled", "finetuned")
+"""The kinds that start from a pretrained student's weights."""
 
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `views` and `features` are there for the teacher's own features alone, `full_scans`
+    """What a probe reads of one partition. `labels` is None where a split that has none is evaluated; `views` and `features` are there for the teacher's own features alone, `full_scans`
     for all others where they are scored."""
 
     dataset: str
     split: str
     partition: str
     scans: Member
-    labels: Member
+    labels: Member | None
     full: Member | None = None
     views: Member | None = None
     features: tuple[Member, ...] = ()
@@ -43,8 +47,8 @@ class ProbeReading:
 
 
 @dataclass(frozen=True)
-class ProbeRun:
-    """One training of a probe: on a distilled student, or on a baseline (`kind`).
+class LabelledRun:
+    """One training with labels, of a probe or a finetuning (`block`, which the config calls `name`).
 
     Attributes:
         run: the pretraining of the same student and seed: a distilled student's weights, a calibrated one's batches.
@@ -53,7 +57,7 @@ class ProbeRun:
 
     kind: str
     name: str
-    probe: Probe
+    block: Labelled
     run: Run
     identity: dict[str, Any]
     train: tuple[ProbeReading, ...]
@@ -69,9 +73,39 @@ class ProbeRun:
     def seed(self) -> int:
         return self.run.seed
 
+    @property
+    def points(self) -> Points:
+        """How scans become points: as the student's, in the block's own field of view where it has one."""
+        return points_of(self.block, self.student)
+
     @cached_property
     def id(self) -> str:
         return digest(self.identity)
+
+    @property
+    def key(self) -> str:
+        """Where the config says how."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ProbeRun(LabelledRun):
+    """One training of a probe: on a distilled student, or on a baseline (`kind`)."""
+
+    block: Probe
+
+    @property
+    def probe(self) -> Probe:
+        return self.block
+
+    @property
+    def key(self) -> str:
+        return f"probes.{self.name}"
 
     @property
     def folder(self) -> str:
@@ -101,13 +135,37 @@ class ProbeRow:
 
 
 @dataclass(frozen=True)
-class _Readings:
-    """What one probe of one student reads, whichever seed it has."""
+class Readings:
+    """What one probe or finetuning of one student reads, whichever seed it has."""
 
     train: tuple[ProbeReading, ...]
     evaluate: tuple[ProbeReading, ...]
     left_out: tuple[str, ...]
     lots: tuple[Lot, ...]
+
+    def identity(self) -> list[Any]:
+        """The members that are read, as they enter an id."""
+        return [
+            [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
+            + ([r.full] if r.full else [])
+            for r in (*self.train, *self.evaluate)
+        ]
+
+
+def points_of(block: Labelled, student: Student) -> Points:
+    """The student's points, in the block's own field of view where it has one."""
+    if block.field_of_view is None:
+        return student.points
+    return student.points.model_copy(update={"field_of_view": block.field_of_view})
+
+
+def _check_field(key: str, block: Labelled, student: Student) -> None:
+    """A field of view must hold whole cells of the student that is probed."""
+    try:
+        Points.model_validate(points_of(block, student).model_dump())
+    except ValueError as error:
+        why = str(error).partition("Value error, field_of_view")[2].partition(" [type")[0]
+        raise BadInput(f"{key}.field_of_view{why}") from error
 
 
 def plan_probes(plan: Plan) -> list[ProbeRow]:
@@ -122,12 +180,12 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
         for probe_name in student.probes:
             probe = plan.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
-            _check_classes(plan, probe_name, datasets)
+            key = f"probes.{probe_name}"
             _check_baselines(name, student, probe_name, probe)
-            points = _readings(plan, runs[0], probe_name, datasets, images=False)
+            points = labelled_readings(plan, runs[0], key, probe, datasets, images=False)
             pixels = points
             if "teacher" in probe.baselines:
-                pixels = _readings(plan, runs[0], probe_name, datasets, images=True)
+                pixels = labelled_readings(plan, runs[0], key, probe, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(plan, kind, probe_name, run, readings, datasets) for run in runs]
@@ -135,27 +193,27 @@ def plan_probes(plan: Plan) -> list[ProbeRow]:
     return rows
 
 
-def before_probe(plan: Plan, probe: ProbeRun) -> list[str]:
-    """What must be there before a probe; nothing once it is done."""
+def before_labelled(plan: Plan, probe: LabelledRun) -> list[str]:
+    """What must be there before a probe or a finetuning; nothing once it is done."""
     if (plan.workdir / probe.folder / "done.json").exists():
         return []
     lots = [str(plan.lot_path(lot)) for lot in probe.lots]
     read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
     lots += [path for dataset in read for path in stats_path(plan, dataset)]
-    return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind == "distilled" else lots
+    return [*lots, str(plan.run_path(probe.run) / "done.json")] if probe.kind in PRETRAINED else lots
 
 
-def probe_markers(plan: Plan, *, of_done_runs: bool = False) -> list[str]:
-    """done.json of every probe and baseline; with `of_done_runs` only of what needs no pretraining any more."""
+def labelled_markers(plan: Plan, runs: Iterable[LabelledRun], *, of_done_runs: bool = False) -> list[str]:
+    """done.json of each; with `of_done_runs` only of what needs no pretraining any more."""
     return [
-        str(plan.workdir / probe.folder / "done.json")
-        for probe in plan.probe_runs.values()
-        if not of_done_runs or probe.kind != "distilled" or (plan.run_path(probe.run) / "done.json").exists()
+        str(plan.workdir / one.folder / "done.json")
+        for one in runs
+        if not of_done_runs or one.kind not in PRETRAINED or (plan.run_path(one.run) / "done.json").exists()
     ]
 
 
 def _probe_run(
-    plan: Plan, kind: str, probe_name: str, run: Run, readings: _Readings, datasets: list[str]
+    plan: Plan, kind: str, probe_name: str, run: Run, readings: Readings, datasets: list[str]
 ) -> ProbeRun:
     probe = plan.config.probes[probe_name]
     what = probe_identity(
@@ -164,11 +222,7 @@ def _probe_run(
         run,
         plan.teacher_ids(run.student),
         {dataset: identity_of(plan, dataset) for dataset in datasets},
-        [
-            [r.dataset, r.split, r.partition, r.labels, *([r.views, r.features] if r.views else [r.scans])]
-            + ([r.full] if r.full else [])
-            for r in (*readings.train, *readings.evaluate)
-        ],
+        readings.identity(),
     )
     calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []
     lots = (*readings.lots, *calibrating)
@@ -177,10 +231,18 @@ def _probe_run(
     )
 
 
-def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, images: bool) -> _Readings:
-    """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too."""
-    probe, student = plan.config.probes[probe_name], run.student
-    found: dict[str, list[ProbeReading]] = {split: [] for split in (*probe.splits, probe.evaluate)}
+def labelled_readings(
+    plan: Plan, run: Run, key: str, block: Labelled, datasets: list[str], *, images: bool
+) -> Readings:
+    """Labelled partitions of the train and the evaluated splits; with `images` those that cameras saw, too.
+
+    key: of the block in the config, `probes.NAME` or `finetunes.NAME`.
+    """
+    student = run.student
+    scored_student = student.model_copy(update={"points": points_of(block, student)})
+    _check_classes(plan, key, datasets)
+    _check_field(key, block, student)
+    found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
     left_out: list[str] = []
@@ -189,11 +251,11 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
         stores = plan.stores(dataset, student)
         made_for = identities_of(stores)
         for split in found:
-            key = f"probes.{probe_name}.{'splits' if split in probe.splits else 'evaluate'}"
-            entries = plan.entries(key, dataset, split)
+            where = f"{key}.{'splits' if split in block.splits else 'evaluate'}"
+            entries = plan.entries(where, dataset, split)
             usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
             if not any(entry.members["labels"] for entry in entries):
-                raise BadInput(_no_labels(plan, probe_name, run.name, dataset, split, len(entries)))
+                raise BadInput(_no_labels(plan, key, run.name, dataset, split, len(entries)))
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
             readings = [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
@@ -201,23 +263,25 @@ def _readings(plan: Plan, run: Run, probe_name: str, datasets: list[str], *, ima
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(plan, stores, split, entries, usable, pretrained=pretrained, images=images)
-            if split == probe.evaluate and images:
+            if split == block.evaluate and images:
                 evaluated += readings
-            elif split == probe.evaluate:
-                (full,) = stores["full_scans"]
+            elif split == block.evaluate:
+                (full,) = plan.stores(dataset, scored_student)["full_scans"]
                 lots += cut(full, split, usable, plan.config.lot_partitions)
+                made_for_full = {**made_for, full.folder: full.identity}
                 evaluated += [
-                    replace(reading, full=member_of(full, entry))
+                    replace(reading, full=member_of(full, entry), identities=made_for_full)
                     for reading, entry in zip(readings, usable, strict=True)
                 ]
-    train = [reading for split in probe.splits for reading in found[split]]
-    enough = sum(scans[split] for split in probe.splits)
-    if enough < probe.batch:
+    train = [reading for split in block.splits for reading in found[split]]
+    enough = number_chosen(key, block, sum(scans[split] for split in block.splits))
+    if enough < block.batch:
         raise BadInput(
-            f"probes.{probe_name}.batch is {probe.batch}, but the {', '.join(probe.splits)} split has only {enough} "
-            f"scan(s) with labels{' and images' if images else ''}; write a smaller one"
+            f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {enough} "
+            f"scan(s) with labels{' and images' if images else ''}"
+            f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )
-    return _Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
+    return Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
 
 
 def _lots(
@@ -256,12 +320,12 @@ def _reading(
     return replace(plain, views=member_of(views, entry), features=features)
 
 
-def _check_classes(plan: Plan, probe_name: str, datasets: list[str]) -> None:
+def _check_classes(plan: Plan, key: str, datasets: list[str]) -> None:
     tables = {plan.traits[dataset].classes for dataset in datasets}
     if len(tables) > 1:
         raise BadInput(
-            f"probes.{probe_name}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a probe "
-            f"learns one; write a probe for each, with its `datasets`"
+            f"{key}: {', '.join(datasets)} have {len(tables)} different tables of classes, and a head learns one; write "
+            f"a block for each, with its `datasets`"
         )
 
 
@@ -277,10 +341,11 @@ def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe)
         )
 
 
-def _no_labels(plan: Plan, probe: str, student: str, dataset: str, split: str, partitions: int) -> str:
+def _no_labels(plan: Plan, key: str, student: str, dataset: str, split: str, partitions: int) -> str:
     root = Path(plan.config.datasets[dataset].root)
+    kind, _, name = key.partition(".")
     return (
-        f"dataset {dataset} has no labels in its {split} split (none of {partitions} partition(s) in {root}), and the "
-        f"probe {probe} needs labels to learn from and to be scored on. Put the label files and their tables there and "
-        f"run again, or take {probe} out of students.{student}.probes."
+        f"dataset {dataset} has no labels in its {split} split (none of {partitions} partition(s) in {root}), and {key} "
+        f"needs labels to learn from and to be scored on. Put the label files and their tables there and run again, or "
+        f"take {name} out of students.{student}.{kind}."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ from typing import Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.plan import Plan, Run
-from pipeline.plan_probes import ProbeRow, ProbeRun
+from pipeline.plan_finetunes import FinetuneRow
+from pipeline.plan_probes import LabelledRun, ProbeRow
 from pipeline.training.metrics_file import read_metrics
 
 FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
+
+LabelledRow = ProbeRow | FinetuneRow
 
 STAND_IN = "stand-in teacher (untrained)"
 
@@ -35,13 +38,16 @@ class Row:
     """One row of a table.
 
     Attributes:
-        miou, gap: percent; gap is to the calibrated random student of the same seed. None where there is none.
+        name: of the probe or finetuning.
+        miou, gap: percent; gap is to the calibrated random student of the same seed, of a finetuning to the same without
+            pretraining. None where there is none.
         iou: percent for each class; None for a class in neither truth nor predictions of any seed.
         points: labelled points that it was scored on.
         missing: folders of seeds that are not done yet.
     """
 
     kind: str
+    name: str
     seeds: tuple[int, ...]
     miou: Spread | None
     gap: Spread | None
@@ -52,10 +58,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One probe of one student, beside its baselines."""
+    """One probe of one student, beside its baselines; or (`probe` None) a student's finetunings beside its probes."""
 
     student: str
-    probe: str
+    probe: str | None
     teacher: str
     scored_on: str
     classes: tuple[str, ...]
@@ -95,45 +101,56 @@ def report_id(ids: Iterable[str]) -> str:
     return digest([FORMAT, sorted(set(ids))])
 
 
-def report_marker(plan: Plan) -> str:
-    """done.json of the report of all that the plan asks for."""
+def report_marker(plan: Plan, *, finetuned: bool = False) -> str:
+    """done.json of the report of all that the plan asks for, with its finetunings or without."""
     ids = [*(run.id for run in plan.runs.values()), *(probe.id for probe in plan.probe_runs.values())]
+    ids += [run.id for run in plan.finetune_runs.values()] if finetuned else []
     return str(plan.workdir / "report" / report_id(ids) / "done.json")
 
 
-def before_report(plan: Plan) -> list[str]:
+def before_report(plan: Plan, *, finetuned: bool = False) -> list[str]:
     """The markers of all that is in a report; none once it is written, for a marker may be rewritten."""
-    return [] if Path(report_marker(plan)).exists() else [*plan.run_markers(), *plan.probe_markers()]
+    if Path(report_marker(plan, finetuned=finetuned)).exists():
+        return []
+    return [*plan.run_markers(), *plan.probe_markers(), *(plan.finetune_markers() if finetuned else [])]
 
 
 def drop_stale_report(plan: Plan) -> None:
-    """Remove the report's marker where a run or probe that it tells of is gone and will be computed again."""
+    """Remove the marker of a report that tells of something which is gone and will be computed again."""
     folders = [plan.run_path(run) for run in plan.runs.values()]
     folders += [plan.workdir / folder for folder in plan.probe_runs]
-    if not all((f / "done.json").exists() or (f / "provenance.json").exists() for f in folders):
-        Path(report_marker(plan)).unlink(missing_ok=True)
+    finetunings = [plan.workdir / folder for folder in plan.finetune_runs]
+    for finetuned, told_of in ((False, folders), (True, folders + finetunings)):
+        if not all((f / "done.json").exists() or (f / "provenance.json").exists() for f in told_of):
+            Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
 
 
-def gather(plan: Plan) -> Report:
-    """What is there of all that the plan asks for; what is not is named.
+def gather(plan: Plan, *, finetunings: bool = True) -> Report:
+    """What is there of all that the plan asks for, with finetunings or without; what is not is named.
 
     Raises:
         BadInput: if no run is done yet.
         GriddleError: if a file of a run that is done cannot be read.
     """
     trainings = tuple(_training(plan, run) for run in plan.runs.values())
-    found = {folder: _metrics(plan, probe) for folder, probe in plan.probe_runs.items()}
+    finetune_rows = plan.finetune_rows if finetunings else []
+    asked: list[LabelledRun] = [
+        *plan.probe_runs.values(),
+        *(run for row in finetune_rows for run in row.runs),
+    ]
+    found = {run.folder: _metrics(plan, run) for run in asked}
     if not any(t.done for t in trainings) and not any(found.values()):
         raise BadInput("nothing to report yet: no run is done. Run `snakemake pretrain_all --cores 8` first.")
     groups: dict[tuple[str, str], list[ProbeRow]] = {}
     for row in plan.probe_rows:
         groups.setdefault((row.student, row.probe), []).append(row)
     done = [run.id for run, training in zip(plan.runs.values(), trainings, strict=True) if training.done]
-    probed = [probe.id for folder, probe in plan.probe_runs.items() if found[folder]]
+    probed = [run.id for run in asked if found[run.folder]]
+    tables = [_table(plan, rows, found) for rows in groups.values()]
     return Report(
         id=report_id([*done, *probed]),
         description=plan.config.description,
-        tables=tuple(_table(plan, rows, found) for rows in groups.values()),
+        tables=(*tables, *(_table(plan, rows, found) for rows in _beside_probes(plan, finetune_rows))),
         trainings=trainings,
     )
 
@@ -143,13 +160,35 @@ def spread(values: list[float]) -> Spread | None:
     return Spread(sum(values) / len(values), min(values), max(values), len(values)) if values else None
 
 
-def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | None]) -> Table:
-    first = rows[0].runs[0]
+def _beside_probes(plan: Plan, finetunings: list[FinetuneRow]) -> list[list[LabelledRow]]:
+    """For each student and what finetunings are scored on: those from nothing, the student's probes, the finetunings."""
+    groups: dict[tuple[str, tuple[str, ...]], list[LabelledRow]] = {}
+    for row in finetunings:
+        groups.setdefault((row.student, _scored_on(row)), []).append(row)
+    for (student, scored_on), rows in groups.items():
+        rows += [
+            row
+            for row in plan.probe_rows
+            if row.kind == "distilled" and (row.student, _scored_on(row)) == (student, scored_on)
+        ]
+        rows.sort(key=lambda row: ("nothing", "distilled", "finetuned").index(row.kind))
+    return list(groups.values())
+
+
+def _scored_on(row: LabelledRow) -> tuple[str, ...]:
+    first = row.runs[0]
+    return (*sorted({reading.dataset for reading in first.evaluate}), first.block.evaluate)
+
+
+def _table(plan: Plan, rows: Sequence[LabelledRow], found: dict[str, dict[str, Any] | None]) -> Table:
+    first: LabelledRun = rows[0].runs[0]
+    finetunings = any(isinstance(row, FinetuneRow) for row in rows)
     classes = plan.traits[first.train[0].dataset].classes
+    floor_kind = "nothing" if finetunings else "calibrated"
     floor = {
-        run.seed: metrics["miou"]
+        (row.runs[0].name, run.seed): metrics["miou"]
         for row in rows
-        if row.kind == "calibrated"
+        if row.kind == floor_kind
         for run in row.runs
         if (metrics := found[run.folder]) and metrics["miou"] is not None
     }
@@ -163,10 +202,10 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
     )
     return Table(
         student=rows[0].student,
-        probe=rows[0].probe,
+        probe=rows[0].probe if isinstance(rows[0], ProbeRow) and not finetunings else None,
         teacher="; ".join(f"{t.model}, {note}" for t, note in zip(teachers, notes, strict=True))
         or of_weights,
-        scored_on=f"{', '.join(datasets)} {first.probe.evaluate}",
+        scored_on=f"{', '.join(datasets)} {first.block.evaluate}",
         classes=classes,
         rows=tuple(_row(row, classes, found, floor) for row in rows),
         left_out=tuple(left_out),
@@ -175,29 +214,33 @@ def _table(plan: Plan, rows: list[ProbeRow], found: dict[str, dict[str, Any] | N
 
 
 def _row(
-    row: ProbeRow,
+    row: LabelledRow,
     classes: tuple[str, ...],
     found: dict[str, dict[str, Any] | None],
-    floor: dict[int, float],
+    floor: dict[tuple[str, int], float],
 ) -> Row:
+    name = row.runs[0].name
     there = [(run.seed, metrics) for run in row.runs if (metrics := found[run.folder])]
     scored = [(seed, metrics) for seed, metrics in there if metrics["miou"] is not None]
     return Row(
         kind=row.kind,
+        name=name,
         seeds=tuple(seed for seed, _ in there),
         miou=spread([100 * metrics["miou"] for _, metrics in scored]),
-        gap=spread([100 * (metrics["miou"] - floor[seed]) for seed, metrics in scored if seed in floor]),
+        gap=spread(
+            [100 * (metrics["miou"] - floor[name, seed]) for seed, metrics in scored if (name, seed) in floor]
+        ),
         iou={
-            name: spread([100 * m["iou"][name] for _, m in there if m["iou"][name] is not None])
-            for name in classes
+            one: spread([100 * m["iou"][one] for _, m in there if m["iou"][one] is not None])
+            for one in classes
         },
         points=there[0][1]["points"] if there else 0,
         missing=tuple(run.folder for run in row.runs if not found[run.folder]),
     )
 
 
-def _metrics(plan: Plan, probe: ProbeRun) -> dict[str, Any] | None:
-    """metrics.json of a probe that is done, or None."""
+def _metrics(plan: Plan, probe: LabelledRun) -> dict[str, Any] | None:
+    """metrics.json of a probe or a finetuning that is done, or None."""
     folder = plan.workdir / probe.folder
     if not (folder / "done.json").exists():
         return None

@@ -11,12 +11,12 @@ from cache_schemas.publish import write_bytes, write_json
 from pipeline.figures.curve import line_chart
 from pipeline.report import Report, Spread, Table
 from pipeline.report_table import (
-    LABELS,
     NONE,
     class_grid,
     comma_separated,
     markdown,
     notes,
+    summary,
     title,
     training_line,
     unreadable_lines,
@@ -74,17 +74,11 @@ def page(report: Report) -> str:
 
 
 def _table(table: Table) -> list[str]:
-    heads = ["", "mIoU %", "gap to calibrated random", "seeds"]
-    lines = []
-    for number, row in enumerate(table.rows):
-        gap = NONE if row.kind == "calibrated" else _cell(row.gap, "+.1f")
-        cells = [
-            escape(LABELS[row.kind][0]),
-            _cell(row.miou, ".1f"),
-            gap,
-            ", ".join(map(str, row.seeds)) or NONE,
-        ]
-        lines.append(f'<tr class="{"first" if not number else ""}">' + _cells("td", cells) + "</tr>")
+    heads, *rows = summary(table, _cell)
+    lines = [
+        f'<tr class="{"first" if not number else ""}">' + _cells("td", [escape(name), *values]) + "</tr>"
+        for number, (name, *values) in enumerate(rows)
+    ]
     head, *grid = class_grid(table)
     return [
         f"<h2>{escape(title(table))}</h2><p>Teacher: {escape(table.teacher)}</p>",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from pipeline.report import Report, Row, Spread, Table, Training
+from pipeline.report import Report, Spread, Table, Training
 from pipeline.report_across import across
 
 LABELS = {
@@ -21,7 +22,16 @@ LABELS = {
 }
 """Of each kind the name of its row, and a short one for the head of a column."""
 
+FINETUNED = {
+    "nothing": "no pretraining: {}",
+    "distilled": "probe {}",
+    "finetuned": "finetuned: {}",
+}
+"""The rows of a table of finetunings, with their names; their columns bear numbers."""
+
 COLUMNS = 120
+ABREAST = 6
+"""Columns of values that fit beside each other."""
 NONE = "–"
 SHOWN = 5
 """Files that could not be read are listed on a terminal up to this number; the report's files list all."""
@@ -64,8 +74,7 @@ def markdown(report: Report) -> str:
     parts = ["# Results", *([report.description] if report.description else [])]
     for table in report.tables:
         parts += [f"## {title(table)}", f"Teacher: {table.teacher}."]
-        head = ["", "mIoU %", "gap to calibrated random", "seeds"]
-        parts.append(_markdown_table([head, *(_summary(row) for row in table.rows)]))
+        parts.append(_markdown_table(summary(table)))
         parts.append(_markdown_table(class_grid(table)))
         parts += [f"- {note}" for note in notes(table)]
     if lines := across(report):
@@ -88,7 +97,7 @@ def comma_separated(report: Report) -> str:
     writer.writeheader()
     for table in report.tables:
         for row in table.rows:
-            line: dict[str, Any] = {"student": table.student, "probe": table.probe, "kind": row.kind}
+            line: dict[str, Any] = {"student": table.student, "probe": row.name, "kind": row.kind}
             line |= {"teacher": table.teacher, "scored_on": table.scored_on, "points": row.points}
             line |= {"seeds": " ".join(map(str, row.seeds))}
             values = {"miou": row.miou, "gap": row.gap, **{f"iou_{k}": v for k, v in row.iou.items()}}
@@ -118,7 +127,16 @@ def unreadable_lines(report: Report) -> list[str]:
 
 
 def title(table: Table) -> str:
-    return f"probe {table.probe} of student {table.student}, scored on {table.scored_on}"
+    what = f"probe {table.probe}" if table.probe else "finetuning"
+    return f"{what} of student {table.student}, scored on {table.scored_on}"
+
+
+def row_label(table: Table, number: int) -> tuple[str, str]:
+    """The name of a row, and the head of its column in the table of classes."""
+    row = table.rows[number]
+    if table.probe is not None:
+        return LABELS[row.kind]
+    return f"({number + 1}) {FINETUNED[row.kind].format(row.name)}", f"({number + 1})"
 
 
 def notes(table: Table) -> list[str]:
@@ -127,27 +145,27 @@ def notes(table: Table) -> list[str]:
     distilled = table.rows[0]
     if distilled.points:
         lines.append(f"mIoU over {distilled.points:,} labelled points of whole scans, every one of them")
-    for row in table.rows:
+    for number, row in enumerate(table.rows):
         if row.kind == "teacher":
             lines.append(
                 f"* scored on the {row.points:,} labelled points that cameras see (one that two cameras see counts "
                 f"twice); no ceiling for a student: patches are coarse"
             )
         for folder in row.missing:
-            lines.append(f"not done yet: {LABELS[row.kind][0].removesuffix(' *')}: {folder}")
-    if not any(row.kind == "calibrated" for row in table.rows):
+            lines.append(f"not done yet: {row_label(table, number)[0].removesuffix(' *')}: {folder}")
+    if table.probe is not None and not any(row.kind == "calibrated" for row in table.rows):
         lines.append(f"no gap is given: `calibrated` is not among probes.{table.probe}.baselines")
     if any(value is None for row in table.rows if row.seeds for value in row.iou.values()):
         lines.append(f"{NONE} the class is in neither truth nor predictions; mIoU is over the others")
     if table.left_out:
         shown = ", ".join(table.left_out[:3]) + (" ..." if len(table.left_out) > 3 else "")
-        lines.append(f"left out of the probe: {len(table.left_out)} partition(s) without labels: {shown}")
+        lines.append(f"left out: {len(table.left_out)} partition(s) without labels: {shown}")
     return lines
 
 
 def class_grid(table: Table) -> list[list[str]]:
     """IoU in percent: a line for each class, a column for each row of the table; the head line first."""
-    head = ["IoU %", *(LABELS[row.kind][1] for row in table.rows)]
+    head = ["IoU %", *(row_label(table, number)[1] for number in range(len(table.rows)))]
     return [head, *([name, *(_mean(row.iou[name]) for row in table.rows)] for name in table.classes)]
 
 
@@ -174,16 +192,27 @@ def final_loss(training: Training) -> float | None:
 
 def _table_lines(table: Table) -> list[str]:
     lines = [title(table), f"teacher: {table.teacher}", ""]
-    summary = [["", "mIoU %", "gap to calibrated random", "seeds"], *map(_summary, table.rows)]
-    lines += [f"{a:<48}{b:<22}{c:<26}{d}".rstrip() for a, b, c, d in summary]
+    lines += [f"{a:<48}{b:<22}{c:<26}{d}".rstrip() for a, b, c, d in summary(table)]
     grid = class_grid(table)
-    lines += ["", *(f"{name:<24}" + "".join(f"{cell:>14}" for cell in cells) for name, *cells in grid), ""]
+    for first in range(1, len(grid[0]), ABREAST):
+        part = [(name, cells[first - 1 : first - 1 + ABREAST]) for name, *cells in grid]
+        lines += ["", *(f"{name:<24}" + "".join(f"{cell:>14}" for cell in cells) for name, cells in part)]
+    lines += [""]
     return lines + [line for note in notes(table) for line in wrap(note, COLUMNS, subsequent_indent="  ")]
 
 
-def _summary(row: Row) -> list[str]:
-    gap = NONE if row.kind == "calibrated" else _with_range(row.gap, "+.1f")
-    return [LABELS[row.kind][0], _with_range(row.miou, ".1f"), gap, ", ".join(map(str, row.seeds)) or NONE]
+def summary(table: Table, cell: Callable[[Spread | None, str], str] | None = None) -> list[list[str]]:
+    """Head line, then of each row its name, mIoU, gap and seeds; `cell` writes a value and its range."""
+    write = cell or _with_range
+    floor, words = (
+        ("calibrated", "calibrated random") if table.probe is not None else ("nothing", "no pretraining")
+    )
+    lines = [["", "mIoU %", f"gap to {words}", "seeds"]]
+    for number, row in enumerate(table.rows):
+        gap = NONE if row.kind == floor else write(row.gap, "+.1f")
+        seeds = ", ".join(map(str, row.seeds)) or NONE
+        lines.append([row_label(table, number)[0], write(row.miou, ".1f"), gap, seeds])
+    return lines
 
 
 def _with_range(value: Spread | None, form: str) -> str:

@@ -21,6 +21,8 @@ COMMANDS = {
     "features": "Run the teacher over the images, into the feature store.",
     "pretrain": "Pretrain a student from the cache.",
     "probe": "Train linear probes on pretrained students and their baselines.",
+    "finetune": "Train pretrained students, or new ones, with labels.",
+    "evaluate": "Score a probe or a finetuning on any split; write official predictions.",
     "report": "Print the table of what is done, and write it with loss curves.",
     "stats": "Say how intensities are normalised; measure what nobody published.",
     "plan": "Say what would be computed, read and written.",

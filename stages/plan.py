@@ -97,6 +97,9 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["probes"]:
         done = sum(facts["probes"].values())
         click.echo(f"probes and baselines: {len(facts['probes'])}, {done} done")
+    if facts["finetunings"]:
+        done = sum(facts["finetunings"].values())
+        click.echo(f"finetunings: {len(facts['finetunings'])}, {done} done")
     for stage, rows in facts.get("lots", {}).items():
         for row in rows:
             click.echo(f"{stage} {row['number']} {row['digest']}: {', '.join(row['partitions'])}")

@@ -12,7 +12,10 @@ from stages.options import json_option, make_plan, plan_options
 @click.command()
 @plan_options
 @json_option
-def report(config_path: str, workdir: Path | None, only: str | None, as_json: bool) -> None:
+@click.option("--without-finetunings", is_flag=True, help="Tell of students, probes and baselines alone.")
+def report(
+    config_path: str, workdir: Path | None, only: str | None, as_json: bool, without_finetunings: bool
+) -> None:
     """Print the table, and write it with the loss curves into <workdir>/report."""
     import json
 
@@ -22,7 +25,7 @@ def report(config_path: str, workdir: Path | None, only: str | None, as_json: bo
     from pipeline.report_table import plain, terminal
 
     plan = make_plan(config_path, workdir, only)
-    found = gather(plan)
+    found = gather(plan, finetunings=not without_finetunings)
     folder = write_report(plan.workdir, found)
     if as_json:
         click.echo(json.dumps({**plain(found), "folder": str(folder)}, indent=1))

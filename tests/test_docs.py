@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from authors_state import their_state
 
 from cache_schemas.reference import reference_text as stores_text
 from pipeline.config.load import load_config
+from pipeline.config.model import Student
 from pipeline.config.reference import reference_text
 from pipeline.datasets.readers import packaged
 
@@ -73,6 +76,23 @@ def test_the_commands_of_the_page_of_the_cache(filled: Any) -> None:
         arguments = shlex.split(command, comments=True)
         assert arguments[0] == "griddle"
         assert filled.workspace.griddle(*arguments[1:]).returncode == 0, command
+
+
+def test_the_commands_of_the_page_of_the_student(filled: Any) -> None:
+    torch.save({"model_point": their_state(8, 2, "layer", "linear", 6)}, filled.folder / "ckpt_last.pth")
+    commands = next(text for page, text in blocks("bash") if page == "student.md").splitlines()
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "griddle"
+        assert filled.griddle(*arguments) == 0, command
+    assert (filled.folder / "back" / "ckpt_last.pth").is_file()
+
+
+def test_the_student_of_the_page_starts_from_weights() -> None:
+    page = (REPOSITORY / "docs" / "student.md").read_text()
+    (block,) = re.findall(r"^    students:\n(?:     .*\n)+", page, re.MULTILINE)
+    student = Student.model_validate(yaml.safe_load(block)["students"]["scalr"])
+    assert (student.starts_from, student.teachers) == ("imported/scalr", ())
 
 
 def test_the_yaml_of_the_pages_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,11 @@ Fields marked with `choice()` cannot change results and enter no id; all others 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
+from pydantic_core import CoreSchema, core_schema
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Pair = tuple[PositiveInt, PositiveInt]
@@ -34,6 +36,31 @@ class Block(BaseModel):
             value = getattr(self, name)
             values[name] = value.resolved() if isinstance(value, Block) else _plain(value)
         return values
+
+
+class Words:
+    """Marks a number that a config may also give as a word: one that a source says, by the source's name.
+
+    The id holds the number, whichever way it is written.
+    """
+
+    def __init__(self, **numbers: float) -> None:
+        self._numbers = numbers
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._number, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler | Callable[[CoreSchema], Any]
+    ) -> Any:
+        return {"anyOf": [handler(schema), {"enum": list(self._numbers)}]}
+
+    def _number(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in self._numbers:
+                raise ValueError(f"write a number, or {' or '.join(self._numbers)}")
+            return self._numbers[value]
+        return value
 
 
 def no_repeats(value: list[Any]) -> list[Any]:

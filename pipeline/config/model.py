@@ -9,12 +9,14 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
 from pipeline.config.teacher import Teacher
+from pipeline.config.training import Augment, Finetune, Optimiser, Probe
 
 __all__ = [
     "Augment",
     "Block",
     "Config",
     "Dataset",
+    "Finetune",
     "Network",
     "Optimiser",
     "Points",
@@ -45,13 +47,16 @@ class Dataset(Block):
     leave_out: list[str] = Field(
         [], description="Partitions that are not to be used, for instance broken ones."
     )
-    splits: dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]] | None = Field(
-        None,
-        description=(
-            "Which partitions or scans are in which split, instead of the dataset's own: names as `griddle index --json` "
-            "prints them, `PARTITION` or `PARTITION/SCAN`, with * and ? as in a shell. A partition whose scans are in "
-            "several splits becomes one for each. What no pattern names is left out, and counted."
-        ),
+    splits: dict[Literal["train", "val", "test"], Annotated[list[str], Field(min_length=1)]] | Name | None = (
+        Field(
+            None,
+            description=(
+                "`slidr_mini`: SLidR's split of nuScenes' 700 train scenes, 600 to learn from and 100 to score. Or: "
+                "Which partitions or scans are in which split, instead of the dataset's own: names as `griddle index --json` "
+                "prints them, `PARTITION` or `PARTITION/SCAN`, with * and ? as in a shell. A partition whose scans are in "
+                "several splits becomes one for each. What no pattern names is left out, and counted."
+            ),
+        )
     )
     intensity: tuple[float, PositiveFloat] | None = Field(
         None,
@@ -136,6 +141,13 @@ class Network(Block):
     depth: PositiveInt = Field(48, description="Blocks, each a spatial and a channel mix.")
     norm: Literal["batch", "layer"] = Field("layer", description="Normalisation in the blocks.")
     activation: Literal["relu", "gelu"] = Field("relu", description="Activation in the blocks.")
+    averaging: Literal["scalr", "scalr_plus"] = Field(
+        "scalr",
+        description=(
+            "Of the points in a cell: their sum over their number and 1e-6 more (ScaLR's code), or over their number "
+            "(ScaLR+'s; docs/recipes.md, D10)."
+        ),
+    )
     stochastic_depth: float = Field(
         0.0, ge=0.0, lt=1.0, description="Chance that a block's branch is dropped."
     )
@@ -169,36 +181,6 @@ class Network(Block):
         None,
         description="Channels between the two layers of a head. Default: 2048 for mlp, twice the width for joint.",
     )
-
-
-class Augment(Block):
-    """Augmentation of a sample's points (published: all three; ScaLR supplement B.2 and its released code)."""
-
-    rotate: bool = Field(True, description="Rotate about z by an angle drawn from -180 to 180 degrees.")
-    flip: bool = Field(True, description="With chance 2/3 flip one axis, x or y.")
-    scale: float = Field(
-        0.1, ge=0.0, lt=1.0, description="Scale x, y and z by one factor drawn from 1 - scale to 1 + scale."
-    )
-
-
-class Optimiser(Block):
-    """AdamW with linear warm-up and cosine decay."""
-
-    epochs: PositiveInt = Field(25, description="Passes over all scans, one camera of each.")
-    batch: PositiveInt = Field(8, description="Samples in a step.")
-    lr: PositiveFloat = Field(2e-3, description="Learning rate at the end of the warm-up.")
-    min_lr: float = Field(1e-5, ge=0.0, description="Learning rate at the end.")
-    warmup: int = Field(3500, ge=0, description="Steps of linear warm-up.")
-    weight_decay: float = Field(0.03, ge=0.0, description="Released code: 0.03; supplement B.2: 3e-4.")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Arithmetic of the student's forward pass."
-    )
-
-    @model_validator(mode="after")
-    def _rates_fall(self) -> Optimiser:
-        if self.min_lr > self.lr:
-            raise ValueError(f"min_lr {self.min_lr} is larger than lr {self.lr}; write a smaller min_lr")
-        return self
 
 
 class Student(Block):
@@ -256,13 +238,14 @@ class Student(Block):
     augment: Augment = Field(Augment(), description="Augmentation.")
     pretrain: Optimiser = Field(Optimiser(), description="The optimiser.")
     probes: list[Name] = choice([], "Probes of the pretrained student, by name.")
+    finetunes: list[Name] = choice([], "Finetunings of the pretrained student, by name.")
 
     @property
     def teachers(self) -> tuple[str, ...]:
         """Their names, in the order in which their features stand side by side; none where it starts from weights and has no teacher."""
         return (self.teacher,) if isinstance(self.teacher, str) else tuple(self.teacher)
 
-    @field_validator("datasets", "seeds", "probes", "teacher")
+    @field_validator("datasets", "seeds", "probes", "finetunes", "teacher")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
         return no_repeats(value) if isinstance(value, list) else value
@@ -296,46 +279,6 @@ class Student(Block):
         return {**values, "network": {**network, "head": head}}
 
 
-class Probe(Block):
-    """A linear probe: batch norm and a linear layer on the frozen student (ScaLR, section 4.2, supplement B.3)."""
-
-    datasets: Annotated[list[Name], Field(min_length=1)] | None = choice(
-        None, "The datasets with labels, by name. Default: those that the student is pretrained on."
-    )
-    splits: list[Literal["train", "val", "test"]] = Field(
-        ["train"], min_length=1, description="Splits that it learns from."
-    )
-    evaluate: Literal["train", "val", "test"] = Field(
-        "val", description="The split that it is scored on: whole scans, every point."
-    )
-    epochs: PositiveInt = Field(20, description="Passes over all scans.")
-    batch: PositiveInt = Field(8, description="Scans in a step.")
-    lr: PositiveFloat = Field(1e-3, description="Learning rate at the end of the warm-up.")
-    min_lr: float = Field(1e-5, ge=0.0, description="Learning rate at the end.")
-    warmup_epochs: float = Field(2.0, ge=0.0, description="Epochs of linear warm-up; a fraction is fine.")
-    weight_decay: float = Field(3e-3, ge=0.0, description="Of AdamW, on all of the head.")
-    augment: Augment = Field(
-        Augment(), description="Augmentation; features follow the augmented coordinates."
-    )
-    baselines: list[Literal["random", "calibrated", "inputs", "teacher", "scratch"]] = choice(
-        [],
-        "What the student is compared with. random: the same student at its random start, frozen. calibrated: "
-        "likewise, its batch-norm statistics taken from pretraining batches without gradients (so that they fit metres). "
-        "inputs: the raw features of the points. teacher: the teacher's features at the points that cameras see. "
-        "scratch: the same student trained from its random start with labels.",
-    )
-    calibration_batches: PositiveInt = choice(80, "Of the baseline `calibrated` alone: its batches.")
-    scratch_lr: PositiveFloat = choice(1e-3, "Of the baseline `scratch` alone: learning rate after warm-up.")
-    scratch_epochs: PositiveInt | None = choice(
-        None, "Of the baseline `scratch` alone: passes over all scans. Default: the probe's."
-    )
-
-    @field_validator("splits", "datasets", "baselines")
-    @classmethod
-    def _each_once(cls, value: list[Any] | None) -> list[Any] | None:
-        return value and no_repeats(value)
-
-
 class Config(Block):
     """One experiment."""
 
@@ -351,8 +294,11 @@ class Config(Block):
     teachers: dict[Name, Teacher] = Field({}, description="The teachers, by name.")
     students: dict[Name, Student] = Field(min_length=1, description="The students, by name.")
     probes: dict[Name, Probe] = Field({}, description="The probes, by name; a student names those it gets.")
+    finetunes: dict[Name, Finetune] = Field(
+        {}, description="The finetunings, by name; a student names those it gets."
+    )
 
-    @field_validator("datasets", "teachers", "students", "probes", mode="before")
+    @field_validator("datasets", "teachers", "students", "probes", "finetunes", mode="before")
     @classmethod
     def _a_mapping(cls, value: Any) -> Any:
         if isinstance(value, list):
@@ -372,15 +318,22 @@ class Config(Block):
                     raise ValueError(
                         f"students.{name}.probes names {probe!r}; the probes here are {sorted(self.probes)}"
                     )
+            for finetune in student.finetunes:
+                if finetune not in self.finetunes:
+                    raise ValueError(
+                        f"students.{name}.finetunes names {finetune!r}; the finetunings here are "
+                        f"{sorted(self.finetunes)}"
+                    )
             for teacher in student.teachers:
                 if teacher not in self.teachers:
                     raise ValueError(
                         f"students.{name}.teacher is {teacher!r}; the teachers here are {sorted(self.teachers)}"
                     )
-        for name, block in self.probes.items():
-            for dataset in block.datasets or []:
-                if dataset not in self.datasets:
-                    raise ValueError(
-                        f"probes.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
-                    )
+        for key, blocks in (("probes", self.probes), ("finetunes", self.finetunes)):
+            for name, block in blocks.items():
+                for dataset in block.datasets or []:
+                    if dataset not in self.datasets:
+                        raise ValueError(
+                            f"{key}.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
+                        )
         return self

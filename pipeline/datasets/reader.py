@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -78,6 +78,7 @@ class Traits:
             those of the lidar file, which `ScanRecord.steps` lead away from.
         point_bytes: of a lidar file, for each point; for estimates alone, in no id.
         typical: what its scans are like, where that is known; for estimates alone, in no id.
+        named_splits: choices of splits beside the dataset's own, which `Reader.named_split` knows by name.
     """
 
     reader: str
@@ -91,6 +92,7 @@ class Traits:
     published_voxels: Literal["scan", "file"] = "scan"
     point_bytes: float = 16
     typical: Typical | None = None
+    named_splits: tuple[str, ...] = ()
 
     def mask(self, choice: Rule) -> MaskRule:
         return {"published": self.published_mask, "strict": STRICT}[choice]
@@ -124,6 +126,14 @@ class Reader(ABC):
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
 
+    def points_about(self, scan: ScanRecord) -> int:
+        """How many points a scan has, about, by the size of its file; for estimates alone, in no id."""
+        return round(scan.bytes / self.traits.point_bytes)
+
+    def named_split(self, choice: str, partition: str, split: str) -> str | None:
+        """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
+        raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
+
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         """xyz (N, 3) float32 in metres, in the frame that the traits name, and intensity (N,) float32 as recorded.
@@ -139,6 +149,18 @@ class Reader(ABC):
             BadInput: naming the file, for a raw class that is not in the dataset's table.
         """
         raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
+
+    def write_results(
+        self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]
+    ) -> int:
+        """Write predictions as the dataset's official evaluation wants them; returns of how many scans.
+
+        predictions: of each scan its `result_name`, and its points' classes (N,) integers, in file order.
+
+        Raises:
+            BadInput: if the dataset has no official format.
+        """
+        raise BadInput(f"{self.traits.reader} has no official format of predictions; leave out --out")
 
 
 ABSENT = "without any file"

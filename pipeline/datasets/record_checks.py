@@ -53,6 +53,21 @@ def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits
         _check_scan(f"partition {name}, scan {scan.name}", scan, traits)
 
 
+def check_names(partition: PartitionRecord, seen: set[str]) -> None:
+    """Scans whose names no other partition has: a scan's random draws hang on its name. They are added to those `seen`.
+
+    Raises:
+        ValueError: naming the first that is there twice.
+    """
+    for scan in partition.scans:
+        if scan.name in seen:
+            raise ValueError(
+                f"partition {partition.name}: another partition has a scan named {scan.name}, too; put the partition's "
+                f"name before it"
+            )
+        seen.add(scan.name)
+
+
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts 9 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]

@@ -8,7 +8,28 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import PartitionRecord, ScanRecord
+
+
+def named_split(
+    reader: Reader, choice: str, partition: PartitionRecord
+) -> tuple[list[PartitionRecord], list[str]]:
+    """A partition under splits that its reader knows by name, and the names of its scans where it is in none.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    known = reader.traits.named_splits
+    if choice not in known:
+        raise BadInput(
+            f"splits: {reader.traits.reader} has no splits called {choice!r}"
+            + (f"; it has {', '.join(known)}" if known else "; write them as a mapping (docs/config.md)")
+        )
+    split = reader.named_split(choice, partition.name, partition.split)
+    if split is None:
+        return [], [scan.name for scan in partition.scans]
+    return [replace(partition, split=split)], []
 
 
 def resplit(

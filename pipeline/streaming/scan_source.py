@@ -10,6 +10,7 @@ import numpy as np
 
 from cache_schemas.belonging import check_same_scans
 from cache_schemas.full_scans import FULL_SCANS
+from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.geometry.full_scan import FullScan
 from pipeline.plan_probes import ProbeReading
@@ -51,7 +52,7 @@ class ScanPoints:
     Attributes:
         xyz: (N, 3) float32, metres, in the dataset's frame.
         intensity: (N,) float32, as recorded.
-        label: (N,) uint8, 255 ignored.
+        label: (N,) uint8, 255 ignored, as all are where there are no labels.
     """
 
     xyz: np.ndarray
@@ -64,16 +65,19 @@ class _Opened:
 
     def __init__(self, cache: Path, reading: ProbeReading) -> None:
         self.scans = open_store(cache, reading, reading.scans, SCANS)
-        self.labels = open_store(cache, reading, reading.labels, LABELS)
         self.bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.names: list[str] = self.scans.attributes["scans"]
-        check_same_scans(self.labels, self.scans)
+        self.labels: PartitionReader | None = None
+        if reading.labels is not None:
+            self.labels = open_store(cache, reading, reading.labels, LABELS)
+            check_same_scans(self.labels, self.scans)
         if reading.full is not None:
             self.full = open_store(cache, reading, reading.full, FULL_SCANS)
             self.kept_bounds = self.full.read("kept_offsets").astype(np.int64)
             check_same_scans(self.full, self.scans)
-        self.left_out = left_out_of((self.scans, self.labels))
-        self.lost = lost_scans(self.scans) | lost_scans(self.labels)
+        stores = [self.scans, *([self.labels] if self.labels else [])]
+        self.left_out = left_out_of(stores)
+        self.lost = {name for store in stores for name in lost_scans(store)}
 
 
 class ScanSource:
@@ -106,6 +110,11 @@ class ScanSource:
         self.left_out = left_out
         return places
 
+    def size(self, place: LabelledPlace) -> int:
+        """How many points a scan has."""
+        begin, end = self._opened[place.reading].bounds[place.row : place.row + 2]
+        return int(end - begin)
+
     def read(self, place: LabelledPlace) -> ScanPoints:
         """What is stored of one scan.
 
@@ -117,7 +126,9 @@ class ScanSource:
         return ScanPoints(
             xyz=opened.scans.read("xyz", begin, end),
             intensity=opened.scans.read("intensity", begin, end),
-            label=opened.labels.read("label", begin, end),
+            label=opened.labels.read("label", begin, end)
+            if opened.labels
+            else np.full(end - begin, 255, np.uint8),
         )
 
     def full(self, place: LabelledPlace) -> FullScan:

@@ -1,7 +1,6 @@
 """Whole scans for probes: augmented ones to learn from, and untouched ones to be scored, point for point.
 
-Source: ScaLR's released datasets/pc_dataset.py. Unlike there, one rotation, flip and scale moves coordinates and
-features together.
+Source: ScaLR's released datasets/pc_dataset.py.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipeline.config.model import Augment, Points
+from pipeline.config.model import Points
+from pipeline.config.training import LabelledAugment
 from pipeline.geometry.full_scan import FullScan
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
 from pipeline.random import generator, scan_key
-from pipeline.streaming.augment import augment
+from pipeline.streaming.labelled_augment import augmented
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.sample import nearest_to_one, plane_grid_of, point_features
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
@@ -38,12 +38,14 @@ class ScanBatch:
         labels: (N,) int64, 255 ignored: of the kept points in training (N = P), of all points in evaluation.
         nearest: (N,) int64, the kept point, a packed row, whose prediction each of these takes.
         keys: of the scans, for draws that are keyed by numbers.
+        names: of the scans, for people.
     """
 
     clouds: PackedClouds
     labels: Tensor
     nearest: Tensor
     keys: tuple[int, ...]
+    names: tuple[str, ...]
 
     def to(self, device: torch.device) -> ScanBatch:
         return ScanBatch(
@@ -51,11 +53,16 @@ class ScanBatch:
             self.labels.to(device, non_blocking=True),
             self.nearest.to(device, non_blocking=True),
             self.keys,
+            self.names,
         )
 
     def pin_memory(self) -> ScanBatch:
         return ScanBatch(
-            self.clouds.pin_memory(), self.labels.pin_memory(), self.nearest.pin_memory(), self.keys
+            self.clouds.pin_memory(),
+            self.labels.pin_memory(),
+            self.nearest.pin_memory(),
+            self.keys,
+            self.names,
         )
 
 
@@ -72,18 +79,18 @@ def training_sample(
     scan: ScanPoints,
     *,
     points: Points,
-    augmentation: Augment,
+    augmentation: LabelledAugment,
     intensity: tuple[float, float],
     rng: np.random.Generator,
 ) -> ScanSample:
     """One random point of each voxel, of these the nearest to one of them, augmented, cropped to the field of view."""
     kept = representatives(scan.xyz, points.voxel, rng)
     kept = kept[nearest_to_one(scan.xyz[kept], points.max_points, rng)]
-    xyz = augment(scan.xyz[kept], augmentation, rng)
+    xyz, features = augmented(scan.intensity[kept], scan.xyz[kept], augmentation, intensity, rng)
     inside = plane_grid_of(points).inside(xyz)
     kept, xyz = kept[inside], xyz[inside]
     cloud = Cloud(
-        features=point_features(scan.intensity[kept], xyz, intensity),
+        features=features[inside],
         neighbours=nearest_others(xyz, points.neighbours),
         cells=plane_grid_of(points).cells(xyz),
     )
@@ -104,7 +111,10 @@ def evaluation_sample(
 
 
 class ScanSteps(Dataset[ScanBatch]):
-    """Item `step` is the batch of that step of a probe's training: a pure function of its seed and the cache."""
+    """Item `step` is the batch of that step of a training with labels: a pure function of its seed and the cache.
+
+    purpose: of the draws, `probe` or `finetune`.
+    """
 
     def __init__(
         self,
@@ -114,17 +124,18 @@ class ScanSteps(Dataset[ScanBatch]):
         seed: int,
         batch: int,
         points: Points,
-        augmentation: Augment,
+        augmentation: LabelledAugment,
         intensity: dict[str, tuple[float, float]],
+        purpose: str = "probe",
     ) -> None:
         self._source, self._scans = source, scans
-        self._seed, self._batch = seed, batch
+        self._seed, self._batch, self._purpose = seed, batch, purpose
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
 
     def __getitem__(self, step: int) -> ScanBatch:
         epoch, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
         scans = [self._scans[place] for place in places]
-        return _batch([self._sample(scan, epoch) for scan in scans], scans)
+        return scan_batch([self._sample(scan, epoch) for scan in scans], scans)
 
     def _sample(self, place: LabelledPlace, epoch: int) -> ScanSample:
         return training_sample(
@@ -132,7 +143,7 @@ class ScanSteps(Dataset[ScanBatch]):
             points=self._points,
             augmentation=self._augmentation,
             intensity=self._intensity[place.dataset],
-            rng=generator(self._seed, "probe", epoch, place.dataset, place.name),
+            rng=generator(self._seed, self._purpose, epoch, place.dataset, place.name),
         )
 
 
@@ -155,7 +166,7 @@ class EvaluationScans(Dataset[ScanBatch]):
 
     def __getitem__(self, number: int) -> ScanBatch:
         scans = self._scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
-        return _batch([self._sample(place) for place in scans], scans)
+        return scan_batch([self._sample(place) for place in scans], scans)
 
     def _sample(self, place: LabelledPlace) -> ScanSample:
         return evaluation_sample(
@@ -166,7 +177,8 @@ class EvaluationScans(Dataset[ScanBatch]):
         )
 
 
-def _batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) -> ScanBatch:
+def scan_batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) -> ScanBatch:
+    """Samples of these scans, packed."""
     clouds = pack([sample.cloud for sample in samples])
     starts = clouds.offsets.numpy()
     nearest = [
@@ -177,4 +189,5 @@ def _batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) -> Sca
         labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples]).astype(np.int64)),
         nearest=torch.from_numpy(np.concatenate(nearest)),
         keys=tuple(scan_key(scan.dataset, scan.name) for scan in scans),
+        names=tuple(f"{scan.dataset} {scan.name}" for scan in scans),
     )

@@ -63,8 +63,10 @@ class _Opened:
     """The view, feature and label store of one partition."""
 
     def __init__(self, cache: Path, reading: ProbeReading, teachers: Sequence[Teacher]) -> None:
-        if reading.views is None:
-            raise ValueError(f"{reading.dataset} {reading.partition} was planned without views and features")
+        if reading.views is None or reading.labels is None:
+            raise ValueError(
+                f"{reading.dataset} {reading.partition} was planned without views, features or labels"
+            )
         self.views = open_store(cache, reading, reading.views, VIEWS)
         self.grids = GridStores(cache, reading, teachers)
         self.labels = open_store(cache, reading, reading.labels, LABELS)

@@ -27,6 +27,7 @@ class Distilled(nn.Module):
             activation=network.activation,
             drop_path=network.stochastic_depth,
             backend=network.backend,
+            averaging=network.averaging,
             checkpointing=network.checkpointing,
             padding_aware=network.padding_aware,
         )

@@ -10,6 +10,9 @@ Names in the authors' state dict, where the head is called `classif`:
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
 
 
@@ -86,3 +89,27 @@ class ProbeHead(nn.Module):
         """features: (P, width). Returns logits (P, classes)."""
         logits: Tensor = self.linear(self.norm(features))  # (P, classes)
         return logits
+
+
+class MlpProbeHead(nn.Module):
+    """BatchNorm and two linear layers with a ReLU between; the last one starts at zero. An option of probes."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.linear_in = nn.Linear(width, width)
+        self.linear = nn.Linear(width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (P, width). Returns logits (P, classes)."""
+        logits: Tensor = self.linear(self.linear_in(self.norm(features)).relu())  # (P, classes)
+        return logits
+
+
+def class_head(kind: Literal["linear", "mlp"], width: int, classes: int, seed: int) -> nn.Module:
+    """The head of a probe, its weights drawn from the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ProbeHead(width, classes) if kind == "linear" else MlpProbeHead(width, classes)

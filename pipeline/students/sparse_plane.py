@@ -30,7 +30,7 @@ class SparsePlane:
     cell: Tensor  # (P,) int64, the occupied cell of each row
     order: Tensor  # (P,) int64, the rows sorted by cell; a stable sort, so within a cell in their own order
     starts: Tensor  # (O + 1,) int64, the rows of cell o are order[starts[o]:starts[o + 1]]
-    weight: Tensor  # (O, 1), 1 / (rows in the cell + 1e-6)
+    weight: Tensor  # (O, 1), 1 / (rows in the cell + epsilon)
     share: Tensor  # (O, 1), rows in the cell times weight: nearly 1
     table: (
         Tensor  # (9, O) int64, the cell of D at each tap of each occupied cell; D where that is off the plane
@@ -41,7 +41,7 @@ class SparsePlane:
 
 
 def sparse_plane(
-    cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype
+    cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, epsilon: float = 1e-6
 ) -> SparsePlane:
     """Lay the rows of all clouds on one plane, with weights of `dtype`, or of float32 where it is shorter.
 
@@ -70,7 +70,7 @@ def sparse_plane(
     back = torch.full(((dilated.numel() + 1) * TAPS,), occupied.numel(), device=cells.device)
     back[reached * TAPS + mirror % TAPS] = mirror // TAPS
     rows = counts.to(torch.promote_types(dtype, torch.float32)).unsqueeze(1)  # (O, 1)
-    weight = 1 / (rows + 1e-6)  # (O, 1)
+    weight = 1 / (rows + epsilon)  # (O, 1)
     return SparsePlane(
         cell=cell,
         order=order,

@@ -50,11 +50,15 @@ from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
 
 Norm = Literal["batch", "layer"]
+Averaging = Literal["scalr", "scalr_plus"]
+
 NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": nn.GELU,
 }
+EPSILON = {"scalr": 1e-6, "scalr_plus": 0.0}
+"""What the published codes add to the number of points in a cell before they divide by it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class PlaneRows:
 
     shape: tuple[int, int, int]  # clouds, height, width
     cell: Tensor  # (P,) int64, flat cell among all clouds
-    weight: Tensor  # (P,), 1 / (points in the same cell + 1e-6)
+    weight: Tensor  # (P,), 1 / (points in the same cell + epsilon)
 
     def mean(self, rows: Tensor) -> Tensor:
         """Mean of the rows in each cell, 0 where there are none. rows: (P, C). Returns (B, H, W, C)."""
@@ -79,7 +83,9 @@ class PlaneRows:
         return plane.flatten(0, 2).index_select(0, self.cell)
 
 
-def rows_on_plane(cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype) -> PlaneRows:
+def rows_on_plane(
+    cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dtype: torch.dtype, epsilon: float = 1e-6
+) -> PlaneRows:
     """Lay the rows of all clouds on one plane, with weights of `dtype`, or of float32 where it is shorter.
 
     cells: (P,) int64, flat cell in the row's own cloud. cloud: (P,) int64. shape: clouds, height, width.
@@ -88,7 +94,7 @@ def rows_on_plane(cells: Tensor, cloud: Tensor, shape: tuple[int, int, int], dty
     cell = cloud * (height * width) + cells  # (P,)
     ones = torch.ones_like(cell, dtype=torch.promote_types(dtype, torch.float32))  # (P,)
     counts = ones.new_zeros(clouds * height * width).scatter_add_(0, cell, ones)  # (B H W,)
-    return PlaneRows(shape, cell, 1 / (counts.index_select(0, cell) + 1e-6))
+    return PlaneRows(shape, cell, 1 / (counts.index_select(0, cell) + epsilon))
 
 
 class SpatialMix(nn.Module):
@@ -159,6 +165,7 @@ class WaffleIron(nn.Module):
         and slow; the others mix space on occupied cells alone and treat neighbours a block at a time.
     checkpointing: in training, keep only what goes into each layer and compute the rest again on the way back: the
         same numbers from less memory in more time.
+    averaging: of the points in a cell, sum / (count + 1e-6) as ScaLR's code, or sum / count as ScaLR+'s.
     padding_aware: count the authors' padding in the batch statistics of the embedding.
     """
 
@@ -175,6 +182,7 @@ class WaffleIron(nn.Module):
         layer_scale: float | None = None,
         backend: Choice = "auto",
         checkpointing: bool = False,
+        averaging: Averaging = "scalr",
         padding_aware: bool = False,
     ) -> None:
         super().__init__()
@@ -187,6 +195,7 @@ class WaffleIron(nn.Module):
         if backend not in CHOICES:
             raise ValueError(f"backend must be one of {list(CHOICES)}, not {backend!r}")
         self.backend, self.checkpointing = backend, checkpointing
+        self.averaging = averaging
         self.width, self.depth, self.drop_path = width, depth, drop_path
         self.plane_shapes = tuple(plane_shapes)
         self.embedding = Embedding(
@@ -216,7 +225,7 @@ class WaffleIron(nn.Module):
         lay: Callable[..., PlaneRows | SparsePlane]
         lay = rows_on_plane if backend == "reference" else sparse_plane
         planes = [
-            lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype)
+            lay(clouds.cells[:, i], cloud, (clouds.count, *shape), features.dtype, EPSILON[self.averaging])
             for i, shape in enumerate(self.plane_shapes)
         ]
         for d, (spatial_mix, channel_mix) in enumerate(zip(self.spatial_mix, self.channel_mix, strict=True)):

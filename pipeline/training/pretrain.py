@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
-from pipeline.config.model import Student
 from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
@@ -30,7 +29,7 @@ from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.lease import Lease
 from pipeline.training.recorder import Recorder
 from pipeline.training.run_folder import finish
-from pipeline.training.schedule import learning_rate
+from pipeline.training.schedule import rate_of
 from pipeline.unreadable import allowed
 
 
@@ -99,7 +98,9 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
             waited = time.monotonic()
             batch = next(batches).to(device)
             waited = time.monotonic() - waited
-            rate = _set_learning_rate(optimiser, student, step, total)
+            rate = rate_of(training, step, per_epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
                 found, wanted = features_of(model, batch, step, run)
                 loss = distillation_loss(found, wanted)
@@ -120,20 +121,6 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     _save(folder, run.id, total, model, optimiser)
     finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours, unreadable=unreadable)
     return folder
-
-
-def _set_learning_rate(optimiser: torch.optim.Optimizer, student: Student, step: int, total: int) -> float:
-    training = student.pretrain
-    rate = learning_rate(
-        step,
-        peak=training.lr,
-        minimum=training.min_lr,
-        warmup_steps=min(training.warmup, total - 1),
-        total_steps=total,
-    )
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    return rate
 
 
 def _resume(folder: Path, run_id: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:

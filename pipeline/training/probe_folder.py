@@ -1,4 +1,4 @@
-"""The folder of a probe or a baseline: weights, metrics, provenance, and the marker that says it is done."""
+"""The folder of a probe, a baseline or a finetuning: weights, metrics, provenance, and the marker that says it is done."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
 from pipeline.metrics.confusion import Confusion
 from pipeline.plan import Plan
-from pipeline.plan_probes import ProbeRun
+from pipeline.plan_finetunes import FinetuneRun
+from pipeline.plan_probes import LabelledRun
 from pipeline.training.run_folder import WEIGHTS, commit, is_complete, save_weights
 
 METRICS = "metrics.json"
 
 
-def is_probed(folder: Path, probe: ProbeRun) -> bool:
+def is_probed(folder: Path, probe: LabelledRun) -> bool:
     """Whether weights, metrics and provenance are there and agree: then only the marker may be missing."""
     try:
         metrics = json.loads((folder / METRICS).read_bytes())
@@ -31,13 +32,18 @@ def is_probed(folder: Path, probe: ProbeRun) -> bool:
     return metrics.get("probe_id") == probe.id and is_complete(folder, probe.id)
 
 
-def write_probe_marker(folder: Path, probe: ProbeRun) -> None:
+def what_of(probe: LabelledRun) -> str:
+    """`probe` or `finetune`."""
+    return "finetune" if isinstance(probe, FinetuneRun) else "probe"
+
+
+def write_probe_marker(folder: Path, probe: LabelledRun) -> None:
     """done.json: small, written last, and all that Snakemake sees of a probe."""
     write_json(
         folder / "done.json",
         {
             "griddle": "griddle run",
-            "kind": "probe",
+            "kind": what_of(probe),
             "subject": probe.kind,
             "run_id": probe.id,
             "weights": WEIGHTS,
@@ -48,7 +54,7 @@ def write_probe_marker(folder: Path, probe: ProbeRun) -> None:
 
 def finish_probe(
     plan: Plan,
-    probe: ProbeRun,
+    probe: LabelledRun,
     *,
     modules: dict[str, nn.Module],
     confusion: Confusion,
@@ -59,25 +65,28 @@ def finish_probe(
     losses: list[float],
     seconds: dict[str, float],
     device: torch.device,
+    steps: int | None = None,
+    hours: float | None = None,
 ) -> None:
     """Config, weights, metrics, then what they came from, then the marker: each complete before the next names it."""
     folder = plan.workdir / probe.folder
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"probe": probe.probe.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
+    what = what_of(probe)
+    settings = {what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
     write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_weights(folder, tensors, {"griddle": "griddle probe", "run_id": probe.id, "subject": probe.kind})
+    save_weights(folder, tensors, {"griddle": f"griddle {what}", "run_id": probe.id, "subject": probe.kind})
     write_json(
         folder / METRICS,
         {
             "griddle": "griddle metrics",
             "probe_id": probe.id,
             "kind": probe.kind,
-            "probe": probe.name,
+            what: probe.name,
             "seed": probe.seed,
             "miou": _number(confusion.mean_iou()),
             "iou": {name: _number(value) for name, value in zip(classes, confusion.iou(), strict=True)},
@@ -104,6 +113,8 @@ def finish_probe(
         "commit": commit(),
         "made": made(),
     }
+    if steps is not None:
+        provenance |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
     write_json(folder / "provenance.json", provenance)
     write_probe_marker(folder, probe)
 

@@ -13,9 +13,11 @@ from cache_schemas.errors import GriddleError
 from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.plan import Plan, Run
-from pipeline.plan_probes import ProbeRun
+from pipeline.plan_finetunes import FinetuneRun
+from pipeline.plan_probes import PRETRAINED, LabelledRun, ProbeRun
 from pipeline.streaming.batches import PretrainSteps, stream
 from pipeline.streaming.grids import joined
+from pipeline.streaming.sample import plane_grid_of
 from pipeline.streaming.scans import ScanBatch
 from pipeline.streaming.seen import SeenBatch
 from pipeline.streaming.source import ViewSource
@@ -67,18 +69,25 @@ class StudentFeatures(nn.Module):
         return features
 
 
-def student_features(plan: Plan, probe: ProbeRun, device: torch.device) -> StudentFeatures:
-    """The student of a probe on its device: distilled, calibrated, or at its random start.
+def student_features(plan: Plan, probe: LabelledRun, device: torch.device) -> StudentFeatures:
+    """The student of a probe or a finetuning on its device: distilled, calibrated, or at its random start.
 
     Raises:
         GriddleError: if the distilled weights are not there, or are not those of this student.
     """
     run = probe.run
-    if probe.kind == "distilled":
-        return StudentFeatures(_distilled(plan, run), run.seed).to(device)
-    backbone = build(run, channels=1).backbone.to(device)  # its draw does not depend on the head's channels
-    if probe.kind == "calibrated":
+    if probe.kind in PRETRAINED:
+        backbone = _distilled(plan, run).to(device)
+    else:
+        backbone = build(run, channels=1).backbone.to(
+            device
+        )  # its draw does not depend on the head's channels
+    if isinstance(probe, ProbeRun) and probe.kind == "calibrated":
         calibrate(plan, run, backbone, probe.probe.calibration_batches, device)
+    # No weight depends on how far the planes reach.
+    backbone.plane_shapes = plane_grid_of(probe.points).shapes
+    if isinstance(probe, FinetuneRun):
+        backbone.drop_path = probe.block.stochastic_depth
     return StudentFeatures(backbone, run.seed)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.log import log
 from pipeline.streaming.batches import PretrainBatch
+from pipeline.streaming.scans import ScanBatch
 from pipeline.training.metrics_file import MetricsFile
 
 LOG_SECONDS = 5.0
@@ -25,15 +26,25 @@ class _Pace:
 
 
 class Recorder:
-    """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several."""
+    """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several.
+
+    what: `pretrain` or `finetune`.
+    """
 
     def __init__(
-        self, folder: Path, first: int, total: int, per_epoch: int, teachers: Sequence[str] = ()
+        self,
+        folder: Path,
+        first: int,
+        total: int,
+        per_epoch: int,
+        teachers: Sequence[str] = (),
+        what: str = "pretrain",
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._first, self._total, self._per_epoch = first, total, per_epoch
         self._metrics = MetricsFile(folder / "metrics.csv", first, [f"loss_{name}" for name in teachers])
+        self._what = what
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._started = self._last_step = time.monotonic()
         self._last_line = 0.0
@@ -48,7 +59,7 @@ class Recorder:
         done: int,
         loss: float,
         rate: float,
-        batch: PretrainBatch,
+        batch: PretrainBatch | ScanBatch,
         waited: float,
         parts: Mapping[str, float] | None = None,
     ) -> None:
@@ -71,8 +82,8 @@ class Recorder:
         }
         row |= {f"loss_{name}": value for name, value in (parts or {}).items()}
         self._metrics.write(row)
-        self._board.add_scalar("pretrain/loss", loss, done)
-        self._board.add_scalar("pretrain/lr", rate, done)
+        self._board.add_scalar(f"{self._what}/loss", loss, done)
+        self._board.add_scalar(f"{self._what}/lr", rate, done)
         if now - self._last_line > LOG_SECONDS or done == self._total:
             self._last_line = now
             left = (now - self._started) / (done - self._first) * (self._total - done)

@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
 
 def entry(name: str, split: str = "train", member: str = "m", problem: str | None = None) -> dict[str, Any]:
     members = {stage: f"{member}-{name}-{stage}" for stage in STAGES}
-    return {"name": name, "split": split, "scans": 40, "images": 240, "lidar_bytes": 1000, "members": members,
+    return {"name": name, "split": split, "scans": 40, "images": 240, "points": 50, "members": members,
             "file": f"{name}.json", "problem": problem}  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def plan_of(
 ) -> Plan:
     index = {
         "griddle": "griddle index",
-        "format": 2,
+        "format": 3,
         "dataset": "nuscenes",
         "cue": CUE,
         "absent": [],

@@ -29,7 +29,7 @@ def entry(name: str, split: str, labels: bool = True) -> dict[str, Any]:
     members = {stage: f"m-{name}-{stage}" for stage in STAGES}
     if not labels:
         members["labels"] = None  # type: ignore[assignment]
-    return {"name": name, "split": split, "scans": 40, "images": 240, "lidar_bytes": 1000, "members": members,
+    return {"name": name, "split": split, "scans": 40, "images": 240, "points": 50, "members": members,
             "file": f"{name}.json", "problem": None}  # fmt: skip
 
 
@@ -39,7 +39,7 @@ ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("sc
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
     index = {
         "griddle": "griddle index",
-        "format": 2,
+        "format": 3,
         "dataset": "nuscenes",
         "cue": CUE,
         "absent": [],
@@ -218,9 +218,9 @@ def test_what_a_config_cannot_say(tmp_path: Path, change: Change, message: str) 
 def test_a_probe_waits_for_its_student_and_for_nothing_once_it_is_done(tmp_path: Path) -> None:
     plan = plan_of(tmp_path)
     run = plan.probe_rows[0].runs[0]
-    assert str(plan.run_path(run.run) / "done.json") in plan.before_probe(run.folder)
+    assert str(plan.run_path(run.run) / "done.json") in plan.before_labelled(run.folder)
     assert str(plan.workdir / run.folder / "done.json") not in plan.probe_markers(of_done_runs=True)
     write_json(plan.workdir / run.folder / "done.json", {})
-    assert plan.before_probe(run.folder) == []
+    assert plan.before_labelled(run.folder) == []
     with pytest.raises(BadInput, match="the plan has no runs/baselines/random-0"):
-        plan.before_probe("runs/baselines/random-0")
+        plan.before_labelled("runs/baselines/random-0")

@@ -61,7 +61,7 @@ def of_one_call(root: Path) -> Work:
         for run in plan.runs.values():
             plan.before_run(Path(run.folder).name)
         for folder in plan.probe_runs:
-            plan.before_probe(folder)
+            plan.before_labelled(folder)
         before_report(plan)
         pending(plan, lots)
     stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]

@@ -26,12 +26,12 @@ MIOU = {"distilled": 0.57, "calibrated": 0.43, "random": 0.36, "inputs": 0.25, "
 
 def plan_of(workdir: Path, seeds: list[int], weights: str = "untrained") -> Plan:
     def entry(name: str, split: str) -> dict[str, Any]:
-        return {"name": name, "split": split, "scans": 8, "images": 48, "lidar_bytes": 10, "file": name,
+        return {"name": name, "split": split, "scans": 8, "images": 48, "points": 1, "file": name,
                 "members": {stage: f"{name}-{stage}" for stage in STAGES}, "problem": None}  # fmt: skip
 
     index = {
         "griddle": "griddle index",
-        "format": 2,
+        "format": 3,
         "dataset": "toy",
         "cue": CUE,
         "absent": [],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ TRAITS = Traits(
     point_bytes=POINT_BYTES,
     # Means over two real keyframes; 28,130 keyframes in 700 scenes.
     typical=Typical(points=34_700, partition_scans=40, seen=0.108, kept=0.083, edge=0.06, whole=0.5),
+    named_splits=("slidr_mini",),
 )
 
 
@@ -75,6 +76,13 @@ class NuScenesReader(Reader):
                 )
             yield _partition(root, nusc, scene, split, labels, self.traits.cameras)
 
+    def named_split(self, choice: str, partition: str, split: str) -> str | None:
+        if choice != "slidr_mini":
+            return super().named_split(choice, partition, split)
+        from pipeline.datasets.nuscenes.mini_split import MINI_VAL
+
+        return ("val" if partition in MINI_VAL else "train") if split == "train" else None
+
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
@@ -98,6 +106,13 @@ class NuScenesReader(Reader):
                 f"nuScenes-lidarseg does not have, the first {int(raw[unknown][0])}; download the file again."
             )
         return np.array(CLASS_OF_RAW, dtype=np.uint8)[raw]
+
+    def write_results(
+        self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]
+    ) -> int:
+        from pipeline.datasets.nuscenes.results import write_results
+
+        return write_results(folder, f"mini_{split}" if version == "v1.0-mini" else split, predictions)
 
 
 READER = NuScenesReader()

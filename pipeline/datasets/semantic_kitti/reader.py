@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,13 @@ class SemanticKittiReader(Reader):
                 f"{int(unknown[0])}; extract data_odometry_labels.zip again"
             )
         return classes.astype(np.uint8)
+
+    def write_results(
+        self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]
+    ) -> int:
+        from pipeline.datasets.semantic_kitti.results import write_results
+
+        return write_results(folder, split, predictions)
 
 
 READER = SemanticKittiReader()

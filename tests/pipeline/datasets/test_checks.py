@@ -188,7 +188,7 @@ class Reader(griddle.Reader):
     traits = griddle.Traits("mine", 1, "lidar")
     def partitions(self, root, version):
         for name in ("p10", "p9"):
-            scans = [griddle.ScanRecord.of_files(root, f"{s}.bin", name=str(s)) for s in %s]
+            scans = [griddle.ScanRecord.of_files(root, f"{s}.bin", name=%s) for s in %s]
             yield griddle.PartitionRecord(name, "train", tuple(scans))
     def read_points(self, root, scan): ...
 """
@@ -199,7 +199,7 @@ def test_an_index_names_the_reader_that_is_wrong_and_orders_partitions(
 ) -> None:
     for number in (1, 2):
         (tmp_path / f"{number}.bin").write_bytes(bytes(16))
-    dataset = Dataset(reader=own(OWN % "(2, 1)"), root=str(tmp_path))
+    dataset = Dataset(reader=own(OWN % ("f'{name}/{s}'", "(2, 1)")), root=str(tmp_path))
     with pytest.raises(
         griddle.BadInput, match=r"datasets.d: reader .*mine.py:Reader: partition p10: scans are out of order"
     ):
@@ -211,10 +211,19 @@ def test_an_indexs_partitions_are_in_order_whatever_the_readers(
 ) -> None:
     for number in (1, 2):
         (tmp_path / f"{number}.bin").write_bytes(bytes(16))
-    dataset = Dataset(reader=own(OWN % "(1, 2)"), root=str(tmp_path))
+    dataset = Dataset(reader=own(OWN % ("f'{name}/{s}'", "(1, 2)")), root=str(tmp_path))
     index, _ = make_index(tmp_path / "work", "d", dataset)
     assert [entry.name for entry in index.partitions] == ["p9", "p10"]
     with pytest.raises(
         griddle.BadInput, match=r"datasets.d.splits.val: none of \['q\*'\] names a scan that is there"
     ):
         make_index(tmp_path / "work", "d", dataset.model_copy(update={"splits": {"val": ["q*"]}}))
+
+
+def test_two_scans_of_one_name_are_refused_for_their_draws_would_be_the_same(
+    own: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "1.bin").write_bytes(bytes(16))
+    dataset = Dataset(reader=own(OWN % ("'one'", "(1,)")), root=str(tmp_path))
+    with pytest.raises(griddle.BadInput, match="partition p9: another partition has a scan named one, too"):
+        make_index(tmp_path / "work", "d", dataset)

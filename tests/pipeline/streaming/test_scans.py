@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cache_schemas.errors import BadInput
-from pipeline.config.model import Augment, Points
+from pipeline.config.model import Points
+from pipeline.config.training import LabelledAugment
 from pipeline.geometry.full_scan import FullScan, full_scan
 from pipeline.geometry.voxels import representatives
 from pipeline.random import generator
@@ -53,7 +54,7 @@ class Memory:
 
 
 def steps_of(source: Any, seed: int = 3, **change: Any) -> ScanSteps:
-    options = {"points": POINTS, "augmentation": Augment(), "intensity": {"d": INTENSITY}, **change}
+    options = {"points": POINTS, "augmentation": LabelledAugment(), "intensity": {"d": INTENSITY}, **change}
     return ScanSteps(source, source.scans(), seed=seed, batch=2, **options)
 
 
@@ -87,7 +88,7 @@ def test_a_scan_outside_the_field_of_view_is_refused() -> None:
 
 def test_training_keeps_a_random_point_of_each_voxel_and_its_label() -> None:
     scan = scan_of(800)
-    still = Augment(rotate=False, flip=False, scale=0.0)
+    still = LabelledAugment(rotate=False, flip=False, scale=0.0)
     sample = training_sample(
         scan, points=POINTS, augmentation=still, intensity=INTENSITY, rng=generator("any")
     )
@@ -103,7 +104,7 @@ def test_training_keeps_a_random_point_of_each_voxel_and_its_label() -> None:
 def test_a_big_scan_is_limited_to_the_nearest_to_one_point() -> None:
     few = POINTS.model_copy(update={"max_points": 100})
     sample = training_sample(
-        scan_of(800), points=few, augmentation=Augment(), intensity=INTENSITY, rng=generator(1)
+        scan_of(800), points=few, augmentation=LabelledAugment(), intensity=INTENSITY, rng=generator(1)
     )
     assert len(sample.labels) <= 100
     scan = scan_of(800)

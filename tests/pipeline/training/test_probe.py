@@ -9,63 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from cache_schemas.errors import GriddleError
-from pipeline.config.load import load_config
 from pipeline.geometry.full_scan import full_scan
 from pipeline.plan import Plan
-from pipeline.plan_probes import BASELINES, ProbeRun
+from pipeline.plan_probes import ProbeRun
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.scans import evaluation_sample
 from pipeline.students.distilled import build
 from pipeline.students.heads import ProbeHead
 from pipeline.students.packed import pack
-from pipeline.training.probe import Task, fit, prepare, score
+from pipeline.training.labelled import Task, prepare, score
+from pipeline.training.probe import fit
 from pipeline.training.probe_folder import is_probed
 from stages.cli import main
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def config_path(toy_master: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pretrained student and all the stores that its probes need."""
-    folder = tmp_path_factory.mktemp("probe")
-    config = {
-        "workdir": str(folder / "work"),
-        "workers": 0,
-        "datasets": {"toy": {"reader": "nuscenes", "root": str(toy_master), "version": "v1.0-trainval"}},
-        "teachers": {
-            "t": {"model": "vit_tiny_patch16_224", "weights": "untrained", "image_size": [32, 64]}
-        },
-        "students": {
-            "s": {
-                "datasets": ["toy"],
-                "teacher": "t",
-                "points": {"neighbours": 4, "spares": 2, "cell": 4.0},
-                "network": {"width": 8, "depth": 3, "norm": "batch", "stochastic_depth": 0.2},
-                "pretrain": {"epochs": 2, "batch": 2, "warmup": 1},
-                "probes": ["p"],
-            }
-        },
-        "probes": {
-            "p": {"epochs": 3, "batch": 3, "lr": 0.05, "warmup_epochs": 0.5, "calibration_batches": 4,
-                  "baselines": list(BASELINES)}
-        },
-    }  # fmt: skip
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    for command in (["index"], ["scans"], ["scans", "--labels"], ["views"], ["features"], ["pretrain"]):
-        main([*command, "--config", str(path)])
-    return path
-
-
-@pytest.fixture(scope="module")
-def plan(config_path: Path) -> Plan:
-    return Plan(load_config(config_path))
 
 
 def probe_of(plan: Plan, kind: str) -> ProbeRun:

@@ -1,0 +1,99 @@
+"""Learning from few labels: which scans of the train split a probe or a finetuning learns from. No torch, no zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar, overload
+
+from cache_schemas.errors import BadInput
+from pipeline.config.training import Labelled
+
+Item = TypeVar("Item")
+
+
+class Chosen(Sequence[Item]):
+    """Some items of a sequence, by their numbers."""
+
+    def __init__(self, items: Sequence[Item], numbers: Sequence[int]) -> None:
+        self._items, self._numbers = items, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | list[Item]:
+        if isinstance(at, slice):
+            return [self._items[number] for number in self._numbers[at]]
+        return self._items[self._numbers[at]]
+
+
+def number_chosen(key: str, block: Labelled, scans: int) -> int:
+    """How many of so many scans a block can learn from, before any of them is looked at: at most.
+
+    Raises:
+        BadInput: if they are none.
+    """
+    if block.scans is None:
+        return -(-scans // block.every)
+    names = listed_scans(block.scans, f"{key}.scans")
+    return min(scans, len(names))
+
+
+@lru_cache(maxsize=8)
+def listed_scans(path: str, key: str = "scans") -> frozenset[str]:
+    """The names in a file of scans: one a line; empty lines and what follows a # count for nothing.
+
+    Raises:
+        BadInput: if it cannot be read, names none, or one twice.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{key}: {path} cannot be read as text ({error}); give a file with a scan's name a line"
+        ) from error
+    names = [name for line in lines if (name := line.partition("#")[0].strip())]
+    if not names:
+        raise BadInput(
+            f"{key}: {path} names no scan; write one a line, as `griddle index --json` prints them"
+        )
+    found = frozenset(names)
+    if len(found) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadInput(
+            f"{key}: {path} names {len(names) - len(found)} scan(s) twice, the first {twice}; write each once"
+        )
+    return found
+
+
+def choose(
+    key: str, block: Labelled, scans: Sequence[Item], names: Sequence[tuple[str, str]]
+) -> Sequence[Item]:
+    """The scans that a block learns from. names: of each (PARTITION/SCAN, SCAN).
+
+    Raises:
+        BadInput: if it names scans that are not there, or fewer are left than make a batch.
+    """
+    chosen = scans
+    if block.every > 1:
+        chosen = Chosen(scans, range(0, len(scans), block.every))
+    elif block.scans is not None:
+        wanted = listed_scans(block.scans, f"{key}.scans")
+        there = {name for both in names for name in both}
+        lacking = sorted(wanted - there)
+        if lacking:
+            raise BadInput(
+                f"{key}.scans: {block.scans} names {len(lacking)} scan(s) of {len(wanted)} that have no labels in the "
+                f"{', '.join(block.splits)} split, the first {lacking[0]}; the split begins with {names[0][0]}"
+            )
+        chosen = Chosen(scans, [number for number, both in enumerate(names) if wanted.intersection(both)])
+    if len(chosen) < block.batch:
+        raise BadInput(
+            f"{key}.batch is {block.batch}, but there are only {len(chosen)} scan(s) to learn from; write a smaller one"
+        )
+    return chosen

@@ -1,0 +1,94 @@
+"""Test-time votes: each scored scan goes through the student several times, moved otherwise each time.
+
+As in WaffleIron's published evaluation the classes' probabilities are added up; there all passes are augmented, here
+the first is the scan as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+from torch.utils.data import Dataset
+
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Points
+from pipeline.config.training import LabelledAugment
+from pipeline.geometry.neighbours import nearest_others
+from pipeline.geometry.voxels import representatives
+from pipeline.random import generator
+from pipeline.streaming.labelled_augment import augmented
+from pipeline.streaming.sample import plane_grid_of
+from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
+from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans, ScanBatch, ScanSample, scan_batch
+from pipeline.students.packed import Cloud
+
+
+class Votes(Dataset[ScanBatch]):
+    """Item number * votes + vote is that vote on that batch of the evaluated split; vote 0 is the scans as they are."""
+
+    def __init__(
+        self,
+        plain: EvaluationScans,
+        source: ScanSource,
+        scans: Sequence[LabelledPlace],
+        *,
+        votes: int,
+        seed: int,
+        points: Points,
+        augmentation: LabelledAugment,
+        intensity: dict[str, tuple[float, float]],
+    ) -> None:
+        self._plain, self._source, self._scans = plain, source, scans
+        self._votes, self._seed = votes, seed
+        self._points, self._augmentation, self._intensity = points, augmentation, intensity
+
+    def __len__(self) -> int:
+        return len(self._plain) * self._votes
+
+    def __getitem__(self, item: int) -> ScanBatch:
+        number, vote = divmod(item, self._votes)
+        if not vote:
+            return self._plain[number]
+        scans = self._scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+        return scan_batch([self._sample(place, vote) for place in scans], scans)
+
+    def _sample(self, place: LabelledPlace, vote: int) -> ScanSample:
+        return moved_sample(
+            self._source.read(place),
+            points=self._points,
+            augmentation=self._augmentation,
+            intensity=self._intensity[place.dataset],
+            rng=generator(self._seed, "vote", vote, place.dataset, place.name),
+        )
+
+
+def moved_sample(
+    scan: ScanPoints,
+    *,
+    points: Points,
+    augmentation: LabelledAugment,
+    intensity: tuple[float, float],
+    rng: np.random.Generator,
+) -> ScanSample:
+    """A scan to be scored, moved: the first point of each voxel, those that now lie in the field of view.
+
+    Raises:
+        BadInput: if none does.
+    """
+    moved, features = augmented(scan.intensity, scan.xyz, augmentation, intensity, rng)
+    kept = representatives(scan.xyz, points.voxel, None)
+    kept = kept[plane_grid_of(points).inside(moved[kept])]
+    if not len(kept):
+        raise BadInput(
+            f"none of {len(scan.xyz)} points of a scan lies in the field of view {points.field_of_view} once it is moved "
+            f"for a vote; write a wider one, or `votes: 1`"
+        )
+    xyz = moved[kept]
+    cloud = Cloud(
+        features=features[kept],
+        neighbours=nearest_others(xyz, points.neighbours),
+        cells=plane_grid_of(points).cells(xyz),
+    )
+    return ScanSample(cloud, scan.label, cKDTree(xyz).query(moved)[1].astype(np.int64))

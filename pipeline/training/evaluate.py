@@ -1,0 +1,183 @@
+"""Scoring a trained probe or finetuning on a split of a dataset, and writing its predictions in the official format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from cache_schemas.canonical import sha256_file
+from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.publish import write_json
+from pipeline.datasets.readers import reader_named
+from pipeline.intensity import intensity_of
+from pipeline.log import log
+from pipeline.metrics.confusion import Confusion
+from pipeline.plan import Plan
+from pipeline.plan_evaluation import Evaluation
+from pipeline.plan_probes import LabelledRun, ProbeRun
+from pipeline.streaming.scan_source import ScanSource
+from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
+from pipeline.streaming.votes import Votes
+from pipeline.students.heads import class_head
+from pipeline.training.labelled import Task, predictions
+from pipeline.training.probed import RawInputs, StudentFeatures, student_features
+from pipeline.training.run_folder import WEIGHTS
+from pipeline.unreadable import allowed
+
+
+def evaluate(
+    plan: Plan, wanted: Evaluation, device: torch.device, *, votes: int | None = None, out: Path | None = None
+) -> dict[str, Any]:
+    """Score, write `evaluations/<dataset>-<split>.json` into the run's folder, and with `out` the official files there.
+
+    votes: passes over each scan; None: as the run's block says. Returns the metrics; without any label miou is None.
+
+    Raises:
+        BadInput: if there is nothing to score and nothing to write, or the run is not done.
+        GriddleError: if its weights are not those that were trained.
+        DamagedCache: naming the file, if the cache does not hold what was written.
+    """
+    run, block = wanted.run, wanted.run.block
+    votes = votes or block.votes
+    if out is None and len(wanted.unlabelled) == len(wanted.readings):
+        raise BadInput(
+            f"dataset {wanted.dataset} has no labels in its {wanted.split} split: there is nothing to score; give --out "
+            f"to write predictions"
+        )
+    classes = plan.traits[wanted.dataset].classes
+    source = ScanSource(plan.cache, wanted.readings)
+    scans = source.scans()
+    left_out = allowed(plan.config.datasets, source.left_out)
+    features, head = trained(plan, run, len(classes), device)
+    task = _task(plan, wanted, features, source, scans, votes)
+    confusion, points = Confusion(len(classes)), 0
+
+    def by_scan() -> Iterator[tuple[str, np.ndarray]]:
+        nonlocal points
+        names = _result_names(plan, wanted) if out is not None else {}
+        found = predictions(task, head, workers=plan.config.workers, device=device)
+        for number, (guess, labels) in enumerate(found):
+            confusion.add(labels.cpu().numpy(), guess.cpu().numpy())
+            points += len(labels)
+            together = scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+            ends = np.cumsum([source.size(place) for place in together])[:-1]
+            for place, its in zip(together, np.split(guess.cpu().numpy(), ends), strict=True):
+                yield names.get(place.name, place.name), its
+
+    dataset = plan.config.datasets[wanted.dataset]
+    if out is not None:
+        reader = reader_named(dataset.reader)
+        written = reader.write_results(out, dataset.version, wanted.split, by_scan())
+        log(f"  predictions of {written} scan(s) → {out}")
+    else:
+        for _ in by_scan():
+            pass
+    iou = zip(classes, confusion.iou(), strict=True)
+    metrics = {
+        "griddle": "griddle evaluation",
+        "run_id": run.id,
+        "dataset": wanted.dataset,
+        "split": wanted.split,
+        "votes": votes,
+        "miou": _number(confusion.mean_iou()),
+        "iou": {name: _number(value) for name, value in iou},
+        "points": int(confusion.counts.sum()),
+        "ignored_points": points - int(confusion.counts.sum()),
+        "scans": len(scans),
+        "unlabelled": list(wanted.unlabelled),
+        "unreadable": left_out,
+        "confusion": confusion.counts.tolist(),
+    }
+    voted = f"-{votes}-votes" if votes > 1 else ""
+    write_json(
+        plan.workdir / run.folder / "evaluations" / f"{wanted.dataset}-{wanted.split}{voted}.json", metrics
+    )
+    return metrics
+
+
+def trained(
+    plan: Plan, run: LabelledRun, classes: int, device: torch.device
+) -> tuple[StudentFeatures | RawInputs, nn.Module]:
+    """The features and the head of a run that is done, with its weights.
+
+    Raises:
+        BadInput: if it is not done.
+        GriddleError: if the weights are not those that were trained.
+    """
+    folder = plan.workdir / run.folder
+    if not (folder / "done.json").exists():
+        what = "probe" if isinstance(run, ProbeRun) else "finetune"
+        raise BadInput(f"{folder} is not done: run `snakemake {what}_all --cores 8` first")
+    features = RawInputs() if run.kind == "inputs" else student_features(plan, run, device)
+    kind = run.block.head if isinstance(run, ProbeRun) else "linear"
+    head = class_head(kind, features.channels, classes, run.seed)
+    path = folder / WEIGHTS
+    try:
+        if json.loads((folder / "provenance.json").read_bytes())["weights_sha256"] != sha256_file(path):
+            raise ValueError("their SHA-256 is not the one in provenance.json")
+        tensors = load(path.read_bytes())
+        head.load_state_dict(_below("head.", tensors))
+        if own := _below("student.", tensors):
+            features.load_state_dict(own)
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise GriddleError(
+            f"{path} does not hold the weights that were trained ({error}).\n"
+            f"Delete {folder} and run the same snakemake command again: it trains this anew."
+        ) from error
+    return features.to(device).eval(), head.to(device).eval()
+
+
+def _task(
+    plan: Plan,
+    wanted: Evaluation,
+    features: StudentFeatures | RawInputs,
+    source: ScanSource,
+    scans: Any,
+    votes: int,
+) -> Task:
+    run, block = wanted.run, wanted.run.block
+    points = run.points
+    intensity = {wanted.dataset: intensity_of(plan, wanted.dataset)}
+    whole = EvaluationScans(source, scans, points=points, intensity=intensity)
+    voted = Votes(
+        whole,
+        source,
+        scans,
+        votes=votes,
+        seed=run.seed,
+        points=points,
+        augmentation=block.augment,
+        intensity=intensity,
+    )
+    counts = (0, len(scans))
+    return Task(
+        features, features.channels, False, voted, voted, len(whole), counts, [], block.precision, votes
+    )
+
+
+def _result_names(plan: Plan, wanted: Evaluation) -> dict[str, str]:
+    """Of each scan the name under which the official evaluation wants it."""
+    index = plan.indices[wanted.dataset]
+    read = {reading.partition for reading in wanted.readings}
+    return {
+        scan.name: scan.result_name
+        for entry in index.partitions
+        if entry.name in read
+        for scan in index.load_partition(entry).scans
+    }
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,191 @@
+"""Finetuning: student and head learn from labels, each layer at a rate of its own (ScaLR, supplement B.4).
+
+As published: network in training mode, batch-norm statistics and all; cross-entropy plus Lovasz-softmax; stochastic depth;
+a head of batch norm and a linear layer that starts at zero; scored at full resolution after the last epoch. It is long, so
+that it goes on from its newest checkpoint as a pretraining does.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cache_schemas.errors import GriddleError
+from pipeline.config.training import Finetune
+from pipeline.log import log
+from pipeline.losses.lovasz import segmentation_loss
+from pipeline.plan import Plan
+from pipeline.plan_finetunes import FinetuneRun
+from pipeline.streaming.batches import stream
+from pipeline.streaming.order import steps_per_epoch
+from pipeline.students.heads import ProbeHead
+from pipeline.training import checkpoint as checkpoints
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, score
+from pipeline.training.lease import Lease
+from pipeline.training.metrics_file import read_metrics
+from pipeline.training.parameter_groups import for_optimiser, layer_groups
+from pipeline.training.probe_folder import finish_probe
+from pipeline.training.recorder import Recorder
+from pipeline.training.schedule import learning_rate
+
+
+def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -> Path:
+    """Train to the end, from the newest checkpoint if there is one, then score; returns the folder.
+
+    Raises:
+        BadInput: if there is nothing to learn from.
+        GriddleError: if the loss is not finite, or the student's weights are not there.
+        DamagedCache: naming the file, if the cache does not hold what was written.
+    """
+    folder, block = plan.workdir / run.folder, run.block
+    for name in run.left_out:
+        log(f"  left out: {name}: no labels")
+    task = prepare(plan, run, device)
+    for told in task.unreadable:
+        log(f"  left out, unreadable: {told}")
+    classes = plan.traits[run.train[0].dataset].classes
+    head = ProbeHead(task.channels, len(classes)).to(device)
+    per_epoch = steps_per_epoch(task.scans[0], block.batch, f"{run.key}.batch")
+    total = per_epoch * block.epochs
+    model = model_of(task, head)
+    optimiser = optimiser_of(block, run.student.network.depth, model)
+    first = _resume(folder, run.id, model, optimiser)
+    log(
+        f"finetune {run.name} of {run.run.name} (seed {run.seed}) from "
+        f"{'nothing' if run.kind == 'nothing' else 'its pretraining'}: {task.scans[0]} scans, {total} steps in {block.epochs} "
+        f"epochs, {len(classes)} classes, on {device}" + (f", going on from step {first}" if first else "")
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(folder, first, total, per_epoch, what="finetune")
+    try:
+        _train(plan, run, task, head, model, optimiser, recorder, lease, first, per_epoch, device)
+    finally:
+        recorder.close()
+    trained = time.monotonic()
+    confusion, ignored = score(task, head, len(classes), workers=plan.config.workers, device=device)
+    log(
+        f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} scans"
+    )
+    finish_probe(
+        plan,
+        run,
+        modules={"head": head, "student": task.features},
+        confusion=confusion,
+        classes=classes,
+        ignored=ignored,
+        scans=task.scans,
+        unreadable=task.unreadable,
+        losses=loss_by_epoch(folder, per_epoch),
+        seconds={"evaluate": round(time.monotonic() - trained, 2)},
+        device=device,
+        steps=total,
+        hours=recorder.hours,
+    )
+    return folder
+
+
+def model_of(task: Task, head: nn.Module) -> nn.ModuleDict:
+    """Student and head under the names that their rates go by: `backbone` and `head`."""
+    backbone = task.features.backbone
+    assert isinstance(backbone, nn.Module)
+    return nn.ModuleDict({"backbone": backbone, "head": head})
+
+
+def optimiser_of(block: Finetune, depth: int, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW with a rate for each layer of a student of so many layers."""
+    groups = layer_groups(
+        model.named_parameters(),
+        depth=depth,
+        layer_decay=block.layer_decay,
+        weight_decay=block.weight_decay,
+    )
+    return torch.optim.AdamW(for_optimiser(groups, block.lr))
+
+
+def set_rates(optimiser: torch.optim.Optimizer, block: Finetune, step: int, per_epoch: int) -> float:
+    """Set each group's rate for a step; returns the head's."""
+    total = per_epoch * block.epochs
+
+    def rate(peak: float) -> float:
+        return learning_rate(
+            step,
+            peak=peak,
+            minimum=block.min_lr / block.lr * peak,
+            warmup_steps=min(block.warmup * per_epoch, total - 1),
+            total_steps=total,
+        )
+
+    for group in optimiser.param_groups:
+        group["lr"] = rate(group["base"])
+    return rate(block.lr)
+
+
+def _train(
+    plan: Plan,
+    run: FinetuneRun,
+    task: Task,
+    head: nn.Module,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    recorder: Recorder,
+    lease: Lease,
+    first: int,
+    per_epoch: int,
+    device: torch.device,
+) -> None:
+    folder, total = plan.workdir / run.folder, per_epoch * run.block.epochs
+    task.features.train()
+    head.train()
+    labels = LabelCount(run.key, per_epoch)
+    last_save = time.monotonic()
+    batches = stream(task.steps, first, total, plan.config.workers, pin=device.type == "cuda")
+    for step in range(first, total):
+        lease.check()
+        waited = time.monotonic()
+        batch = next(batches).to(device)
+        waited = time.monotonic() - waited
+        rate = set_rates(optimiser, run.block, step, per_epoch)
+        loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        value = loss.item()
+        if not np.isfinite(value):
+            raise GriddleError(
+                f"the loss of {run.folder} is {value} at step {step}. The batch's scans:\n"
+                + "\n".join(f"  {name}" for name in batch.names)
+                + f"\nThe last good checkpoint: {checkpoints.newest(folder / 'resume') or 'none yet'}. Try a smaller "
+                f"{run.key}.lr, or `precision: float32`."
+            )
+        optimiser.step()
+        labels.add(step, batch.labels)
+        recorder.step(step + 1, value, rate, batch, waited)
+        if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
+            _save(folder, run.id, step + 1, model, optimiser)
+            last_save = time.monotonic()
+    lease.check()
+    if first < total:
+        _save(folder, run.id, total, model, optimiser)
+
+
+def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
+    """The mean loss of each epoch, as recorded through all restarts."""
+    losses = [float(row["loss"]) for row in read_metrics(folder / "metrics.csv")]
+    return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]
+
+
+def _resume(folder: Path, run_id: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    state = checkpoints.load_newest(folder / "resume", run_id)
+    if state is None:
+        return 0
+    model.load_state_dict(state.model)
+    optimiser.load_state_dict(state.optimiser)
+    return state.step
+
+
+def _save(folder: Path, run_id: str, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    checkpoints.save(folder / "resume", Checkpoint(run_id, step, model.state_dict(), optimiser.state_dict()))

@@ -1,0 +1,171 @@
+"""`griddle evaluate`: the score of a run again, of another split, and files that the official evaluation accepts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from nuscenes import NuScenes
+from nuscenes.eval.lidarseg.evaluate import LidarSegEval
+from nuscenes.eval.lidarseg.validate_submission import validate_submission
+
+from pipeline.config.load import load_config
+from pipeline.datasets.nuscenes.toy import write_toy
+from pipeline.plan import Plan
+from stages.cli import main
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A probe, and a finetuning from nothing, of a toy tree under the official mini split."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    root = folder / "toy"
+    write_toy(root, train=1, val=2, scans=2, image=(36, 64), beams=16, azimuths=120, processes=1)
+    config = {
+        "workdir": str(folder / "work"),
+        "workers": 0,
+        "datasets": {
+            "toy": {"reader": "nuscenes", "root": str(root), "version": "v1.0-mini"},
+            "again": {"reader": "nuscenes", "root": str(root), "version": "v1.0-mini"},
+            "other": {"reader": "semantic_kitti", "root": str(root)},
+        },
+        "teachers": {
+            "t": {"model": "vit_tiny_patch16_224", "weights": "untrained", "image_size": [32, 64]}
+        },
+        "students": {
+            "s": {
+                "datasets": ["toy"],
+                "splits": ["val"],
+                "teacher": "t",
+                "points": {"neighbours": 4, "spares": 2, "cell": 4.0},
+                "network": {"width": 8, "depth": 3},
+                "pretrain": {"epochs": 1, "batch": 2, "warmup": 1},
+                "probes": ["p"],
+                "finetunes": ["f"],
+            }
+        },
+        "probes": {"p": {"splits": ["val"], "epochs": 2, "batch": 2, "lr": 0.05, "warmup_epochs": 0,
+                         "baselines": ["random"]}},
+        "finetunes": {"f": {"splits": ["val"], "epochs": 2, "batch": 2, "warmup_epochs": 0, "starts": ["nothing"]}},
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    for command in (["index"], ["scans"], ["scans", "--labels"], ["views", "--full-scans"]):
+        main([*command, "--config", str(path)])
+    plan = Plan(load_config(path))
+    baseline = next(run for run in plan.probe_runs.values() if run.kind == "random")
+    main(["probe", "--config", str(path), "--baseline", Path(baseline.folder).name])
+    main(["finetune", "--config", str(path)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan(config_path: Path) -> Plan:
+    return Plan(load_config(config_path))
+
+
+def folders(plan: Plan) -> list[Path]:
+    runs = [*plan.probe_runs.values(), *plan.finetune_runs.values()]
+    return [plan.workdir / run.folder for run in runs if (plan.workdir / run.folder / "done.json").exists()]
+
+
+def evaluate(config_path: Path, capsys: Any, *arguments: str) -> dict[str, Any]:
+    capsys.readouterr()
+    main(["evaluate", "--config", str(config_path), "--json", *arguments])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_devkits_evaluation_accepts_the_files_and_gives_our_score(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    probe, finetuned = folders(plan)
+    for number, folder in enumerate((probe, finetuned)):
+        out = tmp_path / str(number)
+        metrics = evaluate(config_path, capsys, str(folder), "--out", str(out))
+        own = json.loads((folder / "metrics.json").read_text())
+        for key in ("miou", "iou", "points", "ignored_points", "confusion"):
+            assert metrics[key] == own[key]
+        assert json.loads((folder / "evaluations" / "toy-val.json").read_text()) == metrics
+        nusc = NuScenes("v1.0-mini", plan.config.datasets["toy"].root, verbose=False)
+        validate_submission(nusc, str(out), "mini_val", verbose=False)
+        official = LidarSegEval(nusc, str(out), "mini_val").evaluate()
+        assert official["miou"] == pytest.approx(metrics["miou"], abs=1e-6)
+        assert 0 < official["miou"] < 1
+
+
+def test_another_split_of_another_dataset_brings_its_own_stores(
+    config_path: Path, plan: Plan, capsys: Any
+) -> None:
+    (probe, _) = folders(plan)
+    assert not [lot for lot in plan.lots("scans") if lot.split == "train"]
+    metrics = evaluate(config_path, capsys, str(probe), "--dataset", "again", "--split", "train")
+    assert (metrics["dataset"], metrics["split"], metrics["scans"]) == ("again", "train", 2)
+    assert metrics["points"] > 0
+    main(["evaluate", str(probe), "--config", str(config_path), "--votes", "2"])
+    said = capsys.readouterr().out
+    assert "2 votes" in said
+    assert "mIoU %" in said
+    assert (probe / "evaluations" / "toy-val-2-votes.json").exists()
+
+
+def test_without_labels_predictions_are_written_and_nothing_is_scored(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    root = tmp_path / "toy"
+    import shutil
+
+    shutil.copytree(plan.config.datasets["toy"].root, root)
+    shutil.rmtree(root / "lidarseg")
+    (root / "v1.0-mini" / "lidarseg.json").unlink()
+    config = yaml.safe_load(config_path.read_text())
+    config["datasets"]["bare"] = config["datasets"]["toy"] | {"root": str(root)}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (probe, _) = folders(plan)
+    arguments = [str(probe), "--dataset", "bare", "--out", str(tmp_path / "out")]
+    metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments)
+    assert metrics["miou"] is None
+    assert len(metrics["unlabelled"]) == 2
+    files = sorted((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())
+    sizes = {path.name: len(np.fromfile(path, np.uint8)) for path in files}
+    assert len(sizes) == 4
+    assert sum(sizes.values()) == metrics["ignored_points"]
+    assert refused(tmp_path / "config.yaml", capsys, *arguments[:3]) == 2
+
+
+def refused(config_path: Path, capsys: Any, *arguments: str) -> int:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--config", str(config_path), *arguments])
+    return int(ended.value.code or 0)
+
+
+def test_what_cannot_be_evaluated_is_said(config_path: Path, plan: Plan, capsys: Any, tmp_path: Path) -> None:
+    (probe, _) = folders(plan)
+    distilled = next(run for run in plan.probe_runs.values() if run.kind == "distilled")
+    cases = [
+        ([str(tmp_path)], "does not lie in"),
+        ([str(plan.workdir / "runs")], "the plan has no runs"),
+        ([str(probe), "--dataset", "nuscenes"], "the config has no such dataset; it has again, other, toy"),
+        ([str(probe), "--split", "test"], "no partition in split test"),
+        ([str(plan.workdir / distilled.folder)], "is not done: run `snakemake probe_all"),
+    ]
+    for arguments, message in cases:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", "--config", str(config_path), *arguments])
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
+    weights = probe / "weights.safetensors"
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:-4] + b"abcd")
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", "--config", str(config_path), str(probe)])
+        assert ended.value.code == 1
+        assert "does not hold the weights that were trained" in capsys.readouterr().err
+    finally:
+        weights.write_bytes(whole)
