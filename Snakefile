@@ -247,7 +247,7 @@ rule baseline:
         "griddle probe {params.arguments} --baseline {wildcards.probe} --threads {threads} 2>&1 | tee {log:q}"
 
 
-include: "pipeline/rules/finetune.smk"
+include: f"{W.rules}/finetune.smk"
 
 
 rule report:

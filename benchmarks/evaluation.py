@@ -33,7 +33,7 @@ from pipeline.full_scans import write_full_scans
 from pipeline.geometry.full_scan import FullScan, full_scan
 from pipeline.index import make_index
 from pipeline.plan import Plan
-from pipeline.plan_probes import ProbeReading
+from pipeline.plan_labelled import ProbeReading
 from pipeline.scans import write_scans
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.scans import EvaluationScans

@@ -19,14 +19,8 @@ from pipeline.imported import imported_runs
 from pipeline.index import Index, PartitionEntry
 from pipeline.intensity import ToMeasure
 from pipeline.plan_finetunes import FinetuneRow, FinetuneRun, plan_finetunes
-from pipeline.plan_probes import (
-    LabelledRun,
-    ProbeRow,
-    ProbeRun,
-    before_labelled,
-    labelled_markers,
-    plan_probes,
-)
+from pipeline.plan_labelled import LabelledRun, before_labelled, labelled_markers
+from pipeline.plan_probes import ProbeRow, ProbeRun, plan_probes
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 from pipeline.selection import (
     chosen_entries,

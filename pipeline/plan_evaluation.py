@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cache_schemas.errors import BadInput
 from pipeline.config.training import Split
-from pipeline.plan_probes import LabelledRun, ProbeReading
+from pipeline.plan_labelled import LabelledRun, ProbeReading
 from pipeline.planned import Lot, cut, identities_of, member_of
 
 if TYPE_CHECKING:

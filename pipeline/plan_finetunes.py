@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.training import Finetune
 from pipeline.identity import finetune_identity
 from pipeline.intensity import identity_of
-from pipeline.plan_probes import LabelledRun, Readings, labelled_readings
+from pipeline.plan_labelled import LabelledRun, Readings, labelled_readings
 from pipeline.planned import Run
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.plan import Plan, Run
 from pipeline.plan_finetunes import FinetuneRow
-from pipeline.plan_probes import LabelledRun, ProbeRow
+from pipeline.plan_labelled import LabelledRun
+from pipeline.plan_probes import ProbeRow
 from pipeline.training.metrics_file import read_metrics
 
 FORMAT = 1

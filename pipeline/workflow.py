@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 DEFAULT_CONFIG = "config/demo.yaml"
+RULES = Path(__file__).resolve().parent / "rules"
+"""Further rules, wherever the Snakefile is called from."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class OpenedWorkflow:
     Attributes:
         arguments: of every griddle command: config, workdir, student.
         gpu: GPUs that a heavy job asks for, 0 or 1.
+        rules: the folder of further rules.
     """
 
     plan: Plan
     arguments: str
     workdir: str
     gpu: int
+    rules: str = str(RULES)
 
 
 def open_workflow(workflow: Workflow) -> OpenedWorkflow:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from cache_schemas.reading import PartitionReader
 from cache_schemas.schema import StoreSchema
-from pipeline.plan_probes import ProbeReading
+from pipeline.plan_labelled import ProbeReading
 from pipeline.planned import Member, Reading
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.geometry.full_scan import FullScan
-from pipeline.plan_probes import ProbeReading
+from pipeline.plan_labelled import ProbeReading
 from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
 from pipeline.streaming.places import Places
 

@@ -18,7 +18,7 @@ from cache_schemas.belonging import check_same_images, check_same_scans
 from cache_schemas.scans import LABELS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
-from pipeline.plan_probes import ProbeReading
+from pipeline.plan_labelled import ProbeReading
 from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
 from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
 from pipeline.streaming.order import places_of_step

@@ -22,7 +22,8 @@ from pipeline.log import log
 from pipeline.metrics.confusion import Confusion
 from pipeline.plan import Plan
 from pipeline.plan_evaluation import Evaluation
-from pipeline.plan_probes import LabelledRun, ProbeRun
+from pipeline.plan_labelled import LabelledRun
+from pipeline.plan_probes import ProbeRun
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
 from pipeline.streaming.votes import Votes

@@ -19,7 +19,7 @@ from pipeline.losses.lovasz import IGNORE
 from pipeline.metrics.confusion import Confusion
 from pipeline.plan import Plan
 from pipeline.plan_finetunes import FinetuneRun
-from pipeline.plan_probes import LabelledRun
+from pipeline.plan_labelled import LabelledRun
 from pipeline.streaming.batches import stream
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.scans import EvaluationScans, ScanSteps

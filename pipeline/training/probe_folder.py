@@ -17,7 +17,7 @@ from cache_schemas.publish import write_bytes, write_json
 from pipeline.metrics.confusion import Confusion
 from pipeline.plan import Plan
 from pipeline.plan_finetunes import FinetuneRun
-from pipeline.plan_probes import LabelledRun
+from pipeline.plan_labelled import LabelledRun
 from pipeline.training.run_folder import WEIGHTS, commit, is_complete, save_weights
 
 METRICS = "metrics.json"

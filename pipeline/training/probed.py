@@ -14,7 +14,8 @@ from pipeline.intensity import intensity_of
 from pipeline.log import log
 from pipeline.plan import Plan, Run
 from pipeline.plan_finetunes import FinetuneRun
-from pipeline.plan_probes import PRETRAINED, LabelledRun, ProbeRun
+from pipeline.plan_labelled import PRETRAINED, LabelledRun
+from pipeline.plan_probes import ProbeRun
 from pipeline.streaming.batches import PretrainSteps, stream
 from pipeline.streaming.grids import joined
 from pipeline.streaming.sample import plane_grid_of
