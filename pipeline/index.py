@@ -144,7 +144,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
-        points_about = reader_named(dataset.reader).points_about
+        reader = reader_named(dataset.reader)
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
@@ -153,11 +153,10 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 absent.append(partition)
                 continue
             if isinstance(dataset.splits, str):
-                reader = reader_named(dataset.reader)
                 of_splits, unnamed = named_split(reader, dataset.splits, partition)
             else:
                 of_splits, unnamed = resplit(partition, dataset.splits)
-            entries += [_write_partition(folder, part, points_about) for part in of_splits]
+            entries += [_write_partition(folder, part, reader.points_about) for part in of_splits]
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)

@@ -6,23 +6,29 @@ Imports neither torch nor zarr: the Snakefile and `griddle plan` read it, in a f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
 from pipeline import identity, intensity
-from pipeline.config.model import Config, Dataset, Points, Student, Teacher
+from pipeline.config.model import Config, Points, Student, Teacher
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
 from pipeline.imported import imported_runs
-from pipeline.index import Index, PartitionEntry, read_index, why_absent
+from pipeline.index import Index, PartitionEntry
 from pipeline.intensity import ToMeasure
 from pipeline.plan_finetunes import FinetuneRow, FinetuneRun, plan_finetunes
 from pipeline.plan_labelled import LabelledRun, before_labelled, labelled_markers
 from pipeline.plan_probes import ProbeRow, ProbeRun, plan_probes
 from pipeline.planned import STAGES, Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
+from pipeline.selection import (
+    chosen_entries,
+    entries_of_split,
+    index_of,
+    selected_students,
+    wanted_datasets,
+)
 
 __all__ = ["STAGES", "Lot", "Plan", "Reading", "Run", "Store", "wanted_datasets"]
 
@@ -48,13 +54,15 @@ class Plan:
         self.config = config
         self.workdir = workdir or Path(config.workdir)
         self.cache = Path(config.cache) if config.cache else self.workdir / "cache"
-        self.students = _selected(config.students, only)
+        self.students = selected_students(config.students, only)
         self._check_weights()
         names = list(dict.fromkeys([*wanted_datasets(config, only), *also]))
         self.traits: dict[str, Traits] = traits or {
             name: reader_named(config.datasets[name].reader).traits for name in names
         }
-        self.indices = indices or {name: self._index(name) for name in names}
+        self.indices = indices or {
+            name: index_of(self.workdir, name, config.datasets[name], self.traits[name]) for name in names
+        }
         self.runs = {
             name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
             for name, student in self.students.items()
@@ -189,21 +197,6 @@ class Plan:
             return []
         return [str(self.lot_path(lot)) for lot in one.lots(self.config.lot_partitions)]
 
-    def _index(self, name: str) -> Index:
-        index = read_index(self.workdir, name)
-        if index is None:
-            raise BadInput(f"dataset {name} has no index in {self.workdir}/index. Run `griddle index`.")
-        dataset, cue, traits = self.config.datasets[name], index.body["cue"], self.traits[name]
-        # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
-        known = [cue["version"], cue["reader"], cue.get("splits")]
-        if known != [dataset.version, [traits.reader, traits.reader_version], dataset.splits]:
-            raise BadInput(
-                f"the index of dataset {name} in {self.workdir}/index is of {cue['version']} in {cue['root']}, the "
-                f"config names {dataset.version}, or another reader or other splits. Run `griddle index` with this config, or give each config a "
-                f"workdir of its own."
-            )
-        return index
-
     def _check_weights(self) -> None:
         for name in {name for student in self.students.values() for name in student.teachers}:
             weights = self.config.teachers[name].weights
@@ -223,42 +216,11 @@ class Plan:
     def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
         """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
         dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
-        chosen = self.chosen(dataset_name)
-        of_split = [entry for entry in chosen if entry.split == split]
-        if not of_split:
-            splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
-            raise BadInput(
-                f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
-                f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
-                f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
-            )
-        return of_split
+        return entries_of_split(where, dataset_name, dataset, index, split)
 
     def chosen(self, dataset_name: str) -> list[PartitionEntry]:
-        """The partitions of a dataset that the config selects, in index order.
-
-        Raises:
-            BadInput: for an unknown name, or if one of them is broken.
-        """
-        dataset, index = self.config.datasets[dataset_name], self.indices[dataset_name]
-        found = {entry.name: entry for entry in index.partitions}
-        _check_names(dataset_name, dataset, found, index.absent)
-        chosen = [
-            entry
-            for entry in found.values()
-            if entry.name not in dataset.leave_out
-            and (dataset.partitions is None or entry.name in dataset.partitions)
-        ]
-        broken = [entry for entry in chosen if entry.problem]
-        if broken:
-            raise BadInput(
-                f"dataset {dataset_name}: {len(broken)} of {len(chosen)} partition(s) cannot be used:\n"
-                + "\n".join(f"  {entry.name}: {entry.problem}" for entry in broken[:10])
-                + ("\n  ..." if len(broken) > 10 else "")
-                + f"\nPut their files back and run again, or write datasets.{dataset_name}.leave_out: "
-                + f"[{', '.join(entry.name for entry in broken)}]"
-            )
-        return chosen
+        """The partitions of a dataset that the config selects, in index order."""
+        return chosen_entries(dataset_name, self.config.datasets[dataset_name], self.indices[dataset_name])
 
     def scan_store(self, dataset_name: str) -> Store:
         """The scan store of a dataset, the same for all students."""
@@ -340,18 +302,6 @@ class Plan:
         ]
 
 
-def wanted_datasets(config: Config, only: str | None = None) -> list[str]:
-    """The datasets that the selected students, their probes and finetunings name, in that order; others are not looked at."""
-    names: list[str] = []
-    for student in _selected(config.students, only).values():
-        names += student.datasets
-        for probe in student.probes:
-            names += config.probes[probe].datasets or []
-        for finetune in student.finetunes:
-            names += config.finetunes[finetune].datasets or []
-    return list(dict.fromkeys(names))
-
-
 def _reading(
     dataset: str,
     split: str,
@@ -363,28 +313,3 @@ def _reading(
         tuple(member_of(store, entry) for store in stores[stage]) for stage in ("scans", "views", "features")
     )
     return Reading(dataset, split, entry.name, scans, views, features, made_for)
-
-
-def _selected(students: dict[str, Student], only: str | None) -> dict[str, Student]:
-    if only is None:
-        return students
-    if only not in students:
-        raise BadInput(f"only={only}: there is no such student; the config has {', '.join(students)}")
-    return {only: students[only]}
-
-
-def _check_names(
-    name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: dict[str, str]
-) -> None:
-    for key in ("partitions", "leave_out"):
-        for wanted in getattr(dataset, key) or []:
-            if wanted in absent and key == "partitions":
-                raise BadInput(f"datasets.{name}.{key}: {wanted} is {absent[wanted]} in {dataset.root}")
-            if wanted not in found and wanted not in absent:
-                near = get_close_matches(wanted, found, n=1)
-                hint = (
-                    f"did you mean {near[0]}?"
-                    if near
-                    else f"it has {len(found)}, the first {next(iter(found))}"
-                )
-                raise BadInput(f"datasets.{name}.{key}: {dataset.root} has no partition {wanted!r}; {hint}")

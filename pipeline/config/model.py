@@ -155,7 +155,7 @@ class Network(Block):
         "auto",
         "How the student is computed; the same numbers to rounding. reference: plain, dense and slow. torch: from "
         "occupied cells alone. compiled: the same under torch.compile, after a minute or so of compiling. triton: with "
-        "kernels of our own, on an NVIDIA GPU. auto: the fastest that was measured on the device, which the log names.",
+        "kernels of our own, on an NVIDIA GPU. auto: by what was measured on the device; the log names it.",
     )
     checkpointing: bool = choice(
         False,

@@ -126,13 +126,13 @@ class Reader(ABC):
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
 
-    def named_split(self, choice: str, partition: str, split: str) -> str | None:
-        """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
-        raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
-
     def points_about(self, scan: ScanRecord) -> int:
         """How many points a scan has, about, by the size of its file; for estimates alone, in no id."""
         return round(scan.bytes / self.traits.point_bytes)
+
+    def named_split(self, choice: str, partition: str, split: str) -> str | None:
+        """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
+        raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
 
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:

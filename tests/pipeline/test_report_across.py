@@ -9,7 +9,7 @@ from pipeline.report_table import markdown, terminal
 
 def table(student: str, probe: str, **miou: float | None) -> Table:
     rows = [
-        Row(kind, (0,), None if value is None else Spread(value, value, value, 1), None, {}, 5, ())
+        Row(kind, probe, (0,), None if value is None else Spread(value, value, value, 1), None, {}, 5, ())
         for kind, value in miou.items()
     ]
     return Table(student, probe, "t", "toy val", (), tuple(rows), (), ())
