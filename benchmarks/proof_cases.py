@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.model import Student
+from pipeline.config.model import Points, Student
 from pipeline.config.training import Finetune, LabelledAugment, Optimiser, Probe
 from pipeline.losses.distillation import distillation_loss
 from pipeline.losses.lovasz import segmentation_loss
@@ -143,19 +144,24 @@ class _Scans:
 
 def batches(case: Case, dtype: torch.dtype) -> list[ScanBatch]:
     """The batch of every step, with the released augmentation."""
+    return _batches(case.points, case.clouds, case.padded, case.student.points, dtype)
+
+
+@lru_cache(maxsize=4)
+def _batches(most: int, clouds: int, padded: bool, points: Points, dtype: torch.dtype) -> list[ScanBatch]:
     steps = ScanSteps(
-        _Scans(case.points, case.padded),  # type: ignore[arg-type]
-        [LabelledPlace(0, row, "d", f"scan-{row}") for row in range(4 * case.clouds)],
+        _Scans(most, padded),  # type: ignore[arg-type]
+        [LabelledPlace(0, row, "d", f"scan-{row}") for row in range(4 * clouds)],
         seed=5,
-        batch=case.clouds,
-        points=case.student.points,
+        batch=clouds,
+        points=points,
         augmentation=LabelledAugment(rule="released"),
         intensity={"d": INTENSITY},
     )
     found = [steps[step] for step in range(STEPS)]
     for batch in found:
         equal = len(set(batch.clouds.sizes().tolist())) == 1
-        assert equal != case.padded
+        assert equal != padded
     return [
         replace(batch, clouds=replace(batch.clouds, features=batch.clouds.features.to(dtype)))
         for batch in found
