@@ -1,10 +1,42 @@
-"""Lines for people, on standard error, flushed at once so that a log file is never behind."""
+"""Lines for people, on standard error, flushed at once so that a log file is never behind; on a terminal also a bar."""
 
+from __future__ import annotations
+
+import shutil
 import sys
+
+BAR = 24
+"""Characters of a bar."""
+
+_drawn = False
+"""Whether a bar stands in the terminal's last line."""
 
 
 def log(line: str) -> None:
+    _wipe()
     print(line, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether a person looks on, and a line may be drawn over."""
+    return sys.stderr.isatty()
+
+
+def draw(share: float, line: str) -> None:
+    """On a terminal: a bar that is full by `share`, 0 to 1, and the line, in the place of those before."""
+    global _drawn
+    filled = round(BAR * min(1.0, max(0.0, share)))
+    text = f"[{'#' * filled}{'.' * (BAR - filled)}] {line.strip()}"
+    width = shutil.get_terminal_size().columns - 1
+    print(f"\r\x1b[K{text[:width]}", end="", file=sys.stderr, flush=True)
+    _drawn = True
+
+
+def _wipe() -> None:
+    global _drawn
+    if _drawn:
+        print("\r\x1b[K", end="", file=sys.stderr)
+        _drawn = False
 
 
 def warn_loudly(lines: list[str]) -> None:

@@ -1,14 +1,29 @@
-"""How far long work is, how fast it goes and when it ends: a line every few seconds, for a log."""
+"""How far long work is, how fast it goes and when it ends: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
 import time
 from threading import Lock
 
-from pipeline.log import log
+from pipeline.log import draw, log, on_terminal
 
 SECONDS = 5.0
 """Between two lines."""
+REDRAW_SECONDS = 0.2
+"""Between two drawings of a bar."""
+
+
+def pause() -> float:
+    """Seconds between two words on how far the work is."""
+    return REDRAW_SECONDS if on_terminal() else SECONDS
+
+
+def tell(share: float, line: str) -> None:
+    """The bar on a terminal, else the line."""
+    if on_terminal() and share < 1:
+        draw(share, line)
+    else:
+        log(line)
 
 
 class Progress:
@@ -30,11 +45,12 @@ class Progress:
         with self._lock:
             self._done, self._bytes = self._done + items, self._bytes + size
             now = time.monotonic()
-            if now - self._said < SECONDS:
+            if now - self._said < pause():
                 return
             self._said = now
             line = self._line(now - self._began)
-        log(f"  {where}: {line}")
+            share = self._done / max(1, self._total)
+        tell(share, f"  {where}: {line}")
 
     def _line(self, seconds: float) -> str:
         rate = self._done / seconds

@@ -18,6 +18,7 @@ from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
 from pipeline.plan import Plan
 from pipeline.plan_probes import ProbeRun
+from pipeline.progress import pause, tell
 from pipeline.streaming.batches import stream
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.students.backends import backend_for
@@ -26,8 +27,6 @@ from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, sco
 from pipeline.training.probe_folder import finish_probe
 from pipeline.training.probed import StudentFeatures
 from pipeline.training.schedule import learning_rate
-
-LOG_SECONDS = 5.0
 
 
 def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
@@ -108,10 +107,11 @@ def fit(
                 f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller probes.{probe.name}.lr"
             )
         now = time.monotonic()
-        if now - last_line > LOG_SECONDS or step + 1 == total:
+        if now - last_line > pause() or step + 1 == total:
             last_line = now
             left = (now - started) / (step + 1) * (total - step - 1)
-            log(f"  step {step + 1}/{total}  loss {losses[-1]:.4f}  lr {rate:.2e}  {left:.0f} s left")
+            line = f"  step {step + 1}/{total}  loss {losses[-1]:.4f}  lr {rate:.2e}  {left:.0f} s left"
+            tell((step + 1) / total, line)
     return [float(np.mean(losses[first : first + per_epoch])) for first in range(0, total, per_epoch)]
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.log import log
+from pipeline.progress import SECONDS, pause, tell
 from pipeline.streaming.batches import PretrainBatch
 from pipeline.streaming.scans import ScanBatch
 from pipeline.training.metrics_file import MetricsFile
-
-LOG_SECONDS = 5.0
 
 
 @dataclass
@@ -84,15 +82,17 @@ class Recorder:
         self._metrics.write(row)
         self._board.add_scalar(f"{self._what}/loss", loss, done)
         self._board.add_scalar(f"{self._what}/lr", rate, done)
-        if now - self._last_line > LOG_SECONDS or done == self._total:
+        if now - self._last_line > pause() or done == self._total:
             self._last_line = now
             left = (now - self._started) / (done - self._first) * (self._total - done)
-            log(
+            tell(
+                done / self._total,
                 f"  step {done}/{self._total}  loss {loss:.4f}  lr {rate:.2e}  "
                 f"{row['samples_per_second']:.1f} samples/s  data wait {row['data_wait_share']:.0%}  "
-                f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left"
+                f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left",
             )
-            self._pace = _Pace()
+            if self._pace.seconds > SECONDS:  # a bar is drawn often; its rates are still of some seconds
+                self._pace = _Pace()
 
     def close(self) -> None:
         self._metrics.close()
