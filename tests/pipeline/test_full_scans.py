@@ -120,7 +120,7 @@ def test_it_is_planned_for_the_evaluated_split_alone(workspace: Any, evaluate: s
     for probe in plan.probe_runs.values():
         assert all(reading.full is None for reading in probe.train)
         assert all(reading.full is not None for reading in probe.evaluate)
-        marker = [path for path in plan.before_probe(probe.folder) if "/lots/full_scans/" in path]
+        marker = [path for path in plan.before_labelled(probe.folder) if "/lots/full_scans/" in path]
         assert len(marker) == 1
 
 
