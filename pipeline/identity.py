@@ -200,6 +200,7 @@ def probe_identity(
         calibration = {
             "batches": probe.calibration_batches,
             "batch": student.pretrain.batch,
+            "cameras": student.cameras,
             "augment": student.augment.resolved(),
             "intensity": run.identity["intensity"],
             "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],

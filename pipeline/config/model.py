@@ -213,6 +213,13 @@ class Student(Block):
         "published",
         description="Where the patch grid is read: at the pixel that the published code picks, or between pixels.",
     )
+    cameras: Literal["one", "all"] = Field(
+        "one",
+        description=(
+            "What a sample holds of a scan. one: what one camera sees, drawn anew in each epoch, as published. all: what all "
+            "of them see (table 1); a point that several see learns from one of them, and neighbours are searched anew."
+        ),
+    )
     order: Literal["random", "blocks"] = Field(
         "random",
         description=(

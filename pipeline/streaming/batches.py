@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cache_schemas.errors import GriddleError
@@ -18,6 +19,7 @@ from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.readahead import STEPS_AHEAD, ReadAhead
 from pipeline.streaming.sample import Sample, make_sample
 from pipeline.streaming.source import ViewSource
+from pipeline.streaming.union import UnionSample, make_union_sample
 from pipeline.students.packed import PackedClouds, pack
 
 Batch = TypeVar("Batch")
@@ -28,25 +30,39 @@ class PretrainBatch:
     """One step's input.
 
     Attributes:
-        clouds: P points of B views.
-        targets: each teacher's patch grids of the B views, and where the points lie in them.
+        clouds: P points of B samples.
+        targets: each teacher's patch grids of V views, and where the points lie in them.
         draws: what was drawn, for errors and the log.
+        view_sizes: (V,) int64, on the CPU: points of each view, in the order of the rows. One view a sample, or all
+            that a scan has.
     """
 
     clouds: PackedClouds
     targets: tuple[TargetBatch, ...]
     draws: tuple[Draw, ...]
+    view_sizes: Tensor
+
+    def view_of_row(self) -> Tensor:
+        """The view that each row's target is in. Returns (P,) int64, on the device of the clouds."""
+        device = self.clouds.features.device
+        views = torch.arange(len(self.view_sizes), device=device)
+        sizes = self.view_sizes.to(device, non_blocking=True)
+        return torch.repeat_interleave(views, sizes, output_size=len(self.clouds.features))
 
     def to(self, device: torch.device) -> PretrainBatch:
         return PretrainBatch(
             self.clouds.to(device),
             tuple(target.to(device) for target in self.targets),
             self.draws,
+            self.view_sizes,
         )
 
     def pin_memory(self) -> PretrainBatch:
         return PretrainBatch(
-            self.clouds.pin_memory(), tuple(target.pin_memory() for target in self.targets), self.draws
+            self.clouds.pin_memory(),
+            tuple(target.pin_memory() for target in self.targets),
+            self.draws,
+            self.view_sizes.pin_memory(),
         )
 
 
@@ -68,7 +84,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._seed = run.seed
         self._teachers = tuple(teachers)
         self._intensity = intensity
-        self._ahead = ReadAhead(source, self.draws, ahead)
+        self._ahead = ReadAhead(source, self.draws, ahead, all_views=self._student.cameras == "all")
 
     def __len__(self) -> int:
         """Scans that can be drawn."""
@@ -80,6 +96,8 @@ class PretrainSteps(Dataset[PretrainBatch]):
             return self._batch(draws)
 
     def _batch(self, draws: list[Draw]) -> PretrainBatch:
+        if self._student.cameras == "all":
+            return self._batch_of_all_cameras(draws)
         memory = self._source.grid_memory(draws[0].scan.reading, len(draws))
         samples = [
             self.sample(draw, tuple(of_teacher.grid(number) for of_teacher in memory))
@@ -92,6 +110,42 @@ class PretrainSteps(Dataset[PretrainBatch]):
                 for teacher, of_teacher in enumerate(memory)
             ),
             draws=tuple(draws),
+            view_sizes=torch.tensor([len(sample.cloud.features) for sample in samples]),
+        )
+
+    def _batch_of_all_cameras(self, draws: list[Draw]) -> PretrainBatch:
+        memory = self._source.grid_memory(draws[0].scan.reading, sum(len(draw.scan.views) for draw in draws))
+        samples: list[UnionSample] = []
+        number = 0
+        for draw in draws:
+            places = range(number, number + len(draw.scan.views))
+            samples.append(self.union_sample(draw, [[m.grid(place) for m in memory] for place in places]))
+            number = places.stop
+        views = [view for sample in samples for view in sample.targets]
+        return PretrainBatch(
+            clouds=pack([sample.cloud for sample in samples]),
+            targets=tuple(
+                of_teacher.batch([view[teacher].coordinates for view in views])
+                for teacher, of_teacher in enumerate(memory)
+            ),
+            draws=tuple(draws),
+            view_sizes=torch.tensor([size for sample in samples for size in sample.sizes]),
+        )
+
+    def union_sample(self, draw: Draw, into: Sequence[Sequence[PatchGrid]]) -> UnionSample:
+        """The sample of all of a draw's cameras; their patch grids are read straight `into` these."""
+        student = self._student
+        return make_union_sample(
+            [
+                self._source.read(draw.scan.reading, view, draw.variant, place)
+                for view, place in zip(draw.scan.views, into, strict=True)
+            ],
+            points=student.points,
+            augmentation=student.augment,
+            intensity=self._intensity[draw.scan.dataset],
+            teachers=self._teachers,
+            sampling=student.sampling,
+            rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
         )
 
     def draws(self, step: int) -> list[Draw]:

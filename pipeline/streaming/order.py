@@ -44,7 +44,11 @@ class ScanPlace:
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample to be made: a scan's view, in one variant, for one epoch."""
+    """One sample to be made: a scan's view, in one variant, for one epoch.
+
+    Attributes:
+        view: the one that was drawn; of a sample of all cameras they are `scan.views`.
+    """
 
     scan: ScanPlace
     view: int

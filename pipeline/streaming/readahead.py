@@ -25,11 +25,17 @@ class ReadAhead:
     """
 
     def __init__(
-        self, source: ViewSource, draws_of: Callable[[int], list[Draw]], ahead: int = STEPS_AHEAD
+        self,
+        source: ViewSource,
+        draws_of: Callable[[int], list[Draw]],
+        ahead: int = STEPS_AHEAD,
+        *,
+        all_views: bool = False,
     ) -> None:
         self._source = source
         self._draws_of = draws_of
         self._ahead = ahead
+        self._all_views = all_views
         self._steps_left = 0
         self._announced_to = 0
 
@@ -51,4 +57,5 @@ class ReadAhead:
         for later in range(first, step + self._ahead + 1):
             # In the order in which it lies on the disk.
             for draw in sorted(self._draws_of(later), key=lambda draw: (draw.scan.reading, draw.view)):
-                self._source.advise(draw.scan.reading, draw.view, draw.variant)
+                for view in draw.scan.views if self._all_views else (draw.view,):
+                    self._source.advise(draw.scan.reading, view, draw.variant)

@@ -34,6 +34,7 @@ class ViewPoints:
         spares: (s, S) integers: the next nearest of these.
         original: (W0, H0) of the original image.
         grids: each teacher's patch grid as stored; none where only the points are asked for.
+        point: (n,) rows of the scan.
     """
 
     xyz: np.ndarray
@@ -44,6 +45,7 @@ class ViewPoints:
     spares: np.ndarray
     original: tuple[int, int]
     grids: tuple[PatchGrid, ...]
+    point: np.ndarray
 
 
 class _Opened:
@@ -155,6 +157,7 @@ class ViewSource:
             spares=near[count:].reshape(len(spare_of), opened.spare_rows * near.shape[1]),
             original=(width, height),
             grids=opened.grids.read(view, into),
+            point=rows,
         )
 
     def channels(self) -> int:

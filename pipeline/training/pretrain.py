@@ -41,7 +41,7 @@ def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> 
     if rate and model.training:
         keys = [scan_key(draw.scan.dataset, draw.scan.name) for draw in batch.draws]
         drop = masks(run.seed, step, keys, network.depth, rate).to(batch.clouds.features.device)
-    view = batch.clouds.cloud_of_row()
+    view = batch.view_of_row()
     return model(batch.clouds, drop), [target.sample(view) for target in batch.targets]
 
 

@@ -31,6 +31,7 @@ def view_of(points: int, seed: int = 0, spread: float = 4.0, stored: int = 6) ->
         **stored_neighbours(xyz, stored),
         original=(1600, 900),
         grids=(PatchGrid(rng.normal(size=(2, 4, 3)).astype(np.float16), None),),
+        point=np.arange(points, dtype=np.uint32),
     )
 
 
