@@ -11,7 +11,7 @@ from pipeline.students.embedding import Embedding
 
 torch.set_num_threads(1)
 
-POINTS, NEIGHBOURS, WIDTH = 2000, 16, 128
+POINTS, NEIGHBOURS, WIDTH = 600, 16, 128
 
 
 def peak_rows(blocks: bool, padding_aware: bool) -> float:
