@@ -1,0 +1,51 @@
+"""What `griddle probe` and `griddle finetune` share: one folder after the other, each under its lease, none twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from pipeline.plan import Plan
+    from pipeline.plan_finetunes import FinetuneRun
+    from pipeline.plan_probes import ProbeRun
+    from pipeline.training.lease import Lease
+
+Item = TypeVar("Item", "ProbeRun", "FinetuneRun")
+
+
+def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[Item, Lease], object]) -> None:
+    """Train those that are not complete and whose student is pretrained; the others are named.
+
+    what: `probe` or `finetune`.
+
+    Raises:
+        BadInput: if there is none.
+    """
+    from cache_schemas.errors import BadInput
+    from pipeline.log import log
+    from pipeline.plan_labelled import PRETRAINED
+    from pipeline.training.lease import Lease
+    from pipeline.training.probe_folder import is_probed, write_probe_marker
+
+    waiting = [
+        item
+        for item in chosen
+        if item.kind in PRETRAINED and not (plan.run_path(item.run) / "done.json").exists()
+    ]
+    for item in waiting:
+        log(f"{what} {item.folder}: not yet: griddle pretrain --run {plan.run_path(item.run).name}")
+    if len(waiting) == len(chosen):
+        why = "no student is pretrained yet" if chosen else f"no student of the config names one"
+        raise BadInput(f"nothing to {what}: {why}")
+    for item in chosen:
+        if item in waiting:
+            continue
+        folder = plan.workdir / item.folder
+        with Lease(folder) as lease:
+            if is_probed(folder, item):
+                log(f"{what} {item.folder}: complete already")
+                write_probe_marker(folder, item)
+            else:
+                train(item, lease)
+                log(f"{what} {item.folder}: done")
