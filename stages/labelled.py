@@ -36,7 +36,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     for item in waiting:
         log(f"{what} {item.folder}: not yet: griddle pretrain --run {plan.run_path(item.run).name}")
     if len(waiting) == len(chosen):
-        why = "no student is pretrained yet" if chosen else f"no student of the config names one"
+        why = "no student is pretrained yet" if chosen else "no student of the config names one"
         raise BadInput(f"nothing to {what}: {why}")
     for item in chosen:
         if item in waiting:
