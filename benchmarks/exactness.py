@@ -165,14 +165,17 @@ def compare(
     draw, own = settled(case, authors, clouds, depth, backends[0], seed) if short else (seed, (0.0, 0.0))
     first, theirs = both(case, authors, depth, backends[0], draw)
     expected = outcome(theirs.to(case.dtype).train(case.training), case, clouds, published=True)
-    told = f" (draw {draw}; theirs to its float64 {own[0]:.1e}, ours {own[1]:.1e})" if short else ""
-    limits = LIMITS[case.dtype][0], max(LIMITS[case.dtype][1], 2 * max(own))
     failed = 0
     for backend in backends:
         student = Student(case, depth, backend)
         student.load_state_dict(first.state_dict())
-        found = outcome(student.to(case.dtype).train(case.training), case, clouds, published=False)
-        output, gradient, worst = distances(case, found, expected)
+        student.to(case.dtype).train(case.training)
+        limits, told = LIMITS[case.dtype], ""
+        if short:
+            mine = own[1] if backend == backends[0] else to_float64(student, case, clouds, published=False)
+            limits = limits[0], max(limits[1], 2 * own[0], 2 * mine)
+            told = f" (draw {draw}; theirs to its float64 {own[0]:.1e}, ours {mine:.1e})"
+        output, gradient, worst = distances(case, outcome(student, case, clouds, published=False), expected)
         beyond = output > limits[0] or gradient > limits[1]
         failed += beyond
         sizes = f"{len(clouds.features)} in {clouds.count}"
@@ -218,6 +221,7 @@ def to_float64(module: nn.Module, case: Case, clouds: PackedClouds, *, published
     short = outcome(module, case, clouds, published=published)
     module.load_state_dict(state)  # running statistics have moved
     exact = outcome(module.double(), replace(case, dtype=torch.float64), clouds, published=published)
+    module.float().load_state_dict(state)
     return distances(case, short, exact)[1]
 
 
