@@ -112,8 +112,8 @@ def points_of(block: Labelled, student: Student) -> Points:
     return student.points.model_copy(update={"field_of_view": block.field_of_view})
 
 
-def _check_field(key: str, block: Labelled, student: Student) -> None:
-    """A field of view must hold whole cells of the student that is probed."""
+def check_field(key: str, block: Labelled, student: Student) -> None:
+    """Raise BadInput unless a block's field of view holds whole cells of the student that is probed."""
     try:
         Points.model_validate(points_of(block, student).model_dump())
     except ValueError as error:
@@ -150,7 +150,7 @@ def labelled_readings(
     student = run.student
     scored_student = student.model_copy(update={"points": points_of(block, student)})
     _check_classes(plan, key, datasets)
-    _check_field(key, block, student)
+    check_field(key, block, student)
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
