@@ -26,6 +26,7 @@ from pipeline.streaming.scans import EvaluationScans, ScanSteps
 from pipeline.streaming.seen import EvaluationSeen, SeenSource, SeenSteps
 from pipeline.streaming.votes import Votes
 from pipeline.training.probed import RawInputs, TeacherFeatures, student_features
+from pipeline.training.stepping import autocast
 from pipeline.unreadable import allowed
 
 
@@ -147,7 +148,7 @@ def _together(plan: Plan, *sources: ScanSource | SeenSource) -> list[str]:
 
 def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:
     """(P, classes) of a batch that lies on the device; gradients reach the features where they learn."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.precision == "bfloat16"):
+    with autocast(task.precision, device.type):
         with torch.set_grad_enabled(task.trained and torch.is_grad_enabled()):
             features = task.features(batch, step)  # (P, channels)
         logits: Tensor = head(features)  # (P, classes)

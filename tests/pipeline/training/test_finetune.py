@@ -83,12 +83,15 @@ def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     )
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, tmp_path: Path, precision: str
 ) -> None:
     """Stochastic depth, order and augmentation are functions of the step: whole and in two parts is the same."""
-    run = run_of(plan, "nothing")
-    config = plan.config.model_copy(update={"checkpoint_minutes": 1e-9})
+    other, _ = changed(plan, tmp_path, precision=precision)
+    run = run_of(other, "nothing")
+    assert (run.id == run_of(plan, "nothing").id) == (precision == "float32")
+    config = other.config.model_copy(update={"checkpoint_minutes": 1e-9})
     eager = Plan(config, plan.workdir)
     training.finetune(eager, run, CPU, Untroubled())  # type: ignore[arg-type]
     folder = plan.workdir / run.folder
@@ -110,6 +113,18 @@ def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
         for text in (curve, (folder / "metrics.csv").read_text())
     ]
     assert losses[0] == losses[1]
+    assert ("skipped_steps" in json.loads((folder / "provenance.json").read_text())) == (
+        precision == "float16"
+    )
+
+
+def test_a_probe_learns_in_float16(plan: Plan) -> None:
+    from dataclasses import replace
+
+    probe = plan.probe_rows[0].runs[0]
+    task = replace(prepare(plan, probe, CPU), precision="float16")
+    losses = fit(task, class_head("linear", 8, 16, 0), probe, task.scans[0] // 3, workers=0, device=CPU)
+    assert losses[-1] < losses[0]
 
 
 def test_from_nothing_starts_at_the_random_start(plan: Plan) -> None:
