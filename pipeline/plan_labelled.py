@@ -12,6 +12,7 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points, Student
 from pipeline.config.training import Labelled
+from pipeline.datasets.splits import full_name
 from pipeline.few_labels import number_chosen
 from pipeline.index import PartitionEntry
 from pipeline.intensity import stats_path
@@ -183,7 +184,9 @@ def labelled_readings(
                     for reading, entry in zip(readings, usable, strict=True)
                 ]
     train = [reading for split in block.splits for reading in found[split]]
-    enough = number_chosen(key, block, sum(scans[split] for split in block.splits))
+    enough = number_chosen(
+        key, block, sum(scans[split] for split in block.splits), lambda: _names(plan, train)
+    )
     if enough < block.batch:
         raise BadInput(
             f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {enough} "
@@ -191,6 +194,16 @@ def labelled_readings(
             f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )
     return Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
+
+
+def _names(plan: Plan, train: list[ProbeReading]) -> list[tuple[str, str]]:
+    """Of each scan to learn from (PARTITION/SCAN, SCAN), from the index alone."""
+    names = {dataset: plan.indices[dataset].scan_names() for dataset in {r.dataset for r in train}}
+    return [
+        (full_name(reading.partition, name), name)
+        for reading in train
+        for name in names[reading.dataset][reading.partition]
+    ]
 
 
 def _lots(

@@ -188,7 +188,10 @@ def test_every_second_scan_and_a_list_of_scans(plan: Plan, tmp_path: Path) -> No
         (None, "cannot be read as text"),
         ("# nothing\n", "names no scan"),
         ("a\nb\na\n", "names 1 scan\\(s\\) twice, the first a"),
-        ("a\n", "batch is 2, but the train split has only 1 scan\\(s\\) with labels that it learns from"),
+        (
+            "a\n",
+            "names 1 scan\\(s\\) of 1 that have no labels in the train split, the first a; the split begins",
+        ),
         ("a\nb\n", "names 2 scan\\(s\\) of 2 that have no labels in the train split, the first a"),
     ],
 )
@@ -198,8 +201,18 @@ def test_lists_that_choose_no_scan_are_refused(
     path = tmp_path / "scans.txt"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(BadInput, match=message):
-        prepare(*changed(plan, tmp_path, scans=str(path)), CPU)
+    with pytest.raises(BadInput, match=message):  # while it is planned
+        changed(plan, tmp_path, scans=str(path))
+
+
+def test_a_list_of_fewer_scans_than_a_batch_is_refused_while_planning(plan: Plan, tmp_path: Path) -> None:
+    (first, *_), *_ = plan.indices["toy"].scan_names().values()
+    path = tmp_path / "scans.txt"
+    path.write_text(first)
+    with pytest.raises(
+        BadInput, match=r"batch is 2, but the train split has only 1 scan.s. with labels that it learns from"
+    ):
+        changed(plan, tmp_path, scans=str(path))
 
 
 def test_a_fraction_too_small_for_a_batch_is_refused_before_anything_runs(plan: Plan, tmp_path: Path) -> None:
