@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
@@ -28,6 +28,7 @@ from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
 from pipeline.streaming.votes import Votes
 from pipeline.students.heads import class_head
+from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.training.imported import imported_network
 from pipeline.training.labelled import Task, predictions
 from pipeline.training.probed import RawInputs, StudentFeatures, student_features
@@ -134,10 +135,10 @@ def trained(
         if json.loads((folder / "provenance.json").read_bytes())["weights_sha256"] != sha256_file(path):
             raise ValueError("their SHA-256 is not the one in provenance.json")
         tensors = load(path.read_bytes())
-        head.load_state_dict(_below("head.", tensors))
-        if own := _below("student.", tensors):
-            features.load_state_dict(own)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        load_exactly(head, tensors_below("head.", tensors))
+        if own := tensors_below("student.", tensors):
+            load_exactly(features, own)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise GriddleError(
             f"{path} does not hold the weights that were trained ({error}).\n"
             f"Delete {folder} and run the same snakemake command again: it trains this anew."
@@ -182,10 +183,6 @@ def _result_names(plan: Plan, wanted: Evaluation) -> dict[str, str]:
         if entry.name in read
         for scan in index.load_partition(entry).scans
     }
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _number(value: float) -> float | None:

@@ -25,6 +25,7 @@ from pipeline.students.authors import Described, describe, differences, expected
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
 from pipeline.students.distilled import Distilled
 from pipeline.students.heads import ProbeHead
+from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import WEIGHTS, commit, save_weights, write_marker
 
@@ -141,15 +142,11 @@ def imported_network(folder: Path, student: Student, points: Points) -> tuple[Wa
         GriddleError: if their file is damaged.
     """
     tensors = _tensors(folder, json.loads((folder / PROVENANCE).read_bytes()))
-    found: dict[str, dict[str, Tensor]] = {"backbone": {}, "probe": {}}
-    for name, value in tensors.items():
-        part, _, rest = name.partition(".")
-        found[part][rest] = value
-    classes, width = found["probe"]["linear.weight"].shape
+    classes, width = tensors["probe.linear.weight"].shape
     backbone = Distilled(student.model_copy(update={"points": points}), channels=1).backbone
     head = ProbeHead(width, classes)
-    backbone.load_state_dict(found["backbone"], strict=True)
-    head.load_state_dict(found["probe"], strict=True)
+    load_exactly(backbone, tensors_below("backbone.", tensors))
+    load_exactly(head, tensors_below("probe.", tensors))
     return backbone, head
 
 

@@ -59,7 +59,7 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
     """The features and the batches of a probe or a finetuning.
 
     Raises:
-        BadInput: if there are too few scans to learn from, or chosen ones that are not there.
+        BadInput: if there are too few scans to learn from, or chosen ones that are not there, or all labels are ignored.
         GriddleError: if the student's weights are not there.
     """
     if probe.kind == "teacher":
@@ -73,6 +73,8 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
     }
     training, scoring = ScanSource(plan.cache, probe.train), ScanSource(plan.cache, probe.evaluate)
     scans, scored = _chosen(probe, training), scoring.scans()
+    _check_labels(probe, f"the {', '.join(probe.block.splits)} split, which it learns from", training)
+    _check_labels(probe, f"the {probe.block.evaluate} split, on which it is scored", scoring)
     features = RawInputs() if probe.kind == "inputs" else student_features(plan, probe, device)
     steps = ScanSteps(
         training,
@@ -107,6 +109,17 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
         block.precision,
         block.votes,
     )
+
+
+def _check_labels(probe: LabelledRun, where: str, source: ScanSource) -> None:
+    """Raise BadInput where no point of a split has a class: nothing can be learnt there, nor scored."""
+    classed, points = source.labels
+    if points and not classed:
+        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in probe.train))
+        raise BadInput(
+            f"{probe.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
+            f"files of {datasets}: do they hold the ids that the reader's classes are made from?"
+        )
 
 
 def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
