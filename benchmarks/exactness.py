@@ -12,49 +12,39 @@ and the largest relative difference of a gradient, of the input and of every par
 one gradient that is zero but for rounding: that of the bias of the neighbours' first norm, which their second norm
 takes away again in training. A case fails beyond 1e-12 and 1e-11 in float64, or 2e-5 in float32.
 
-In float32 the gradients of training are not settled to 2e-5 by either code: a maximum or a ReLU that rounding tips over
-sends a gradient elsewhere, and a weight before a batch norm has a gradient that is the small rest of large terms. Hence
-float32 lines are followed by how far their own float32 is from their own float64, and a gradient fails beyond twice that.
+In float32 a gradient jumps where rounding tips a ReLU, or a maximum over neighbours, over: one of a million changes a
+gradient by 1e-3. So float32 is compared with weights (the first of 8 draws) of which each of the two codes, taken by
+itself, has gradients in float32 within 2e-5 of its own in float64; where no draw is such, with
+those that come nearest, and within twice that distance.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import get_args
 
 import click
-import numpy as np
 import torch
+from exactness_clouds import COARSE, GRID, ONE_CELL, real_batches
 from published import give_weights, network, run_published, take_weights, waffleiron_of
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from pipeline.datasets.nuscenes.reader import READER
-from pipeline.geometry.projection import see
-from pipeline.geometry.voxels import representatives
-from pipeline.streaming.sample import point_features
 from pipeline.students.authors import describe, from_authors, to_authors
 from pipeline.students.backends import Backend
-from pipeline.students.grid import Grid
 from pipeline.students.heads import LinearHead, MlpHead
-from pipeline.students.packed import Cloud, PackedClouds, pack
+from pipeline.students.packed import PackedClouds
 from pipeline.students.waffleiron import Activation, Norm, WaffleIron
 
 BACKENDS: tuple[Backend, ...] = ("reference", "torch")
 
-GRID = Grid()
-COARSE = Grid.with_cells(GRID.low, GRID.high, 2.0)
-"""For clouds that are odd rather than real: planes of 64 x 64, 64 x 8 and 64 x 8 cells, which take their code seconds."""
-ONE_CELL = ((1, 1), (1, 1), (1, 1))
-NEIGHBOURS = 16
 OUT, HIDDEN = 32, 64
 LIMITS = {torch.float64: (1e-12, 1e-11), torch.float32: (2e-5, 2e-5)}
+DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -105,9 +95,16 @@ class Student(nn.Module):
     "--scalr-plus", type=click.Path(path_type=Path), help="A checkout of ScaLR's branch scalr_plus."
 )
 @click.option("--depth", default=6, show_default=True)
-@click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS), help="Default: all.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice(get_args(Backend)),
+    help="Default: reference and torch.",
+)
 @click.option("--only", default="", help="Only cases whose line contains this.")
 @click.option("--threads", default=2, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the weights.")
 def main(
     published: Path,
     scalr_plus: Path | None,
@@ -115,6 +112,7 @@ def main(
     backends: tuple[Backend, ...],
     only: str,
     threads: int,
+    seed: int,
 ) -> None:
     """Compare the student with the authors' own code; exits with 1 if any case is beyond its limits."""
     torch.set_num_threads(threads)
@@ -127,21 +125,23 @@ def main(
     failed = 0
     for case in cases():
         if only in str(case):
-            failed += compare(case, authors, batches[case.clouds], depth, backends or BACKENDS)
+            failed += compare(case, authors, batches[case.clouds], depth, backends or BACKENDS, seed)
     if scalr_plus is not None:
-        failed += compare_plus(waffleiron_of(scalr_plus), authors, batches, depth, only)
+        failed += compare_plus(waffleiron_of(scalr_plus), authors, batches, depth, only, seed)
     if failed:
         click.echo(f"{failed} beyond their limits")
         sys.exit(1)
 
 
 def cases() -> Iterator[Case]:
-    for width, count in ((96, 3), (384, 2)):  # their planes of 384 channels take gigabytes
+    for width, count in ((96, "3"), (384, "2")):  # their planes of 384 channels take gigabytes
         for dtype in (torch.float64, torch.float32):
-            yield Case("1 camera", "layer", True, width, dtype)
-            yield Case(f"{count} unequal", "layer", True, width, dtype)
-            yield Case(f"{count} unequal", "batch", False, width, dtype)
-            yield Case(f"{count} equal", "batch", True, width, dtype)
+            # The fewer numbers, the fewer draws until no ReLU is tipped over.
+            of = count if dtype == torch.float64 else "2 small" if width == 384 else "3 small"
+            yield Case("1 camera" if dtype == torch.float64 else "1 small", "layer", True, width, dtype)
+            yield Case(f"{of} unequal", "layer", True, width, dtype)
+            yield Case(f"{of} unequal", "batch", False, width, dtype)
+            yield Case(f"{of} equal", "batch", True, width, dtype)
     for norm, training in (("layer", True), ("layer", False), ("batch", False)):
         for clouds in ("9 unequal", "3 at the border", "all in one cell"):
             yield Case(clouds, norm, training, shapes=COARSE.shapes)  # type: ignore[arg-type]
@@ -153,25 +153,20 @@ def cases() -> Iterator[Case]:
 
 
 def compare(
-    case: Case, authors: ModuleType, clouds: PackedClouds, depth: int, backends: tuple[Backend, ...]
+    case: Case,
+    authors: ModuleType,
+    clouds: PackedClouds,
+    depth: int,
+    backends: tuple[Backend, ...],
+    seed: int,
 ) -> int:
     """Print a line for each backend; returns how many are beyond the limits."""
-    torch.manual_seed(0)
-    first = disturbed(Student(case, depth, backends[0]))
-    theirs = their_network(authors, case, depth)
-    with tempfile.TemporaryDirectory() as folder:
-        give_weights(theirs, first.state_dict(), "mlp" if case.plus else "linear", Path(folder))
+    short = case.dtype == torch.float32
+    draw, own = settled(case, authors, clouds, depth, backends[0], seed) if short else (seed, (0.0, 0.0))
+    first, theirs = both(case, authors, depth, backends[0], draw)
     expected = outcome(theirs.to(case.dtype).train(case.training), case, clouds, published=True)
-    limits, told = LIMITS[case.dtype], ""
-    if case.dtype == torch.float32:
-        exact = outcome(
-            theirs.double().train(case.training), replace(case, dtype=torch.float64), clouds, published=True
-        )
-        output, gradient, _ = distances(case, expected, exact)
-        limits, told = (
-            (limits[0], max(limits[1], 2 * gradient)),
-            f" (theirs to its float64: {output:.1e}, {gradient:.1e})",
-        )
+    told = f" (draw {draw}; theirs to its float64 {own[0]:.1e}, ours {own[1]:.1e})" if short else ""
+    limits = LIMITS[case.dtype][0], max(LIMITS[case.dtype][1], 2 * max(own))
     failed = 0
     for backend in backends:
         student = Student(case, depth, backend)
@@ -188,6 +183,44 @@ def compare(
     return failed
 
 
+def both(
+    case: Case, authors: ModuleType, depth: int, backend: Backend, draw: int
+) -> tuple[Student, nn.Module]:
+    """Our network and theirs with the same weights, which went there through a file."""
+    torch.manual_seed(draw)
+    ours, theirs = disturbed(Student(case, depth, backend)), their_network(authors, case, depth)
+    with tempfile.TemporaryDirectory() as folder:
+        give_weights(theirs, ours.state_dict(), "mlp" if case.plus else "linear", Path(folder))
+    return ours, theirs
+
+
+def settled(
+    case: Case, authors: ModuleType, clouds: PackedClouds, depth: int, backend: Backend, seed: int
+) -> tuple[int, tuple[float, float]]:
+    """A draw of weights whose gradients float32 settles, and how far each code's are from its own in float64."""
+    found = []
+    for draw in range(seed, seed + DRAWS):
+        ours, theirs = both(case, authors, depth, backend, draw)
+        own = (
+            to_float64(theirs.train(case.training), case, clouds, published=True),
+            to_float64(ours.train(case.training), case, clouds, published=False),
+        )
+        found.append((max(own), draw, own))
+        if max(own) <= LIMITS[torch.float32][1]:
+            break
+    _, draw, own = min(found)
+    return draw, own
+
+
+def to_float64(module: nn.Module, case: Case, clouds: PackedClouds, *, published: bool) -> float:
+    """How far a code's float32 gradient is, at most, from that of the same code in float64."""
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    short = outcome(module, case, clouds, published=published)
+    module.load_state_dict(state)  # running statistics have moved
+    exact = outcome(module.double(), replace(case, dtype=torch.float64), clouds, published=published)
+    return distances(case, short, exact)[1]
+
+
 def distances(case: Case, found: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[float, float, str]:
     """Of the output, of the gradient that is furthest away, and its name."""
     gradients = {
@@ -200,7 +233,7 @@ def distances(case: Case, found: dict[str, Tensor], expected: dict[str, Tensor])
 
 
 def compare_plus(
-    plus: ModuleType, authors: ModuleType, batches: dict[str, PackedClouds], depth: int, only: str
+    plus: ModuleType, authors: ModuleType, batches: dict[str, PackedClouds], depth: int, only: str, seed: int
 ) -> int:
     """ScaLR+, whose means over a cell differ: with main's means in their place the same limits hold; as it is, by how much
     outputs differ."""
@@ -213,9 +246,9 @@ def compare_plus(
             continue
         plus.backbone.get_all_projections = lambda *given: helper.get_all_projections(*given, torch.float64)
         plus.backbone.projection_3d_to_2d = helper.projection_3d_to_2d
-        failed += compare(case, plus, batches[clouds], depth, BACKENDS)
+        failed += compare(case, plus, batches[clouds], depth, BACKENDS, seed)
         plus.backbone.get_all_projections, plus.backbone.projection_3d_to_2d = own
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         student = disturbed(Student(case, depth, "torch"))
         theirs = their_network(plus, case, depth)
         with tempfile.TemporaryDirectory() as folder:
@@ -284,66 +317,6 @@ def away(found: Tensor, expected: Tensor, floor: float | None = None) -> float:
         return float(difference.abs().max() / max(floor, float(expected.abs().max())))
     norm = float(expected.double().norm())
     return float(difference.norm()) / norm if norm else float(difference.norm())
-
-
-def real_batches() -> dict[str, PackedClouds]:
-    """Batches of what the cameras of the first keyframe in $GRIDDLE_SAMPLES see."""
-    samples = os.environ.get("GRIDDLE_SAMPLES")
-    if not samples:
-        raise click.ClickException("set GRIDDLE_SAMPLES to the folder that holds nuscenes/")
-    root = Path(samples) / "nuscenes"
-    partition: Any = next(READER.partitions(root, "v1.0-trainval"))
-    scan = partition.scans[0]
-    xyz, intensity = READER.read_points(root, scan)
-    rows = representatives(xyz, 0.1, None)
-    xyz, intensity = xyz[rows], intensity[rows]
-    views = [see(xyz, image, READER.traits.published_mask).point for image in scan.images]
-    views = [seen[GRID.inside(xyz[seen])] for seen in views]
-    rng = np.random.default_rng(0)
-
-    def around(number: int, points: int, grid: Grid = GRID) -> Cloud:
-        """The points that a camera sees next to one of them."""
-        seen = views[number % len(views)]
-        near = seen[np.argsort(np.abs(xyz[seen] - xyz[seen[number]]).max(1))[:points]]
-        return cloud(xyz[near], intensity[near], grid)
-
-    equal = [around(number, 1200) for number in range(3)]
-    border = [at_the_border(xyz[seen[:900]], intensity[seen[:900]], rng) for seen in views[:2]]
-    crowded = (xyz[views[0][:200]] / 200 + 0.25).astype(np.float32)
-    alone = cloud(xyz[views[0][:1]], intensity[views[0][:1]], COARSE)
-    one_cell = pack([around(0, 400), around(1, 1200)])
-    return {
-        "1 camera": pack([cloud(xyz[views[0]], intensity[views[0]], GRID)]),
-        "3 unequal": pack([around(0, 700), around(1, 1900), around(2, 1200)]),
-        "3 equal": pack(equal),
-        "2 unequal": pack([around(0, 700), around(1, 1900)]),
-        "2 equal": pack(equal[:2]),
-        "9 unequal": pack([around(number, 200 + 150 * number, COARSE) for number in range(9)]),
-        "3 at the border": pack([*border, around(2, 1200, COARSE)]),
-        "all in one cell": pack([cloud(crowded, intensity[views[0][:200]], COARSE), around(1, 700, COARSE)]),
-        "planes of one cell": replace(one_cell, cells=torch.zeros_like(one_cell.cells)),
-        "one point": pack([alone]),
-        "one point of many": pack([alone, around(0, 1200, COARSE)]),
-    }
-
-
-def at_the_border(xyz: np.ndarray, intensity: np.ndarray, rng: np.random.Generator) -> Cloud:
-    """A third of the points moved into the outermost cells of the field of view, its corners among them."""
-    moved = xyz.copy()
-    low, high = np.array(GRID.low) + 2e-4, np.array(GRID.high) - 2e-4
-    third = len(xyz) // 3
-    side = rng.integers(0, 2, (third, 3)).astype(bool)
-    onto = rng.random((third, 3)) < 0.6
-    onto[:8] = True
-    moved[:third] = np.where(onto, np.where(side, high, low), moved[:third])
-    return cloud(moved.astype(np.float32), intensity, COARSE)
-
-
-def cloud(xyz: np.ndarray, intensity: np.ndarray, grid: Grid) -> Cloud:
-    count = min(NEIGHBOURS + 1, len(xyz))
-    near = cKDTree(xyz).query(xyz, [*range(2, count + 1)])[1] if count > 1 else np.empty((1, 0), np.int64)
-    near = np.concatenate((near, np.repeat(np.arange(len(xyz))[:, None], NEIGHBOURS + 1 - count, 1)), 1)
-    return Cloud(point_features(intensity, xyz, READER.traits.intensity), near, grid.cells(xyz))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ does not matter to the time that they take.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,9 @@ from pipeline.streaming.readahead import STEPS_AHEAD
 from pipeline.streaming.source import ViewSource
 from pipeline.views import write_views
 
-GRID = (16, 32, 1024)
-"""Rows, columns and channels of ViT-L/14 at 224 x 448."""
+GRID = (16, 32)
+"""Rows and columns of a ViT with patches of 14 pixels at 224 x 448."""
+CHANNELS = {"dinov2_vits14": 384, "dinov2_vitb14": 768, "dinov2_vitl14": 1024}
 IMAGE = (224, 448)
 STORAGES = ("float16", "int8")
 MOST = 20_000
@@ -94,12 +95,16 @@ def real_keyframes(
     partitions: int,
     *,
     batch: int,
-    points: dict[str, object] | None = None,
     recordings: Recordings | None = None,
+    teacher: str = "dinov2_vitl14",
+    **student: object,
 ) -> Keyframes:
-    """Partitions of 8 scans, those that there are in turn, with all cameras: nuScenes' two keyframes, or others."""
+    """Partitions of 8 scans, those that there are in turn, with all cameras: nuScenes' two keyframes, or others.
+
+    student: blocks of the student's config, such as `points` and `network`.
+    """
     found = recordings or nuscenes()
-    return _keyframes(found, folder, lambda scan, number: scan, (partitions, 8), batch, points or {})
+    return _keyframes(found, folder, lambda scan, number: scan, (partitions, 8), batch, teacher, student)
 
 
 def nuscenes() -> Recordings:
@@ -140,7 +145,7 @@ def dense_keyframes(folder: Path, partitions: int, *, batch: int) -> Keyframes:
         dense_scan(np.fromfile(_root() / scan.path, "<f4").reshape(-1, 5), image).tofile(path)
         return replace(scan, path=str(path), bytes=path.stat().st_size, images=(image,))
 
-    return _keyframes(nuscenes(), folder, densify, (partitions, 2), batch, {})
+    return _keyframes(nuscenes(), folder, densify, (partitions, 2), batch, "dinov2_vitl14", {})
 
 
 def dense_scan(points: np.ndarray, image: ImageRecord) -> np.ndarray:
@@ -173,7 +178,8 @@ def _keyframes(
     change: Callable[[ScanRecord, int], ScanRecord],
     size: tuple[int, int],
     batch: int,
-    points: dict[str, object],
+    teacher: str,
+    student: Mapping[str, object],
 ) -> Keyframes:
     """`size`: partitions, and scans in each."""
     folder.mkdir(parents=True)
@@ -186,16 +192,15 @@ def _keyframes(
             "workdir": str(folder),
             "datasets": {name: {"reader": name, "root": str(recordings.root), "version": recordings.version}},
             "teachers": {
-                storage: {"model": "dinov2_vitl14", "image_size": IMAGE, "storage": storage}
-                for storage in STORAGES
+                storage: {"model": teacher, "image_size": IMAGE, "storage": storage} for storage in STORAGES
             },
             "students": {
                 storage: {
                     "datasets": [name],
                     "splits": splits,
                     "teacher": storage,
-                    "points": points,
                     "pretrain": {"batch": 2},
+                    **student,
                 }
                 for storage in STORAGES
             },
@@ -213,18 +218,15 @@ def _keyframes(
         for number in range(partitions)
     ]
     rng = np.random.default_rng(0)
-    grids = rng.normal(size=(each * len(scans[0].images), *GRID)).astype(np.float32)
+    grids = rng.normal(size=(each * len(scans[0].images), *GRID, CHANNELS[teacher])).astype(np.float32)
     runs = {}
     for storage in STORAGES:
         run = plan.runs[storage]
-        student = run.student.model_copy(
-            update={"pretrain": run.student.pretrain.model_copy(update={"batch": batch})}
-        )
-        stores = {stage: stores[0] for stage, stores in plan.stores(name, run.student).items()}
-        readings = tuple(
-            _fill(recordings, plan, run.student.points, stores, record, grids) for record in records
-        )
-        runs[storage] = replace(run, student=student, readings=readings)
+        block = run.student
+        block = block.model_copy(update={"pretrain": block.pretrain.model_copy(update={"batch": batch})})
+        stores = {stage: stores[0] for stage, stores in plan.stores(name, block).items()}
+        readings = tuple(_fill(recordings, plan, block.points, stores, record, grids) for record in records)
+        runs[storage] = replace(run, student=block, readings=readings)
     return Keyframes(recordings, plan, runs, tuple(scans))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import torch
+from torch import Tensor
 
 from benchmarks.proof_authors import Authors, their_name
 from benchmarks.proof_cases import TINY, Case, Outcome, ours
@@ -27,15 +28,25 @@ def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
     """A line for each phase: the largest relative difference of losses, of rates, and the groups.
 
     control: that of their own code with the clouds of each batch in another order, which is rounding alone.
+    step: that of our losses where each step starts from the weights that theirs started from: what one step adds, without
+    what 20 steps make of it.
     """
     lines, start_theirs, start_ours = [], None, None
     for phase in case.phases:
-        theirs, mine = authors.run(case, phase, start_theirs, dtype), ours(case, phase, start_ours, dtype)
+        theirs = authors.run(case, phase, start_theirs, dtype, keep=True)
+        mine = ours(case, phase, start_ours, dtype)
         head = f"{case.recipe} pretrain" if phase == "pretrain" else "labels"
         named = {their_name(name, head): values for name, values in mine.groups.items()}
-        apart = max(abs(a - b) / abs(b) for a, b in zip(mine.losses, theirs.losses, strict=True))
-        control = authors.run(case, phase, start_theirs, dtype, turned=True)
-        itself = max(abs(a - b) / abs(b) for a, b in zip(control.losses, theirs.losses, strict=True))
+
+        def as_theirs(
+            step: int, own: dict[str, Tensor], theirs: Outcome = theirs, head: str = head
+        ) -> dict[str, Tensor]:
+            passed = theirs.passed[step]
+            return {name: passed[their_name(name, head)].reshape(value.shape) for name, value in own.items()}
+
+        apart = _apart(mine, theirs)
+        step = _apart(ours(case, phase, start_ours, dtype, weights_of=as_theirs), theirs)
+        itself = _apart(authors.run(case, phase, start_theirs, dtype, turned=True), theirs)
         same = mine.rates == theirs.rates
         off = max(
             abs(a - b) / b if b else a
@@ -45,7 +56,7 @@ def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
         groups = "same" if named == theirs.groups else _difference(named, theirs.groups)
         lines.append(
             f"{case.name:<24}{phase:<10}{str(dtype).removeprefix('torch.'):<9}{theirs.losses[0]:>9.5f}"
-            f"{theirs.losses[-1]:>9.5f}{apart:>10.1e}{itself:>10.1e}{'exact' if same else f'{off:.0e}':>8}  {groups} ({len(named)})"
+            f"{theirs.losses[-1]:>9.5f}{apart:>10.1e}{itself:>10.1e}{step:>10.1e}{'exact' if same else f'{off:.0e}':>8}  {groups} ({len(named)})"
         )
         click.echo(lines[-1])
         if phase == "pretrain":
@@ -56,6 +67,11 @@ def compare(case: Case, authors: Authors, dtype: torch.dtype) -> list[str]:
                 for name, value in mine.weights.items()
             }
     return lines
+
+
+def _apart(found: Outcome, theirs: Outcome) -> float:
+    """The largest relative difference of a step's loss."""
+    return max(abs(a - b) / abs(b) for a, b in zip(found.losses, theirs.losses, strict=True))
 
 
 def _difference(mine: dict[str, tuple[float, float]], theirs: dict[str, tuple[float, float]]) -> str:
@@ -117,7 +133,7 @@ def main(
             return
         click.echo(", ".join(f"{recipe} at {one.commit}" for recipe, one in authors.items()))
         click.echo(
-            f"{'case':<24}{'phase':<10}{'dtype':<9}{'first':>9}{'last':>9}{'apart':>10}{'control':>10}{'rates':>8}  groups (tensors)"
+            f"{'case':<24}{'phase':<10}{'dtype':<9}{'first':>9}{'last':>9}{'apart':>10}{'control':>10}{'step':>10}{'rates':>8}  groups (tensors)"
         )
         for width in widths:
             cases = [

@@ -76,11 +76,12 @@ class Authors:
         dtype: torch.dtype,
         *,
         turned: bool = False,
+        keep: bool = False,
     ) -> Outcome:
         """20 steps of a phase. start: weights that their pretraining ended with, by their names.
 
         turned: with the clouds of each batch in reverse order, which changes nothing but rounding: how far their own code
-        lies from itself.
+        lies from itself. keep: also the weights that each step started from.
         """
         model = self._network(case, phase).to(dtype)
         if start is None:
@@ -106,9 +107,11 @@ class Authors:
         else:
             model.train()
         criterion = self.loss(CLASSES, lovasz_weight=1.0)
-        losses, rates = [], []
+        losses, rates, passed = [], [], []
         groups = _named_groups(optimiser, model)
         for step, batch in enumerate(batches(case, dtype)):
+            if keep:
+                passed.append({k: v.detach().clone() for k, v in model.state_dict().items()})
             rates.append(sorted({group["lr"] for group in optimiser.param_groups}))
             with self._drawing(case, phase, step, batch, turned):
                 inputs = _padded(batch)
@@ -129,7 +132,8 @@ class Authors:
             optimiser.step()
             scheduler.step()
             losses.append(float(loss.detach()))
-        return Outcome(losses, rates, groups, {k: v.detach() for k, v in model.state_dict().items()})
+        weights = {k: v.detach() for k, v in model.state_dict().items()}
+        return Outcome(losses, rates, groups, weights, tuple(passed))
 
     def _network(self, case: Case, phase: Phase) -> Any:
         drop = {

@@ -202,12 +202,14 @@ class Outcome:
     Attributes:
         rates: of each step the distinct rates of all groups, rising.
         groups: of each tensor, by our name, its share of the rate and its weight decay.
+        passed: where it was asked for, the weights that each step started from.
     """
 
     losses: list[float]
     rates: list[list[float]]
     groups: dict[str, tuple[float, float]]
     weights: dict[str, Tensor]
+    passed: tuple[dict[str, Tensor], ...] = ()
 
 
 def student_of(case: Case, dtype: torch.dtype) -> Distilled:
@@ -221,8 +223,18 @@ def drop_masks(case: Case, step: int, batch: ScanBatch, rate: float) -> Tensor |
     return masks(5, step, batch.keys, case.depth, rate) if rate else None
 
 
-def ours(case: Case, phase: Phase, start: Mapping[str, Tensor] | None, dtype: torch.dtype) -> Outcome:
-    """20 steps of a phase with our code. start: weights of a pretrained student by our names, for probe and finetuning."""
+def ours(
+    case: Case,
+    phase: Phase,
+    start: Mapping[str, Tensor] | None,
+    dtype: torch.dtype,
+    *,
+    weights_of: Callable[[int, dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> Outcome:
+    """20 steps of a phase with our code. start: weights of a pretrained student by our names, for probe and finetuning.
+
+    weights_of: gives of a step, and of our weights then, those that it has to start from instead.
+    """
     model: nn.Module = student_of(case, dtype)
     student = model
     assert isinstance(student, Distilled)
@@ -279,6 +291,8 @@ def ours(case: Case, phase: Phase, start: Mapping[str, Tensor] | None, dtype: to
     }
     losses, rates = [], []
     for step, batch in enumerate(batches(case, dtype)):
+        if weights_of is not None:
+            model.load_state_dict(weights_of(step, model.state_dict()))
         set_rate(step)
         rates.append(sorted({group["lr"] for group in optimiser.param_groups}))
         value = loss(step, batch)

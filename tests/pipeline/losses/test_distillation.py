@@ -31,6 +31,36 @@ def test_gradient_matches_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: distillation_loss(x, [teacher]), student)
 
 
+@pytest.mark.parametrize("sizes", [(6,), (4, 3)])
+def test_gradient_equals_that_of_the_formula_written_out(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    student = torch.randn(12, sum(sizes), dtype=torch.float64)
+    teachers = [torch.randn(12, size, dtype=torch.float64) for size in sizes]
+    student[0] = 0  # no direction at all
+    student[1] *= 1e-14  # too short to be normalised
+    student[2] *= 1e14
+    teachers[0][3] = 0
+    student[4] = torch.cat([teacher[4] for teacher in teachers]) * 3 + 1e-7  # nearly where it should be
+    weight = torch.rand(12, dtype=torch.float64)
+
+    def formula(rows: torch.Tensor) -> torch.Tensor:
+        parts = rows.split(sizes, dim=1)
+        apart = [
+            p / p.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            - t / t.norm(dim=1, keepdim=True).clamp_min(1e-12)
+            for p, t in zip(parts, teachers, strict=True)
+        ]
+        return torch.cat(apart, dim=1).norm(dim=1)
+
+    rows = [student.clone().requires_grad_() for _ in range(2)]
+    for found, of in zip((feature_distance(rows[0], teachers), formula(rows[1])), rows, strict=True):
+        (found * weight).sum().backward()
+        assert of.grad is not None
+    torch.testing.assert_close(feature_distance(student, teachers), formula(student), rtol=1e-14, atol=0)
+    size = student.norm(dim=1, keepdim=True).clamp_min(1e-12)  # a gradient is at most 1 over this
+    torch.testing.assert_close(rows[0].grad * size, rows[1].grad * size, rtol=0, atol=1e-9)
+
+
 def test_gradient_is_zero_where_the_directions_are_equal() -> None:
     torch.manual_seed(0)
     teacher = torch.randn(6, 8)
