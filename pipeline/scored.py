@@ -24,14 +24,16 @@ RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
 
 @dataclass(frozen=True)
 class Scored:
-    """Attributes:
-    folder: its weights lie there, and its scores go there, into `evaluations/`.
-    points: how scans become points; the student's, or of another field of view.
-    block: precision, votes, and the augmentation of these.
-    seed: draws the votes.
-    classes: their names, or how many they are where weights were imported.
-    run: of the plan; None for imported weights.
-    named: in the names of files with scores, what it is scored as.
+    """One network with classes, and how its scans are read.
+
+    Attributes:
+        folder: its weights lie there, and its scores go there, into `evaluations/`.
+        points: how scans become points; the student's, or of another field of view.
+        block: precision, votes, and the augmentation of these.
+        seed: draws the votes.
+        classes: their names, or how many they are where weights were imported.
+        run: of the plan; None for imported weights.
+        named: in the names of files with scores, what it is scored as.
     """
 
     folder: Path

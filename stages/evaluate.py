@@ -112,7 +112,7 @@ def _place(run: Path, workdir: Path) -> str:
 
 
 def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
-    """Compute what the cache lacks."""
+    """Compute what the cache lacks, and how intensities are normalised where that is to be measured."""
     from functools import partial
 
     from cache_schemas.manifest import Manifest
@@ -122,12 +122,18 @@ def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
     from pipeline.datasets.readers import reader_named
     from pipeline.datasets.records import PartitionRecord
     from pipeline.full_scans import write_full_scans
+    from pipeline.intensity import to_measure
     from pipeline.lots import do_lot
+    from pipeline.measured_intensity import measure
+    from pipeline.measured_intensity import write as write_stats
     from pipeline.scans import write_labels, write_scans
 
     dataset = plan.config.datasets[wanted.dataset]
     reader, root, skip = reader_named(dataset.reader), Path(dataset.root), dataset.on_error == "skip"
-    for lot in wanted.lots:
+    unknown = to_measure(plan, wanted.dataset)
+    measured = unknown is None or (plan.workdir / unknown.path).exists()
+    first = [] if unknown is None or measured else unknown.lots(plan.config.lot_partitions)
+    for lot in (*first, *wanted.lots):
         store = lot.store
         if store.stage != "full_scans":
             write: Any = write_labels if store.stage == "labels" else write_scans
@@ -148,6 +154,8 @@ def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
             return write_full_scans(store, points, partition, member, folder, scans, threads)
 
         do_lot(plan, lot, full)
+    if unknown is not None and not measured:
+        write_stats(plan.workdir / unknown.path, unknown, measure(plan.cache, unknown, threads))
 
 
 def _table(metrics: dict[str, Any]) -> str:

@@ -211,3 +211,26 @@ def test_classes_stand_in_the_order_of_the_authors() -> None:
     assert tuple(nuscenes.split()) == NUSCENES
     assert tuple(kitti.split()) == SEMANTIC_KITTI
     assert tuple(pandaset.split()) == PANDASET
+
+
+def test_intensities_that_nobody_published_are_measured_first(full: Any, run: Run) -> None:
+    checkpoint("finetuned.pth", "batch")
+    assert run("weights", "import", "finetuned.pth", "--out", "theirs")[0] == 0
+    Path("mine.py").write_text(
+        "import griddle\nfrom dataclasses import replace\nlike = griddle.reader_named('nuscenes')\n"
+        "class Reader(type(like)):\n"
+        "    traits = replace(like.traits, reader='mine', intensity=None)\n"
+    )
+    full.edit(lambda config: config["datasets"]["nuscenes"].update(reader="mine.py:Reader"))
+    full.edit(lambda config: config["datasets"]["nuscenes"].pop("partitions"))
+    code, said = run("evaluate", "theirs", "--dataset", "nuscenes", "--json")
+    assert code == 0, said
+    (stats,) = full.work.glob("stats/*.json")
+    train = [
+        np.fromfile(path, np.float32).reshape(-1, 5)[:, 3]
+        for scene in ("scene-0061", "scene-0655", "scene-0757")
+        for path in scene_files(full.folder / "toy" / "tiny", scene, "LIDAR_TOP")
+    ]
+    assert json.loads(stats.read_bytes())["mean"] == pytest.approx(
+        float(np.concatenate(train).mean()), rel=1e-5
+    )
