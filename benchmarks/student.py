@@ -13,6 +13,7 @@ other work on the machine disturbs less than it does wall clock; it still makes 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,7 @@ from student_sides import (
     keep_freed_memory,
     our_layers,
     our_step,
+    own_times,
     peak_megabytes,
     spread,
     their_step,
@@ -51,13 +53,18 @@ ERROR = ("256,6000,2", "768,6000,1")
 SCALING = (1, 2, 5, 10, 20)
 """Clouds of 5,000 points in a batch."""
 OTHERS = ("256,3000,2,float32", "256,6000,2,bfloat16")
-TABLES = ("speed", "memory", "error", "scaling", "backends", "checkpointing")
+PROFILES = ("96,3000,1,float32", "768,6000,1,float32")
+TABLES = ("speed", "memory", "error", "scaling", "backends", "checkpointing", "profile")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @click.command()
 @click.option(
-    "--table", "tables", multiple=True, type=click.Choice(TABLES), help="Default: all but backends."
+    "--table",
+    "tables",
+    multiple=True,
+    type=click.Choice(TABLES),
+    help="Default: all but backends and profile.",
 )
 @click.option(
     "--case", "cases", multiple=True, help="CHANNELS,POINTS,CLOUDS[,bfloat16] instead of a table's own."
@@ -96,7 +103,7 @@ def main(
     )
     dense = partial(their_step, authors) if authors else _reference_step
     ours = partial(our_layers, backend=backend)  # type: ignore[arg-type]
-    for table in tables or [name for name in TABLES if name != "backends"]:
+    for table in tables or [name for name in TABLES if name not in ("backends", "profile")]:
         click.echo("")
         if table == "speed":
             _speed(cases or SPEED, dense, ours, pairs, clock)
@@ -106,6 +113,8 @@ def main(
             _error(cases or ERROR, dense, ours)
         elif table == "scaling":
             _scaling(ours, pairs, clock)
+        elif table == "profile":
+            _profile(cases or PROFILES, dense, ours)
         else:
             _ways(table, cases or OTHERS, ours, pairs, clock)
 
@@ -182,6 +191,23 @@ def _scaling(ours: Ours, pairs: int, clock: Callable[[], float]) -> None:
         click.echo(
             f"{len(clouds.features):7} {np.median(each[:, place]):6.2f}  {spread(each[:, place] / each[:, 1]):<22}"
         )
+
+
+def _profile(cases: tuple[str, ...], dense: Dense, ours: Ours) -> None:
+    """What a layer's time is spent on, by torch's operation, in its own time: before, dense, and after."""
+    for case in cases:
+        width, points, count, precision = _parts(case)
+        clouds, student = camera_clouds(count, points), ours(width)
+        click.echo(
+            f"C = {width}, {_points(clouds)} points, {count} cloud(s), {str(precision)[6:]}: ms a layer"
+        )
+        sides = [dense(student, clouds, precision), our_step(student, clouds, precision)]
+        columns = [own_times(step) for step in sides]
+        click.echo(f"  {'dense':<44}{'ours':<44}")
+        for left, right in itertools.zip_longest(*(list(column.items())[:10] for column in columns)):
+            cells = (f"{name[0]:<34}{name[1]:7.2f}" if name else "" for name in (left, right))
+            click.echo("  " + "".join(f"{cell:<44}" for cell in cells).rstrip())
+        click.echo("  " + "".join(f"{'all':<34}{sum(c.values()):7.2f}   " for c in columns).rstrip())
 
 
 def _ways(table: str, cases: tuple[str, ...], ours: Ours, pairs: int, clock: Callable[[], float]) -> None:

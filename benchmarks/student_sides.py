@@ -146,6 +146,16 @@ def peak_megabytes(step: Callable[[], Any]) -> float:
     return float(np.cumsum([size for _, size in sorted(changes)]).max()) / 1e6
 
 
+def own_times(step: Callable[[], Any], steps: int = 5) -> dict[str, float]:
+    """Milliseconds a layer that each operation took by itself, largest first."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(steps):
+            step()
+    each = {event.key: event.self_cpu_time_total / 1e3 / steps / LAYERS for event in recorded.key_averages()}
+    return dict(sorted(each.items(), key=lambda item: -item[1]))
+
+
 def spread(ratio: npt.NDArray[np.float64]) -> str:
     """Median of a ratio, and between which two it lay."""
     return f"{np.median(ratio):5.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
