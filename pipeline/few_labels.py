@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, overload
@@ -32,16 +32,18 @@ class Chosen(Sequence[Item]):
         return self._items[self._numbers[at]]
 
 
-def number_chosen(key: str, block: Labelled, scans: int) -> int:
-    """How many of so many scans a block can learn from, before any of them is looked at: at most.
+def number_chosen(
+    key: str, block: Labelled, scans: int, names: Callable[[], Sequence[tuple[str, str]]]
+) -> int:
+    """How many of so many labelled scans a block learns from, as far as a plan can know: those whose files cannot be read
+    are found later. names: of each (PARTITION/SCAN, SCAN), asked for where the block names scans alone.
 
     Raises:
-        BadInput: if they are none.
+        BadInput: if it names scans that are not there.
     """
     if block.scans is None:
         return -(-scans // block.every)
-    names = listed_scans(block.scans, f"{key}.scans")
-    return min(scans, len(names))
+    return len(_listed(key, block, block.scans, names()))
 
 
 @lru_cache(maxsize=8)
@@ -83,17 +85,21 @@ def choose(
     if block.every > 1:
         chosen = Chosen(scans, range(0, len(scans), block.every))
     elif block.scans is not None:
-        wanted = listed_scans(block.scans, f"{key}.scans")
-        there = {name for both in names for name in both}
-        lacking = sorted(wanted - there)
-        if lacking:
-            raise BadInput(
-                f"{key}.scans: {block.scans} names {len(lacking)} scan(s) of {len(wanted)} that have no labels in the "
-                f"{', '.join(block.splits)} split, the first {lacking[0]}; the split begins with {names[0][0]}"
-            )
-        chosen = Chosen(scans, [number for number, both in enumerate(names) if wanted.intersection(both)])
+        chosen = Chosen(scans, _listed(key, block, block.scans, names))
     if len(chosen) < block.batch:
         raise BadInput(
             f"{key}.batch is {block.batch}, but there are only {len(chosen)} scan(s) to learn from; write a smaller one"
         )
     return chosen
+
+
+def _listed(key: str, block: Labelled, path: str, names: Sequence[tuple[str, str]]) -> list[int]:
+    """The numbers of the scans that a file names, of all labelled ones."""
+    wanted = listed_scans(path, f"{key}.scans")
+    lacking = sorted(wanted - {name for both in names for name in both})
+    if lacking:
+        raise BadInput(
+            f"{key}.scans: {path} names {len(lacking)} scan(s) of {len(wanted)} that have no labels in the "
+            f"{', '.join(block.splits)} split, the first {lacking[0]}; the split begins with {names[0][0]}"
+        )
+    return [number for number, both in enumerate(names) if wanted.intersection(both)]

@@ -49,6 +49,12 @@ def read_weights_folder(where: str, folder: Path) -> Facts:
     return provenance
 
 
+def student_of_weights(folder: Path, provenance: Facts, datasets: list[str]) -> Student:
+    """The student that weights of the authors are, as a config would have it."""
+    block = provenance["identity"]["student"]
+    return Student(**{**block, "datasets": datasets, "starts_from": str(folder)})
+
+
 def imported_runs(plan: Plan, name: str, student: Student) -> list[Run]:
     """The runs, one a seed, of a student that starts from weights: they read nothing, and what they hold is in their id.
 

@@ -21,6 +21,7 @@ from pipeline.datasets.record_checks import check_names, check_partition, natura
 from pipeline.datasets.records import PartitionRecord, ScanRecord, from_json, to_json
 from pipeline.datasets.splits import full_name, named_split, resplit
 from pipeline.log import log
+from pipeline.scan_names import Names, read_scan_names, write_scan_names
 
 KIND = "griddle index"
 FORMAT = 3
@@ -65,6 +66,10 @@ class Index:
     def left_out(self) -> list[str]:
         """PARTITION/SCAN of the scans that no pattern of the config's `splits` names."""
         return self.body["left_out"]
+
+    def scan_names(self) -> Names:
+        """For each partition the names of its scans, in order, without its record."""
+        return read_scan_names(self.folder, [entry.file for entry in self.partitions])
 
     def load_partition(self, entry: PartitionEntry) -> PartitionRecord:
         """The whole record of a partition: scans, images, calibration."""
@@ -148,6 +153,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
+        names: Names = {}
         for partition in _partitions(name, dataset):
             if isinstance(partition, AbsentPartition):
                 absent.append(partition)
@@ -157,6 +163,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             else:
                 of_splits, unnamed = resplit(partition, dataset.splits)
             entries += [_write_partition(folder, part, reader.points_about) for part in of_splits]
+            names |= {part.name: [scan.name for scan in part.scans] for part in of_splits}
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)
@@ -166,6 +173,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"{why_absent({entry.name: entry.why for entry in absent}) or 'no partition'}. Download or extract what "
                 f"is missing."
             )
+        write_scan_names(folder, [entry["file"] for entry in entries], names)
         write_json(
             folder / "index.json",
             {

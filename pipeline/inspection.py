@@ -10,6 +10,7 @@ from typing import Any
 from cache_schemas import manifest as manifests
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, is_valid, read_manifest
+from pipeline import scan_names
 from pipeline.inspected_cache import manifest_beside, of_cache, of_partition
 from pipeline.inspected_workdir import of_workdir
 
@@ -92,12 +93,19 @@ def _json(path: Path) -> Facts | None:
         "griddle lot": _lot,
         "griddle index": _index,
         "griddle provenance": _provenance,
+        scan_names.KIND: _scan_names,
     }
     if kind in describe:
         return {"what": kind, **describe[kind](path, body)}
     if isinstance(kind, str):
         return {"what": kind, **{key: value for key, value in body.items() if key != "griddle"}}
     return None
+
+
+def _scan_names(path: Path, body: Facts) -> Facts:
+    names = body["partitions"]
+    dataset = path.parent.name
+    return {"dataset": dataset, "partitions": len(names), "scans": sum(map(len, names.values()))}
 
 
 def _partition(path: Path, body: Facts) -> Facts:

@@ -1,14 +1,14 @@
-"""Scoring a probe or a finetuning on any split of any dataset with its classes: what is read. No torch, no zarr."""
+"""Scoring what has classes on any split of any dataset with these: what is read. No torch, no zarr."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cache_schemas.errors import BadInput
 from pipeline.config.training import Split
-from pipeline.plan_labelled import LabelledRun, ProbeReading
+from pipeline.plan_labelled import ProbeReading
 from pipeline.planned import Lot, cut, identities_of, member_of
+from pipeline.scored import Scored
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run, and one split of one dataset that it is scored on.
+    """What is scored, and one split of one dataset that it is scored on.
 
     Attributes:
         readings: in index order; without labels where there are none.
@@ -24,7 +24,7 @@ class Evaluation:
         unlabelled: partitions that count for no score.
     """
 
-    run: LabelledRun
+    scored: Scored
     dataset: str
     split: Split
     readings: tuple[ProbeReading, ...]
@@ -32,24 +32,14 @@ class Evaluation:
     unlabelled: tuple[str, ...]
 
 
-def plan_evaluation(plan: Plan, run: LabelledRun, dataset: str, split: Split) -> Evaluation:
-    """What scoring a run reads.
+def plan_evaluation(plan: Plan, scored: Scored, dataset: str, split: Split) -> Evaluation:
+    """What scoring reads.
 
     Raises:
-        BadInput: if the dataset has other classes than the run, or nothing in the split; or for the teacher's own features,
-            which only points that cameras see have.
+        BadInput: if the dataset has other classes, or nothing in the split.
     """
-    if run.kind == "teacher":
-        raise BadInput(
-            f"{run.folder} is the teacher itself, which sees no whole scan; give a probe of a student"
-        )
-    own = plan.traits[run.train[0].dataset].classes
-    if plan.traits[dataset].classes != own:
-        raise BadInput(
-            f"dataset {dataset} has other classes ({len(plan.traits[dataset].classes)}) than {run.train[0].dataset} "
-            f"({len(own)}), from which {run.folder} learnt them; give a dataset with the same"
-        )
-    student = run.student.model_copy(update={"points": run.points})
+    scored.check_classes(dataset, plan.traits[dataset].classes)
+    student = scored.student.model_copy(update={"points": scored.points})
     stores = plan.stores(dataset, student)
     (scans,), (labels,), (full,) = (stores[stage] for stage in ("scans", "labels", "full_scans"))
     entries = plan.entries("--split", dataset, split)
@@ -57,7 +47,7 @@ def plan_evaluation(plan: Plan, run: LabelledRun, dataset: str, split: Split) ->
     labelled = [entry for entry in entries if entry.members["labels"]]
     about = plan.config.lot_partitions
     return Evaluation(
-        run,
+        scored,
         dataset,
         split,
         tuple(

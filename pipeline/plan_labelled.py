@@ -12,6 +12,7 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points, Student
 from pipeline.config.training import Labelled
+from pipeline.datasets.splits import full_name
 from pipeline.few_labels import number_chosen
 from pipeline.index import PartitionEntry
 from pipeline.intensity import stats_path
@@ -112,8 +113,8 @@ def points_of(block: Labelled, student: Student) -> Points:
     return student.points.model_copy(update={"field_of_view": block.field_of_view})
 
 
-def _check_field(key: str, block: Labelled, student: Student) -> None:
-    """A field of view must hold whole cells of the student that is probed."""
+def check_field(key: str, block: Labelled, student: Student) -> None:
+    """Raise BadInput unless a block's field of view holds whole cells of the student that is probed."""
     try:
         Points.model_validate(points_of(block, student).model_dump())
     except ValueError as error:
@@ -150,7 +151,7 @@ def labelled_readings(
     student = run.student
     scored_student = student.model_copy(update={"points": points_of(block, student)})
     _check_classes(plan, key, datasets)
-    _check_field(key, block, student)
+    check_field(key, block, student)
     found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     evaluated: list[ProbeReading] = []
     scans = dict.fromkeys(found, 0)
@@ -183,7 +184,9 @@ def labelled_readings(
                     for reading, entry in zip(readings, usable, strict=True)
                 ]
     train = [reading for split in block.splits for reading in found[split]]
-    enough = number_chosen(key, block, sum(scans[split] for split in block.splits))
+    enough = number_chosen(
+        key, block, sum(scans[split] for split in block.splits), lambda: _names(plan, train)
+    )
     if enough < block.batch:
         raise BadInput(
             f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {enough} "
@@ -191,6 +194,16 @@ def labelled_readings(
             f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )
     return Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
+
+
+def _names(plan: Plan, train: list[ProbeReading]) -> list[tuple[str, str]]:
+    """Of each scan to learn from (PARTITION/SCAN, SCAN), from the index alone."""
+    names = {dataset: plan.indices[dataset].scan_names() for dataset in {r.dataset for r in train}}
+    return [
+        (full_name(reading.partition, name), name)
+        for reading in train
+        for name in names[reading.dataset][reading.partition]
+    ]
 
 
 def _lots(

@@ -22,7 +22,7 @@ COMMANDS = {
     "pretrain": "Pretrain a student from the cache.",
     "probe": "Train linear probes on pretrained students and their baselines.",
     "finetune": "Train pretrained students, or new ones, with labels.",
-    "evaluate": "Score a probe or a finetuning on any split; write official predictions.",
+    "evaluate": "Score a probe, a finetuning or an imported checkpoint; write official predictions.",
     "report": "Print the table of what is done, and write it with loss curves.",
     "stats": "Say how intensities are normalised; measure what nobody published.",
     "plan": "Say what would be computed, read and written.",

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @config_option
 @workdir_option
 @click.option(
-    "--dataset", metavar="NAME", help="A dataset of the config. Default: the one that it was scored on."
+    "--dataset",
+    metavar="NAME",
+    help="A dataset of the config. Default: the one that a run was scored on; imported weights know none.",
 )
 @click.option(
     "--split",
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--votes", type=click.IntRange(min=1), help="Passes over each scan. Default: as the config says."
+)
+@click.option(
+    "--as",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    help="Imported weights: score them with the points of students.NAME, or the field of view, precision and votes of "
+    "probes.NAME or finetunes.NAME of the config. Default: as ScaLR does on nuScenes.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write predictions in the dataset's official format there."
@@ -43,11 +53,12 @@ def evaluate(
     dataset: str | None,
     split: str,
     votes: int | None,
+    keys: tuple[str, ...],
     out: Path | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Score RUN, the folder of a probe, a baseline or a finetuning that is done.
+    """Score RUN: the folder of a probe, a baseline or a finetuning that is done, or of imported weights with classes.
 
     What the cache lacks for that (scans, labels, full scans) is computed first.
     """
@@ -58,33 +69,50 @@ def evaluate(
     from pipeline.index import make_index
     from pipeline.plan import Plan
     from pipeline.plan_evaluation import plan_evaluation
+    from pipeline.scored import imported_provenance, scored_run, scored_weights
     from pipeline.training.evaluate import evaluate as score
 
     config = load_config(config_path)
     folder = workdir or Path(config.workdir)
-    if dataset is not None:
-        if dataset not in config.datasets:
-            raise BadInput(
-                f"--dataset {dataset}: the config has no such dataset; it has {', '.join(config.datasets)}"
-            )
-        make_index(folder, dataset, config.datasets[dataset])
-    plan = Plan(config, workdir, also=[dataset] if dataset else [])
-    try:
-        place = str(run.resolve().relative_to(plan.workdir.resolve()))
-    except ValueError:
+    if dataset is not None and dataset not in config.datasets:
         raise BadInput(
-            f"{run} does not lie in {plan.workdir}; give the folder of a probe or a finetuning"
-        ) from None
-    found = plan.labelled_run(place)
-    wanted = plan_evaluation(plan, found, dataset or found.evaluate[0].dataset, split)  # type: ignore[arg-type]
+            f"--dataset {dataset}: the config has no such dataset; it has {', '.join(config.datasets)}"
+        )
+    provenance = imported_provenance(run)
+    scored = scored_weights(config, run, provenance, dataset, keys) if provenance else None
+    if keys and scored is None:
+        raise BadInput(f"--as {keys[0]} is for imported weights; {run} is scored as it was trained to be")
+    if dataset is not None:
+        make_index(folder, dataset, config.datasets[dataset])
+    if scored is not None:  # nothing that students of the config need has to be there
+        config = config.model_copy(update={"students": {}})
+    plan = Plan(config, workdir, also=[dataset] if dataset else [])
+    if scored is None:
+        found = plan.labelled_run(_place(run, plan.workdir))
+        dataset = dataset or found.evaluate[0].dataset
+        scored = scored_run(plan, found)
+    wanted = plan_evaluation(plan, scored, dataset, split)  # type: ignore[arg-type]
     _prepare(plan, wanted, threads)
     set_threads(threads)
     metrics = score(plan, wanted, pick_device("evaluate"), votes=votes, out=out)
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
 
 
+def _place(run: Path, workdir: Path) -> str:
+    """A run's folder, relative to the workdir."""
+    from cache_schemas.errors import BadInput
+
+    try:
+        return str(run.resolve().relative_to(workdir.resolve()))
+    except ValueError:
+        raise BadInput(
+            f"{run} does not lie in {workdir}, and is no folder that `griddle weights import` wrote; give the folder of a "
+            f"probe or a finetuning"
+        ) from None
+
+
 def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
-    """Compute what the cache lacks."""
+    """Compute what the cache lacks, and how intensities are normalised where that is to be measured."""
     from functools import partial
 
     from cache_schemas.manifest import Manifest
@@ -94,12 +122,18 @@ def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
     from pipeline.datasets.readers import reader_named
     from pipeline.datasets.records import PartitionRecord
     from pipeline.full_scans import write_full_scans
+    from pipeline.intensity import to_measure
     from pipeline.lots import do_lot
+    from pipeline.measured_intensity import measure
+    from pipeline.measured_intensity import write as write_stats
     from pipeline.scans import write_labels, write_scans
 
     dataset = plan.config.datasets[wanted.dataset]
     reader, root, skip = reader_named(dataset.reader), Path(dataset.root), dataset.on_error == "skip"
-    for lot in wanted.lots:
+    unknown = to_measure(plan, wanted.dataset)
+    measured = unknown is None or (plan.workdir / unknown.path).exists()
+    first = [] if unknown is None or measured else unknown.lots(plan.config.lot_partitions)
+    for lot in (*first, *wanted.lots):
         store = lot.store
         if store.stage != "full_scans":
             write: Any = write_labels if store.stage == "labels" else write_scans
@@ -120,6 +154,8 @@ def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
             return write_full_scans(store, points, partition, member, folder, scans, threads)
 
         do_lot(plan, lot, full)
+    if unknown is not None and not measured:
+        write_stats(plan.workdir / unknown.path, unknown, measure(plan.cache, unknown, threads))
 
 
 def _table(metrics: dict[str, Any]) -> str:

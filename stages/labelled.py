@@ -23,6 +23,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
         BadInput: if there is none.
     """
     from cache_schemas.errors import BadInput
+    from pipeline.lacking import check_labelled
     from pipeline.log import log
     from pipeline.plan_labelled import PRETRAINED
     from pipeline.training.lease import Lease
@@ -47,5 +48,6 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
                 log(f"{what} {item.folder}: complete already")
                 write_probe_marker(folder, item)
             else:
+                check_labelled(plan, item)
                 train(item, lease)
                 log(f"{what} {item.folder}: done")

@@ -22,6 +22,7 @@ def pretrain(
     config_path: str, workdir: Path | None, only: str | None, run_name: str | None, threads: int | None
 ) -> None:
     """Pretrain students from the cache; a run that was interrupted goes on from its last checkpoint."""
+    from pipeline.lacking import check_pretraining
     from pipeline.log import log
     from pipeline.plan import Plan, Run
     from pipeline.training.lease import Lease
@@ -36,6 +37,7 @@ def pretrain(
                 log(f"pretrain {run.name}: {folder} is complete already")
                 write_marker(folder, run)
                 return
+            check_pretraining(plan, run)
             save_config(folder, plan, run)
             if run.student.starts_from is not None:
                 from pipeline.training.imported import adopt

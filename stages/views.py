@@ -32,12 +32,15 @@ def views(
     full_scans: bool,
 ) -> None:
     """Write the views of a lot of partitions, from the scan store; without a lot also the full scans of evaluated splits."""
+    from functools import partial
+
     from cache_schemas.manifest import Manifest
     from cache_schemas.reading import PartitionReader
     from cache_schemas.scans import SCANS
     from pipeline.config.model import Points
     from pipeline.datasets.records import PartitionRecord
     from pipeline.full_scans import write_full_scans
+    from pipeline.lacking import check_scans
     from pipeline.lots import do_lot
     from pipeline.streaming.opened import left_out_of
     from pipeline.unreadable import allowed
@@ -75,7 +78,7 @@ def views(
                 store, traits.cameras, rule, voxels, points, partition, member, folder, scans, threads
             )
 
-        do_lot(plan, lot, compute)
+        do_lot(plan, lot, compute, partial(check_scans, plan, lot))
 
 
 def _lots(plan: Plan, digest: str | None, number: int | None, full_scans: bool) -> Iterator[Lot]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from pipeline.config.load import load_config
 from pipeline.config.model import Student
 from pipeline.config.reference import reference_text
 from pipeline.datasets.readers import packaged
+from stages.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -37,7 +39,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 def test_no_block_is_overlooked() -> None:
     fences = re.findall(r"^```(\w*)", "\n".join(page.read_text() for page in PAGES), re.MULTILINE)
     assert set(fences) <= {"", "bash", "yaml", "python"}
-    assert len(blocks("bash")) == 5
+    assert len(blocks("bash")) == 6
 
 
 def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
@@ -86,6 +88,21 @@ def test_the_commands_of_the_page_of_the_student(filled: Any) -> None:
         assert program == "griddle"
         assert filled.griddle(*arguments) == 0, command
     assert (filled.folder / "back" / "ckpt_last.pth").is_file()
+
+
+def test_the_commands_that_score_a_checkpoint_of_the_authors(filled: Any) -> None:
+    torch.save({"net": their_state(8, 2, "layer", "classes", 16)}, filled.folder / "finetuned.pth")
+    config = yaml.safe_load(filled.workspace.config_path.read_text())
+    del config["datasets"]["nuscenes"]["partitions"]  # to have a val split
+    (filled.folder / "config" / "mine.yaml").write_text(yaml.safe_dump(config))
+    commands = next(text for page, text in blocks("bash") if page == "recipes.md").splitlines()
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "griddle"
+        with contextlib.chdir(filled.folder):
+            main(arguments)
+    assert len(list((filled.folder / "predictions" / "lidarseg" / "val").iterdir())) == 2
+    assert len(list((filled.folder / "imported" / "finetuned" / "evaluations").iterdir())) == 2
 
 
 def test_the_student_of_the_page_starts_from_weights() -> None:

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from pipeline.config.blocks import Block, Name, Range, Words, choice, no_repeats
 
 Split = Literal["train", "val", "test"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISION = "float32; bfloat16: autocast, as in ScaLR+; float16: autocast and a gradient scaler, as ScaLR's --fp16 (docs/recipes.md)."
 
 
 class Augment(Block):
@@ -68,7 +69,7 @@ class Optimiser(Block):
         0.03,
         description="A number, or `released` (0.03), or `paper` (3e-4, supplement B.2; docs/recipes.md, D1).",
     )
-    precision: Precision = Field("float32", description="Arithmetic of the student's forward pass.")
+    precision: Precision = Field("float32", description=f"Arithmetic of the student. {PRECISION}")
 
     @model_validator(mode="after")
     def _rates_fall(self) -> Optimiser:
@@ -115,7 +116,7 @@ class Labelled(Block):
         None,
         description="Range of x, y and z in metres, where it is not the student's own (docs/recipes.md, D6).",
     )
-    precision: Precision = Field("float32", description="Arithmetic of the forward pass.")
+    precision: Precision = Field("float32", description=f"Arithmetic of student and head. {PRECISION}")
     votes: PositiveInt = Field(
         1,
         description=(

@@ -18,6 +18,7 @@ from cache_schemas.errors import BadInput, GriddleError
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
 from pipeline.geometry.full_scan import full_scan
+from pipeline.imported import student_of_weights
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.streaming.scans import evaluation_sample
 from pipeline.students.distilled import Distilled
@@ -67,9 +68,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
 def _student(folder: Path, provenance: dict[str, Any]) -> tuple[str, Student]:
     """Its name and block of the config; imported weights have the block in their provenance, and their folder's name."""
     if "imported" in provenance:
-        identity = provenance["identity"]
-        block = {**identity["student"], "datasets": list(provenance["intensity"]), "starts_from": str(folder)}
-        return folder.name, Student(**block)
+        return folder.name, student_of_weights(folder, provenance, list(provenance["intensity"]))
     ((name, student),) = load_config(folder / "config.yaml").students.items()
     return name, student
 

@@ -86,6 +86,7 @@ class ScanSource:
     Attributes:
         left_out: by dataset the files that could not be read when the stores were written, in words; known after
             `scans`.
+        labels: how many points have a class, and how many a label at all, as the stores' manifests say; likewise.
     """
 
     def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
@@ -93,21 +94,27 @@ class ScanSource:
         self._readings = readings
         self._opened = OpenPartitions(self._open)
         self.left_out: dict[str, list[str]] = {}
+        self.labels = (0, 0)
 
     def scans(self) -> Places[LabelledPlace]:
         """All scans, in the order of the plan, but those whose points or labels could not be read."""
         left_out: dict[str, list[str]] = {}
+        classed = points = 0
 
         def whole() -> Iterator[tuple[int, str, tuple[int]]]:
+            nonlocal classed, points
             for number, reading in enumerate(self._readings):
                 opened = self._opened[number]
+                counts = opened.labels.manifest.counts if opened.labels else {}
+                classed += counts.get("labelled_points", 0)
+                points += counts.get("points", 0)
                 left_out.setdefault(reading.dataset, []).extend(opened.left_out)
                 for row, name in enumerate(opened.names):
                     if name not in opened.lost:
                         yield number, name, (row,)
 
         places = labelled_places([reading.dataset for reading in self._readings], whole())
-        self.left_out = left_out
+        self.left_out, self.labels = left_out, (classed, points)
         return places
 
     def size(self, place: LabelledPlace) -> int:

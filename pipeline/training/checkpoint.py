@@ -21,7 +21,7 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training's state after `step` steps.
+    """A training's state after `step` steps. `scaler`: of one in float16 alone.
 
     Order, cameras, augmentation and masks are pure functions of the step: there is no random state to keep.
     """
@@ -30,6 +30,7 @@ class Checkpoint:
     step: int
     model: dict[str, Any]
     optimiser: dict[str, Any]
+    scaler: dict[str, Any] | None = None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -1,4 +1,4 @@
-"""Scoring a trained probe or finetuning on a split of a dataset, and writing its predictions in the official format."""
+"""Scoring what has classes on a split of a dataset, and writing its predictions in the official format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor, nn
+from torch import nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
@@ -22,12 +22,14 @@ from pipeline.log import log
 from pipeline.metrics.confusion import Confusion
 from pipeline.plan import Plan
 from pipeline.plan_evaluation import Evaluation
-from pipeline.plan_labelled import LabelledRun
 from pipeline.plan_probes import ProbeRun
+from pipeline.scored import Scored
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
 from pipeline.streaming.votes import Votes
 from pipeline.students.heads import class_head
+from pipeline.students.loading import load_exactly, tensors_below
+from pipeline.training.imported import imported_network
 from pipeline.training.labelled import Task, predictions
 from pipeline.training.probed import RawInputs, StudentFeatures, student_features
 from pipeline.training.run_folder import WEIGHTS
@@ -37,17 +39,17 @@ from pipeline.unreadable import allowed
 def evaluate(
     plan: Plan, wanted: Evaluation, device: torch.device, *, votes: int | None = None, out: Path | None = None
 ) -> dict[str, Any]:
-    """Score, write `evaluations/<dataset>-<split>.json` into the run's folder, and with `out` the official files there.
+    """Score, write `evaluations/<dataset>-<split>.json` into the scored folder, and with `out` the official files there.
 
-    votes: passes over each scan; None: as the run's block says. Returns the metrics; without any label miou is None.
+    votes: passes over each scan; None: as its block says. Returns the metrics; without any label miou is None.
 
     Raises:
         BadInput: if there is nothing to score and nothing to write, or the run is not done.
         GriddleError: if its weights are not those that were trained.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
-    run, block = wanted.run, wanted.run.block
-    votes = votes or block.votes
+    scored = wanted.scored
+    votes = votes or scored.block.votes
     if out is None and len(wanted.unlabelled) == len(wanted.readings):
         raise BadInput(
             f"dataset {wanted.dataset} has no labels in its {wanted.split} split: there is nothing to score; give --out "
@@ -57,7 +59,11 @@ def evaluate(
     source = ScanSource(plan.cache, wanted.readings)
     scans = source.scans()
     left_out = allowed(plan.config.datasets, source.left_out)
-    features, head = trained(plan, run, len(classes), device)
+    features, head = trained(plan, scored, device)
+    evaluations = scored.folder / "evaluations"
+    evaluations.mkdir(
+        exist_ok=True
+    )  # where it cannot be written, that is to be known before hours of scoring
     task = _task(plan, wanted, features, source, scans, votes)
     confusion, points = Confusion(len(classes)), 0
 
@@ -84,10 +90,12 @@ def evaluate(
     iou = zip(classes, confusion.iou(), strict=True)
     metrics = {
         "griddle": "griddle evaluation",
-        "run_id": run.id,
+        "run_id": scored.id,
         "dataset": wanted.dataset,
         "split": wanted.split,
         "votes": votes,
+        "field_of_view": [list(side) for side in scored.points.field_of_view],
+        "precision": scored.block.precision,
         "miou": _number(confusion.mean_iou()),
         "iou": {name: _number(value) for name, value in iou},
         "points": int(confusion.counts.sum()),
@@ -98,37 +106,39 @@ def evaluate(
         "confusion": confusion.counts.tolist(),
     }
     voted = f"-{votes}-votes" if votes > 1 else ""
-    write_json(
-        plan.workdir / run.folder / "evaluations" / f"{wanted.dataset}-{wanted.split}{voted}.json", metrics
-    )
+    write_json(evaluations / f"{wanted.dataset}-{wanted.split}{voted}{scored.named}.json", metrics)
     return metrics
 
 
 def trained(
-    plan: Plan, run: LabelledRun, classes: int, device: torch.device
+    plan: Plan, scored: Scored, device: torch.device
 ) -> tuple[StudentFeatures | RawInputs, nn.Module]:
-    """The features and the head of a run that is done, with its weights.
+    """The features and the head of what is scored, with its weights.
 
     Raises:
-        BadInput: if it is not done.
-        GriddleError: if the weights are not those that were trained.
+        BadInput: if it is a run that is not done.
+        GriddleError: if the weights are not those that were trained or imported.
     """
-    folder = plan.workdir / run.folder
+    run = scored.run
+    if run is None:
+        backbone, probe = imported_network(scored.folder, scored.student, scored.points)
+        return StudentFeatures(backbone, scored.seed).to(device).eval(), probe.to(device).eval()
+    folder, classes = scored.folder, plan.traits[run.train[0].dataset].classes
     if not (folder / "done.json").exists():
         what = "probe" if isinstance(run, ProbeRun) else "finetune"
         raise BadInput(f"{folder} is not done: run `snakemake {what}_all --cores 8` first")
     features = RawInputs() if run.kind == "inputs" else student_features(plan, run, device)
     kind = run.block.head if isinstance(run, ProbeRun) else "linear"
-    head = class_head(kind, features.channels, classes, run.seed)
+    head = class_head(kind, features.channels, len(classes), run.seed)
     path = folder / WEIGHTS
     try:
         if json.loads((folder / "provenance.json").read_bytes())["weights_sha256"] != sha256_file(path):
             raise ValueError("their SHA-256 is not the one in provenance.json")
         tensors = load(path.read_bytes())
-        head.load_state_dict(_below("head.", tensors))
-        if own := _below("student.", tensors):
-            features.load_state_dict(own)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        load_exactly(head, tensors_below("head.", tensors))
+        if own := tensors_below("student.", tensors):
+            load_exactly(features, own)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise GriddleError(
             f"{path} does not hold the weights that were trained ({error}).\n"
             f"Delete {folder} and run the same snakemake command again: it trains this anew."
@@ -144,17 +154,16 @@ def _task(
     scans: Any,
     votes: int,
 ) -> Task:
-    run, block = wanted.run, wanted.run.block
-    points = run.points
+    scored, block = wanted.scored, wanted.scored.block
     intensity = {wanted.dataset: intensity_of(plan, wanted.dataset)}
-    whole = EvaluationScans(source, scans, points=points, intensity=intensity)
+    whole = EvaluationScans(source, scans, points=scored.points, intensity=intensity)
     voted = Votes(
         whole,
         source,
         scans,
         votes=votes,
-        seed=run.seed,
-        points=points,
+        seed=scored.seed,
+        points=scored.points,
         augmentation=block.augment,
         intensity=intensity,
     )
@@ -174,10 +183,6 @@ def _result_names(plan: Plan, wanted: Evaluation) -> dict[str, str]:
         if entry.name in read
         for scan in index.load_partition(entry).scans
     }
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _number(value: float) -> float | None:

@@ -24,7 +24,6 @@ from pipeline.streaming.batches import stream
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.students.heads import ProbeHead
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.lease import Lease
 from pipeline.training.metrics_file import read_metrics
@@ -32,6 +31,7 @@ from pipeline.training.parameter_groups import for_optimiser, layer_groups
 from pipeline.training.probe_folder import finish_probe
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
+from pipeline.training.stepping import Stepping
 
 
 def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -> Path:
@@ -54,16 +54,17 @@ def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -
     total = per_epoch * block.epochs
     model = model_of(task, head)
     optimiser = optimiser_of(block, run.student.network.depth, model)
-    first = _resume(folder, run.id, model, optimiser)
+    stepping = Stepping(model, optimiser, block.precision, device)
+    first = stepping.resume(folder / "resume", run.id)
     log(
         f"finetune {run.name} of {run.run.name} (seed {run.seed}) from "
         f"{'nothing' if run.kind == 'nothing' else 'its pretraining'}: {task.scans[0]} scans, {total} steps in {block.epochs} "
         f"epochs, {len(classes)} classes, on {device}" + (f", going on from step {first}" if first else "")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(folder, first, total, per_epoch, what="finetune")
+    recorder = Recorder(folder, first, total, per_epoch, what="finetune", skips=stepping.skipped is not None)
     try:
-        _train(plan, run, task, head, model, optimiser, recorder, lease, first, per_epoch, device)
+        _train(plan, run, task, head, stepping, optimiser, recorder, lease, first, per_epoch, device)
     finally:
         recorder.close()
     trained = time.monotonic()
@@ -84,6 +85,7 @@ def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -
         seconds={"evaluate": round(time.monotonic() - trained, 2)},
         device=device,
         steps=total,
+        skipped=stepping.skipped,
         hours=recorder.hours,
     )
     return folder
@@ -130,7 +132,7 @@ def _train(
     run: FinetuneRun,
     task: Task,
     head: nn.Module,
-    model: nn.Module,
+    stepping: Stepping,
     optimiser: torch.optim.Optimizer,
     recorder: Recorder,
     lease: Lease,
@@ -151,8 +153,7 @@ def _train(
         waited = time.monotonic() - waited
         rate = set_rates(optimiser, run.block, step, per_epoch)
         loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        stepping.backward(loss)
         value = loss.item()
         if not np.isfinite(value):
             raise GriddleError(
@@ -161,31 +162,18 @@ def _train(
                 + f"\nThe last good checkpoint: {checkpoints.newest(folder / 'resume') or 'none yet'}. Try a smaller "
                 f"{run.key}.lr, or `precision: float32`."
             )
-        optimiser.step()
+        stepping.step()
         labels.add(step, batch.labels)
-        recorder.step(step + 1, value, rate, batch, waited)
+        recorder.step(step + 1, value, rate, batch, waited, skipped=stepping.skipped)
         if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
-            _save(folder, run.id, step + 1, model, optimiser)
+            stepping.save(folder / "resume", run.id, step + 1)
             last_save = time.monotonic()
     lease.check()
     if first < total:
-        _save(folder, run.id, total, model, optimiser)
+        stepping.save(folder / "resume", run.id, total)
 
 
 def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
     """The mean loss of each epoch, as recorded through all restarts."""
     losses = [float(row["loss"]) for row in read_metrics(folder / "metrics.csv")]
     return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]
-
-
-def _resume(folder: Path, run_id: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    state = checkpoints.load_newest(folder / "resume", run_id)
-    if state is None:
-        return 0
-    model.load_state_dict(state.model)
-    optimiser.load_state_dict(state.optimiser)
-    return state.step
-
-
-def _save(folder: Path, run_id: str, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    checkpoints.save(folder / "resume", Checkpoint(run_id, step, model.state_dict(), optimiser.state_dict()))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import write_json
 from pipeline import identity
-from pipeline.config.model import Points
+from pipeline.config.model import Points, Student
 from pipeline.datasets.readers import packaged
-from pipeline.imported import check_network, read_weights_folder
+from pipeline.imported import PROVENANCE, check_network, read_weights_folder
 from pipeline.intensity import intensity_of
 from pipeline.plan import Plan, Run
 from pipeline.students.authors import Described, describe, differences, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
-from pipeline.students.waffleiron import Activation
+from pipeline.students.distilled import Distilled
+from pipeline.students.heads import ProbeHead
+from pipeline.students.loading import load_exactly, tensors_below
+from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import WEIGHTS, commit, save_weights, write_marker
 
 ACTIVATIONS: dict[str, Activation] = {"linear": "relu", "mlp": "gelu"}
@@ -108,15 +113,7 @@ def adopt(plan: Plan, run: Run) -> None:
         raise BadInput(
             f"{where}: {source} holds other weights than before. Run the same snakemake command again."
         )
-    try:
-        if sha256_file(source / WEIGHTS) != provenance["weights_sha256"]:
-            raise ValueError("their SHA-256 is not the one in provenance.json")
-        tensors = load_file(source / WEIGHTS)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise GriddleError(
-            f"{source / WEIGHTS} does not hold the weights that were imported ({error}).\n"
-            f"Delete {source} and import them again: griddle weights import FILE --out {source}"
-        ) from error
+    tensors = _tensors(source, provenance)
     save_weights(folder, tensors, {"griddle": "griddle student", "run_id": run.id, "student": run.name})
     write_json(
         folder / "provenance.json",
@@ -136,6 +133,38 @@ def adopt(plan: Plan, run: Run) -> None:
         },
     )
     write_marker(folder, run)
+
+
+def imported_network(folder: Path, student: Student, points: Points) -> tuple[WaffleIron, ProbeHead]:
+    """The network of imported weights that came with classes, its planes as large as `points` wants them, and its head.
+
+    Raises:
+        GriddleError: if their file is damaged.
+    """
+    tensors = _tensors(folder, json.loads((folder / PROVENANCE).read_bytes()))
+    classes, width = tensors["probe.linear.weight"].shape
+    backbone = Distilled(student.model_copy(update={"points": points}), channels=1).backbone
+    head = ProbeHead(width, classes)
+    load_exactly(backbone, tensors_below("backbone.", tensors))
+    load_exactly(head, tensors_below("probe.", tensors))
+    return backbone, head
+
+
+def _tensors(folder: Path, provenance: dict[str, Any]) -> dict[str, Tensor]:
+    """Those that were imported, or a run's.
+
+    Raises:
+        GriddleError: if they are not.
+    """
+    try:
+        if sha256_file(folder / WEIGHTS) != provenance["weights_sha256"]:
+            raise ValueError("their SHA-256 is not the one in provenance.json")
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise GriddleError(
+            f"{folder / WEIGHTS} does not hold the weights that were imported ({error}).\n"
+            f"Delete {folder} and import them again: griddle weights import FILE --out {folder}"
+        ) from error
 
 
 def _check_fit(path: Path, file: AuthorsFile, found: Described, wanted: Described, where: str) -> None:

@@ -26,6 +26,7 @@ from pipeline.streaming.scans import EvaluationScans, ScanSteps
 from pipeline.streaming.seen import EvaluationSeen, SeenSource, SeenSteps
 from pipeline.streaming.votes import Votes
 from pipeline.training.probed import RawInputs, TeacherFeatures, student_features
+from pipeline.training.stepping import autocast
 from pipeline.unreadable import allowed
 
 
@@ -58,7 +59,7 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
     """The features and the batches of a probe or a finetuning.
 
     Raises:
-        BadInput: if there are too few scans to learn from, or chosen ones that are not there.
+        BadInput: if there are too few scans to learn from, or chosen ones that are not there, or all labels are ignored.
         GriddleError: if the student's weights are not there.
     """
     if probe.kind == "teacher":
@@ -72,6 +73,8 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
     }
     training, scoring = ScanSource(plan.cache, probe.train), ScanSource(plan.cache, probe.evaluate)
     scans, scored = _chosen(probe, training), scoring.scans()
+    _check_labels(probe, f"the {', '.join(probe.block.splits)} split, which it learns from", training)
+    _check_labels(probe, f"the {probe.block.evaluate} split, on which it is scored", scoring)
     features = RawInputs() if probe.kind == "inputs" else student_features(plan, probe, device)
     steps = ScanSteps(
         training,
@@ -106,6 +109,17 @@ def prepare(plan: Plan, probe: LabelledRun, device: torch.device) -> Task:
         block.precision,
         block.votes,
     )
+
+
+def _check_labels(probe: LabelledRun, where: str, source: ScanSource) -> None:
+    """Raise BadInput where no point of a split has a class: nothing can be learnt there, nor scored."""
+    classed, points = source.labels
+    if points and not classed:
+        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in probe.train))
+        raise BadInput(
+            f"{probe.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
+            f"files of {datasets}: do they hold the ids that the reader's classes are made from?"
+        )
 
 
 def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
@@ -147,7 +161,7 @@ def _together(plan: Plan, *sources: ScanSource | SeenSource) -> list[str]:
 
 def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:
     """(P, classes) of a batch that lies on the device; gradients reach the features where they learn."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.precision == "bfloat16"):
+    with autocast(task.precision, device.type):
         with torch.set_grad_enabled(task.trained and torch.is_grad_enabled()):
             features = task.features(batch, step)  # (P, channels)
         logits: Tensor = head(features)  # (P, classes)

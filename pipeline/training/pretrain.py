@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cache_schemas.errors import GriddleError
 from pipeline.intensity import intensity_of
@@ -25,11 +25,11 @@ from pipeline.students.backends import backend_for
 from pipeline.students.distilled import Distilled, build
 from pipeline.students.stochastic_depth import masks
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.lease import Lease
 from pipeline.training.recorder import Recorder
 from pipeline.training.run_folder import finish
 from pipeline.training.schedule import rate_of
+from pipeline.training.stepping import Stepping, autocast
 from pipeline.unreadable import allowed
 
 
@@ -81,7 +81,8 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     backend = backend_for(student.network.backend, device.type)
     model = build(run, source.channels()).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
-    first = _resume(folder, run.id, model, optimiser)
+    stepping = Stepping(model, optimiser, training.precision, device)
+    first = stepping.resume(folder / "resume", run.id)
     log(
         f"pretrain {run.name} (seed {run.seed}): {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}, backend {backend}"
@@ -90,7 +91,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     # Stores open their files at each read, so that workers may be forked after this process listed the scans.
     batches = stream(steps, first, total, plan.config.workers, pin=device.type == "cuda")
     several = student.teachers if len(teachers) > 1 else ()
-    recorder = Recorder(folder, first, total, per_epoch, several)
+    recorder = Recorder(folder, first, total, per_epoch, several, skips=stepping.skipped is not None)
     last_save = time.monotonic()
     try:
         for step in range(first, total):
@@ -101,39 +102,36 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
             rate = rate_of(training, step, per_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
+            with autocast(training.precision, device.type):
                 found, wanted = features_of(model, batch, step, run)
                 loss = distillation_loss(found, wanted)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            stepping.backward(loss)
             value = loss.item()
             if not np.isfinite(value):
                 raise GriddleError(_not_finite(value, step, batch, folder))
-            optimiser.step()
+            stepping.step()
             parts = [part.item() for part in losses_of_parts(found, wanted)] if several else []
-            recorder.step(step + 1, value, rate, batch, waited, dict(zip(several, parts, strict=True)))
+            shares = dict(zip(several, parts, strict=True))
+            recorder.step(step + 1, value, rate, batch, waited, shares, stepping.skipped)
             if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
-                _save(folder, run.id, step + 1, model, optimiser)
+                stepping.save(folder / "resume", run.id, step + 1)
                 last_save = time.monotonic()
     finally:
         recorder.close()
     lease.check()
-    _save(folder, run.id, total, model, optimiser)
-    finish(folder, run, plan, model, device=device, steps=total, hours=recorder.hours, unreadable=unreadable)
+    stepping.save(folder / "resume", run.id, total)
+    finish(
+        folder,
+        run,
+        plan,
+        model,
+        device=device,
+        steps=total,
+        skipped=stepping.skipped,
+        hours=recorder.hours,
+        unreadable=unreadable,
+    )
     return folder
-
-
-def _resume(folder: Path, run_id: str, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    state = checkpoints.load_newest(folder / "resume", run_id)
-    if state is None:
-        return 0
-    model.load_state_dict(state.model)
-    optimiser.load_state_dict(state.optimiser)
-    return state.step
-
-
-def _save(folder: Path, run_id: str, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    checkpoints.save(folder / "resume", Checkpoint(run_id, step, model.state_dict(), optimiser.state_dict()))
 
 
 def _not_finite(value: float, step: int, batch: PretrainBatch, folder: Path) -> str:

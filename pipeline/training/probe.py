@@ -27,6 +27,7 @@ from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, sco
 from pipeline.training.probe_folder import finish_probe
 from pipeline.training.probed import StudentFeatures
 from pipeline.training.schedule import learning_rate
+from pipeline.training.stepping import Stepping
 
 
 def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
@@ -85,6 +86,7 @@ def fit(
     config, total = probe.probe, per_epoch * probe.epochs
     parameters = [*head.parameters(), *(task.features.parameters() if task.trained else ())]
     optimiser = torch.optim.AdamW(parameters, lr=probe.lr, weight_decay=config.weight_decay)
+    stepping = Stepping(head, optimiser, task.precision, device)
     task.features.train(task.trained)
     head.train()
     losses: list[float] = []
@@ -97,21 +99,22 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        stepping.backward(loss)
         losses.append(loss.item())
-        labels.add(step, batch.labels)
         if not np.isfinite(losses[-1]):
             raise GriddleError(
                 f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller probes.{probe.name}.lr"
             )
+        stepping.step()
+        labels.add(step, batch.labels)
         now = time.monotonic()
         if now - last_line > pause() or step + 1 == total:
             last_line = now
             left = (now - started) / (step + 1) * (total - step - 1)
             line = f"  step {step + 1}/{total}  loss {losses[-1]:.4f}  lr {rate:.2e}  {left:.0f} s left"
             tell((step + 1) / total, line)
+    if stepping.skipped:
+        log(f"  {stepping.skipped} of {total} steps skipped: their gradients overflowed float16")
     return [float(np.mean(losses[first : first + per_epoch])) for first in range(0, total, per_epoch)]
 
 

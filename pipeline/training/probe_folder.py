@@ -67,6 +67,7 @@ def finish_probe(
     device: torch.device,
     steps: int | None = None,
     hours: float | None = None,
+    skipped: int | None = None,
 ) -> None:
     """Config, weights, metrics, then what they came from, then the marker: each complete before the next names it."""
     folder = plan.workdir / probe.folder
@@ -115,6 +116,8 @@ def finish_probe(
     }
     if steps is not None:
         provenance |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
+    if skipped is not None:
+        provenance["skipped_steps"] = skipped
     write_json(folder / "provenance.json", provenance)
     write_probe_marker(folder, probe)
 

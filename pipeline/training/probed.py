@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
+from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import GriddleError
 from pipeline.intensity import intensity_of
 from pipeline.log import log
@@ -23,6 +24,7 @@ from pipeline.streaming.scans import ScanBatch
 from pipeline.streaming.seen import SeenBatch
 from pipeline.streaming.source import ViewSource
 from pipeline.students.distilled import build
+from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.packed import FEATURES
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import WaffleIron
@@ -114,22 +116,22 @@ def calibrate(plan: Plan, run: Run, backbone: nn.Module, batches: int, device: t
 
 
 def _distilled(plan: Plan, run: Run) -> WaffleIron:
-    path = plan.run_path(run) / WEIGHTS
+    folder = plan.run_path(run)
+    path = folder / WEIGHTS
     try:
-        weights: dict[str, Any] = load_file(path)
+        provenance = json.loads((folder / "provenance.json").read_bytes())
+        weights = load(path.read_bytes())
         backbone = build(run, channels=1).backbone
-        own = {
-            name.removeprefix("backbone."): value
-            for name, value in weights.items()
-            if name.startswith("backbone.")
-        }
-        backbone.load_state_dict(own, strict=True)
+        load_exactly(backbone, tensors_below("backbone.", weights))
+        if (provenance["run_id"], provenance["weights_sha256"]) != (run.id, sha256_file(path)):
+            raise ValueError("they are not the ones that provenance.json is about")
     except FileNotFoundError as error:
-        name = plan.run_path(run).name
-        raise GriddleError(f"{path} is not there: run `griddle pretrain --run {name}` first") from error
-    except (SafetensorError, RuntimeError) as error:
+        raise GriddleError(
+            f"{error.filename} is not there: run `griddle pretrain --run {folder.name}` first"
+        ) from error
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise GriddleError(
             f"{path} does not hold the weights of student {run.name} ({error}).\n"
-            f"Delete {path.parent} and run the same snakemake command again: it trains this student anew."
+            f"Delete {folder} and run the same snakemake command again: it trains this student anew."
         ) from error
     return backbone

@@ -26,7 +26,7 @@ class _Pace:
 class Recorder:
     """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several.
 
-    what: `pretrain` or `finetune`.
+    what: `pretrain` or `finetune`. skips: whether steps can be skipped, and are counted.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class Recorder:
         per_epoch: int,
         teachers: Sequence[str] = (),
         what: str = "pretrain",
+        skips: bool = False,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._first, self._total, self._per_epoch = first, total, per_epoch
-        self._metrics = MetricsFile(folder / "metrics.csv", first, [f"loss_{name}" for name in teachers])
+        more = [*(f"loss_{name}" for name in teachers), *(["skipped"] if skips else [])]
+        self._metrics = MetricsFile(folder / "metrics.csv", first, more)
         self._what = what
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._started = self._last_step = time.monotonic()
@@ -60,8 +62,10 @@ class Recorder:
         batch: PretrainBatch | ScanBatch,
         waited: float,
         parts: Mapping[str, float] | None = None,
+        skipped: int | None = None,
     ) -> None:
-        """Record a step that is done. `parts`: of several teachers each one's own loss, by name."""
+        """Record a step that is done. `parts`: of several teachers each one's own loss, by name. `skipped`: of all steps
+        so far, where they can be."""
         now = time.monotonic()
         self._pace.seconds += now - self._last_step
         self._pace.waited += waited
@@ -79,6 +83,7 @@ class Recorder:
             "data_wait_share": round(self._pace.waited / seconds, 4),
         }
         row |= {f"loss_{name}": value for name, value in (parts or {}).items()}
+        row |= {} if skipped is None else {"skipped": skipped}
         self._metrics.write(row)
         self._board.add_scalar(f"{self._what}/loss", loss, done)
         self._board.add_scalar(f"{self._what}/lr", rate, done)
@@ -89,7 +94,8 @@ class Recorder:
                 done / self._total,
                 f"  step {done}/{self._total}  loss {loss:.4f}  lr {rate:.2e}  "
                 f"{row['samples_per_second']:.1f} samples/s  data wait {row['data_wait_share']:.0%}  "
-                f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left",
+                f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left"
+                + (f"  {skipped} steps skipped (float16)" if skipped else ""),
             )
             if self._pace.seconds > SECONDS:  # a bar is drawn often; its rates are still of some seconds
                 self._pace = _Pace()

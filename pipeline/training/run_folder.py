@@ -79,10 +79,12 @@ def finish(
     steps: int,
     hours: float,
     unreadable: list[str],
+    skipped: int | None = None,
 ) -> None:
     """Weights, then what they came from, then the marker: each complete before the next names it.
 
-    unreadable: what `on_error: skip` kept from the training, in words.
+    unreadable: what `on_error: skip` kept from the training, in words. skipped: of the steps those that moved nothing,
+    in float16 alone.
     """
     save_weights(
         folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}
@@ -96,6 +98,7 @@ def finish(
             "intensity": {name: list(intensity_of(plan, name)) for name in run.student.datasets},
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "steps": steps,
+            **({} if skipped is None else {"skipped_steps": skipped}),
             "hours": round(hours, 4),
             "unreadable": unreadable,
             "cache": str(plan.cache.resolve()),

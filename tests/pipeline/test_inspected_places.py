@@ -130,6 +130,9 @@ def test_indices_logs_and_the_workdir(finished_master: Any, tmp_path: Path) -> N
             "scene-0061",
             2,
         )
+    (names,) = (work / "index" / "nuscenes").glob("scan-names.*.json")
+    told = {"what": "griddle scan names", "dataset": "nuscenes", "partitions": 4, "scans": 8}
+    assert {key: inspect(names)[key] for key in told} == told
     shutil.copytree(work / "index", tmp_path / "index")
     old = tmp_path / "index" / "nuscenes" / "scene-0061.0000000000.json"
     old.write_text("{}")

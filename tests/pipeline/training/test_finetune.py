@@ -83,12 +83,15 @@ def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     )
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, tmp_path: Path, precision: str
 ) -> None:
     """Stochastic depth, order and augmentation are functions of the step: whole and in two parts is the same."""
-    run = run_of(plan, "nothing")
-    config = plan.config.model_copy(update={"checkpoint_minutes": 1e-9})
+    other, _ = changed(plan, tmp_path, precision=precision)
+    run = run_of(other, "nothing")
+    assert (run.id == run_of(plan, "nothing").id) == (precision == "float32")
+    config = other.config.model_copy(update={"checkpoint_minutes": 1e-9})
     eager = Plan(config, plan.workdir)
     training.finetune(eager, run, CPU, Untroubled())  # type: ignore[arg-type]
     folder = plan.workdir / run.folder
@@ -110,6 +113,18 @@ def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
         for text in (curve, (folder / "metrics.csv").read_text())
     ]
     assert losses[0] == losses[1]
+    assert ("skipped_steps" in json.loads((folder / "provenance.json").read_text())) == (
+        precision == "float16"
+    )
+
+
+def test_a_probe_learns_in_float16(plan: Plan) -> None:
+    from dataclasses import replace
+
+    probe = plan.probe_rows[0].runs[0]
+    task = replace(prepare(plan, probe, CPU), precision="float16")
+    losses = fit(task, class_head("linear", 8, 16, 0), probe, task.scans[0] // 3, workers=0, device=CPU)
+    assert losses[-1] < losses[0]
 
 
 def test_from_nothing_starts_at_the_random_start(plan: Plan) -> None:
@@ -173,7 +188,10 @@ def test_every_second_scan_and_a_list_of_scans(plan: Plan, tmp_path: Path) -> No
         (None, "cannot be read as text"),
         ("# nothing\n", "names no scan"),
         ("a\nb\na\n", "names 1 scan\\(s\\) twice, the first a"),
-        ("a\n", "batch is 2, but the train split has only 1 scan\\(s\\) with labels that it learns from"),
+        (
+            "a\n",
+            "names 1 scan\\(s\\) of 1 that have no labels in the train split, the first a; the split begins",
+        ),
         ("a\nb\n", "names 2 scan\\(s\\) of 2 that have no labels in the train split, the first a"),
     ],
 )
@@ -183,8 +201,18 @@ def test_lists_that_choose_no_scan_are_refused(
     path = tmp_path / "scans.txt"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(BadInput, match=message):
-        prepare(*changed(plan, tmp_path, scans=str(path)), CPU)
+    with pytest.raises(BadInput, match=message):  # while it is planned
+        changed(plan, tmp_path, scans=str(path))
+
+
+def test_a_list_of_fewer_scans_than_a_batch_is_refused_while_planning(plan: Plan, tmp_path: Path) -> None:
+    (first, *_), *_ = plan.indices["toy"].scan_names().values()
+    path = tmp_path / "scans.txt"
+    path.write_text(first)
+    with pytest.raises(
+        BadInput, match=r"batch is 2, but the train split has only 1 scan.s. with labels that it learns from"
+    ):
+        changed(plan, tmp_path, scans=str(path))
 
 
 def test_a_fraction_too_small_for_a_batch_is_refused_before_anything_runs(plan: Plan, tmp_path: Path) -> None:

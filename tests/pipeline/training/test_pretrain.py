@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,43 @@ def test_how_it_is_computed_changes_no_id_and_no_weight(
     assert train(finished.plan()) == folder
     again = load_file(folder / WEIGHTS)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_float16_goes_on_with_its_scale_and_counts_what_it_skips(
+    plan: Plan, finished: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    """A skipped step is no loss that is not finite, and it counts for the schedule."""
+    rates = _column(train(plan), "lr")
+    finished.edit(lambda config: config["students"]["wi_tiny"]["pretrain"].update(precision="float16"))
+    short = finished.plan()
+    real, scaled = training.features_of, training.distillation_loss
+    monkeypatch.setattr(training, "distillation_loss", lambda found, wanted: scaled(found, wanted) * 100)
+    folder = train(short)
+    weights, skipped = load_file(folder / WEIGHTS), _column(folder, "skipped")
+    assert 0 < int(skipped[-1]) < 6, skipped
+    assert _column(folder, "lr") == rates
+    assert json.loads((folder / "provenance.json").read_text())["skipped_steps"] == int(skipped[-1])
+    assert f"{skipped[-1]} steps skipped (float16)" in capsys.readouterr().err
+    folder.rename(tmp_path / "undisturbed")
+
+    def cut(model: Any, batch: Any, step: int, run: Any) -> Any:
+        if step == 2:
+            raise KeyboardInterrupt
+        return real(model, batch, step, run)
+
+    monkeypatch.setattr(training, "features_of", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(short)
+    monkeypatch.setattr(training, "features_of", real)
+    train(short)
+    again = load_file(folder / WEIGHTS)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert _column(folder, "skipped") == skipped
+
+
+def _column(folder: Path, name: str) -> list[str]:
+    with open(folder / "metrics.csv") as file:
+        return [row[name] for row in csv.DictReader(file)]
 
 
 def test_a_backend_that_cannot_run_here_is_refused(
