@@ -29,6 +29,10 @@ class Manifest:
     path: Path
     body: dict[str, Any]
 
+    def without(self, *keys: str) -> Manifest:
+        """The same but for these entries of its body."""
+        return Manifest(self.path, {key: value for key, value in self.body.items() if key not in keys})
+
     @property
     def partition(self) -> str:
         return self.body["partition"]

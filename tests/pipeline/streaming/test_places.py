@@ -77,6 +77,7 @@ def memory_of(partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, in
 
 
 def test_memory_hardly_grows_with_the_number_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "OPEN_PARTITIONS", 64)  # how many are kept open is a bound of its own
     few, more = 80, 480
     own, shared = np.subtract(memory_of(more, monkeypatch), memory_of(few, monkeypatch))
     images = (more - few) * SCANS * CAMERAS
