@@ -33,6 +33,7 @@ def test_nothing_of_all_neighbours_and_channels_is_alive(
     padding_aware: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(neighbour_max.BLOCK_ELEMENTS, "cpu", 1 << 14)
+    monkeypatch.setattr(neighbour_max, "HIDDEN_ELEMENTS", 1 << 14)
     at_once, in_blocks = peak_rows(False, padding_aware), peak_rows(True, padding_aware)
     assert at_once > 3 * NEIGHBOURS, at_once  # the measure sees them: hidden before and after, and a gradient
     # Eight, most of them of the merge: not one of (16 P, C).

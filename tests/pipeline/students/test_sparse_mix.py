@@ -216,6 +216,7 @@ def test_channels_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("block_elements", [1, 3 * WIDTH, 1 << 17])
 def test_neighbours_in_blocks(block_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(neighbour_max_module.BLOCK_ELEMENTS, "cpu", block_elements)
+    monkeypatch.setattr(neighbour_max_module, "HIDDEN_ELEMENTS", 16 * block_elements)
     clouds = double(pack(CASES["unequal"]()))
     found, expected = (results(make_student(backend).train(), clouds) for backend in ("torch", "reference"))
     assert_same(found, expected)
@@ -231,6 +232,21 @@ def test_neighbour_max_gradcheck_and_equals() -> None:
     neighbour_max(same, weight_in, bias_in, weight_out).sum().backward()
     assert same.grad is not None
     assert same.grad[:, 1:].eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_both_ways_back_from_the_neighbours_maximum(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    rows, bias_in = torch.randn(5, 16, 300, dtype=dtype), torch.randn(24, dtype=dtype)
+    rows[:, 9] = rows[:, 4]  # equal neighbours
+    given = (rows, torch.randn(24, 5, dtype=dtype), bias_in, torch.randn(24, 24, dtype=dtype))
+    out = neighbour_max(*(tensor.clone().requires_grad_() for tensor in given))
+    saved, grad = out.grad_fn.saved_tensors, torch.randn(300, 24, dtype=dtype)  # type: ignore[union-attr]
+    of_all = neighbour_max_module._backward_of_all(grad, *saved)
+    of_givers = neighbour_max_module._backward_of_givers(grad, *saved)
+    for found, expected in zip(of_givers, of_all, strict=True):
+        assert found.shape == expected.shape
+        assert (found - expected).norm() < 30 * torch.finfo(dtype).eps * expected.norm()
 
 
 def test_blocks_refuse_other_norms() -> None:
