@@ -22,6 +22,9 @@ BLOCK_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 25}
 HIDDEN_ELEMENTS = 1 << 19
 """Elements of a block's hidden values (points K, C) where the backward treats all K at once."""
 
+SUMMED = (torch.float64, torch.float32, torch.bfloat16)
+"""Types in which torch has weighted sums of rows on a CPU that keep their digits."""
+
 
 def neighbour_max(rows: Tensor, weight_in: Tensor, bias_in: Tensor, weight_out: Tensor) -> Tensor:
     """max over k of linear_out(relu(linear_in(rows[:, k]))); the first of equals takes the gradient.
@@ -66,8 +69,8 @@ class _NeighbourMax(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         saved = ctx.saved_tensors
         rows = saved[0]
-        alone = rows.device.type == "cpu" and rows.dtype in (torch.float32, torch.float64)
-        return (_backward_of_givers if alone and rows.shape[1] <= 256 else _backward_of_all)(grad, *saved)
+        alone = rows.device.type == "cpu" and rows.dtype in SUMMED and rows.shape[1] <= 256
+        return (_backward_of_givers if alone else _backward_of_all)(grad, *saved)
 
 
 def _backward_of_givers(
@@ -76,8 +79,10 @@ def _backward_of_givers(
     """Weighted sums of few rows in the place of products with matrices of which 15 of 16 numbers are 0."""
     _, count, points = rows.shape
     of_rows = torch.empty_like(rows)  # (in, K, P)
-    of_in = torch.zeros_like(weight_in.t())  # (in, C)
-    of_bias, of_out = torch.zeros_like(bias_in), torch.zeros_like(weight_out)  # (C,), (C, C)
+    exact = torch.promote_types(rows.dtype, torch.float32)
+    of_in = torch.zeros_like(weight_in.t(), dtype=exact)  # (in, C)
+    of_bias = torch.zeros_like(bias_in, dtype=exact)  # (C,)
+    of_out = torch.zeros_like(weight_out, dtype=exact)  # (C, C)
     giver = giver.to(torch.uint8)  # (P, C)
     step = max(1, HIDDEN_ELEMENTS // (count * len(bias_in)))
     for start in range(0, points, step):
@@ -105,7 +110,8 @@ def _backward_of_givers(
         of_in += near @ of_hidden
         of_bias += of_hidden.sum(0)
         of_rows[:, :, part] = (weight_in.t() @ of_hidden.t()).unflatten(1, (-1, count)).transpose(1, 2)
-    return of_rows, of_in.t(), of_bias, of_out
+    dtype = rows.dtype
+    return of_rows, of_in.t().to(dtype), of_bias.to(dtype), of_out.to(dtype)
 
 
 def _backward_of_all(
