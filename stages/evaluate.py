@@ -12,6 +12,7 @@ from stages.options import config_option, json_option, pick_device, set_threads,
 if TYPE_CHECKING:
     from pipeline.plan import Plan
     from pipeline.plan_evaluation import Evaluation
+    from pipeline.plan_labelled import LabelledRun
 
 
 @click.command()
@@ -88,7 +89,7 @@ def evaluate(
         config = config.model_copy(update={"students": {}})
     plan = Plan(config, workdir, also=[dataset] if dataset else [])
     if scored is None:
-        found = plan.labelled_run(_place(run, plan.workdir))
+        found = _run_of(plan, run, config_path)
         dataset = dataset or found.evaluate[0].dataset
         scored = scored_run(plan, found)
     wanted = plan_evaluation(plan, scored, dataset, split)  # type: ignore[arg-type]
@@ -96,6 +97,24 @@ def evaluate(
     set_threads(threads)
     metrics = score(plan, wanted, pick_device("evaluate"), votes=votes, out=out)
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
+
+
+def _run_of(plan: Plan, run: Path, config_path: str) -> LabelledRun:
+    """The run in a folder; one that the config made before it was changed is told where its own config is."""
+    from cache_schemas.errors import BadInput
+
+    place = _place(run, plan.workdir)
+    own = run.parent.parent / "config.yaml"  # of the pretraining that a probe or a finetuning lies in
+    try:
+        return plan.labelled_run(place)
+    except BadInput:
+        if not (run / "done.json").exists():
+            raise
+        made_by = f"--config {own}" if own.exists() else f"a config with the blocks in {run / 'config.yaml'}"
+        raise BadInput(
+            f"{config_path} does not make {place}: it, or the dataset, is another than when this was trained. Evaluate it "
+            f"with the config that made it: {made_by}"
+        ) from None
 
 
 def _place(run: Path, workdir: Path) -> str:

@@ -54,8 +54,10 @@ def save_config(folder: Path, plan: Plan, run: Run) -> None:
     config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
     config["teachers"] = {name: config["teachers"][name] for name in run.student.teachers}
     config["probes"] = {name: config["probes"][name] for name in run.student.probes}
-    probed = [name for probe in config["probes"].values() for name in probe["datasets"] or []]
-    config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *probed)}
+    config["finetunes"] = {name: config["finetunes"][name] for name in run.student.finetunes}
+    labelled = [*config["probes"].values(), *config["finetunes"].values()]
+    learnt = [name for block in labelled for name in block["datasets"] or []]
+    config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *learnt)}
     write_bytes(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
 

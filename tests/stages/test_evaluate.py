@@ -16,6 +16,7 @@ from nuscenes.eval.lidarseg.validate_submission import validate_submission
 from pipeline.config.load import load_config
 from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.plan import Plan
+from pipeline.training.run_folder import save_config
 from stages.cli import main
 
 
@@ -169,3 +170,47 @@ def test_what_cannot_be_evaluated_is_said(config_path: Path, plan: Plan, capsys:
         assert "does not hold the weights that were trained" in capsys.readouterr().err
     finally:
         weights.write_bytes(whole)
+
+
+def test_a_run_that_the_config_does_not_make_any_more(
+    config_path: Path, plan: Plan, capsys: Any, tmp_path: Path
+) -> None:
+    changed = yaml.safe_load(config_path.read_text())
+    changed["students"]["s"]["network"]["width"] = 16
+    (tmp_path / "changed.yaml").write_text(yaml.safe_dump(changed))
+    (probe, finetuned) = folders(plan)
+    for run in (probe, finetuned):
+        assert refused(tmp_path / "changed.yaml", capsys, str(run)) == 2
+        told = capsys.readouterr().err
+        assert "changed.yaml does not make runs/" in told
+        assert str(run / "config.yaml") in told
+    beside = probe.parent.parent / "config.yaml"
+    beside.write_bytes(config_path.read_bytes())  # as a pretraining's
+    try:
+        assert refused(tmp_path / "changed.yaml", capsys, str(probe)) == 2
+        assert f"made it: --config {beside}" in capsys.readouterr().err
+    finally:
+        beside.unlink()
+
+
+def test_the_config_of_a_run_makes_it_and_what_was_learnt_on_it(
+    config_path: Path, capsys: Any, tmp_path: Path
+) -> None:
+    whole = yaml.safe_load(config_path.read_text())
+    whole["students"]["s"]["finetunes"] = ["f", "g"]
+    whole["students"]["t"] = {**whole["students"]["s"], "datasets": ["again"]}
+    whole["finetunes"]["g"] = {**whole["finetunes"]["f"], "datasets": ["again"], "starts": ["pretrained"]}
+    whole["finetunes"]["unused"] = {**whole["finetunes"]["f"], "datasets": ["again"]}
+    (tmp_path / "whole.yaml").write_text(yaml.safe_dump(whole))
+    main(["index", "--config", str(tmp_path / "whole.yaml")])
+    plan = Plan(load_config(tmp_path / "whole.yaml"))
+    run = next(run for run in plan.runs.values() if run.name == "s")
+    save_config(tmp_path, plan, run)
+    own = Plan(load_config(tmp_path / "config.yaml"))
+    assert set(own.config.finetunes) == {"f", "g"}
+    assert [mine.id for mine in own.runs.values()] == [run.id]
+
+    def ids(of: Plan) -> set[str]:
+        return {f.id for f in of.finetune_runs.values() if f.student.datasets == run.student.datasets}
+
+    assert ids(own) == ids(plan)
