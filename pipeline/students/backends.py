@@ -24,7 +24,7 @@ Choice = Literal["auto"] | Backend
 CHOICES: tuple[Choice, ...] = ("auto", *get_args(Backend))
 MEASURED: dict[str, Backend] = {"cpu": "torch"}
 """What `auto` is by kind of device. A device that is not here was not measured, and takes `torch`. On a CPU `compiled`
-is 1.1 to 1.3 times as fast, after minutes of compiling that a short run does not earn back."""
+is 1.05 to 1.2 times as fast, after minutes of compiling that a short run does not earn back."""
 
 
 @functools.cache
