@@ -216,6 +216,26 @@ def test_partitions_that_were_closed_are_opened_again(
         np.testing.assert_array_equal(mine.grids[0].values, theirs.grids[0].values)
 
 
+def test_no_partition_is_opened_twice_and_none_keeps_what_opening_alone_needs(
+    cached: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, opens, plain = cached.source(), [], ViewSource._open
+
+    def counted(self: ViewSource, number: int) -> object:
+        opens.append(number)
+        return plain(self, number)
+
+    monkeypatch.setattr(source._opened, "_open_one", lambda number: counted(source, number))
+    for number in (0, 1, 2, 1, 0, 2):
+        source.read(number, 3, 0)
+    assert opens == [0, 1, 2]
+    assert opened.OPEN_PARTITIONS > 700  # scenes of nuScenes' train split, in random order
+    for part in source._opened._opened.values():
+        for store in (part.scans, part.views, *part.grids.readers):
+            assert not {"files", "crc", "identity"} & set(store.manifest.body)
+            assert store.manifest.partition
+
+
 def test_features_of_other_images_are_refused(cached: Cached) -> None:
     reading = cached.run.readings[0]
     images = [image.path for image in cached.record(reading.partition).images]
