@@ -21,6 +21,13 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.datasets.records import ImageRecord, RigidStep, ScanRecord
 
+published_option = click.option(
+    "--published",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="A checkout of github.com/valeoai/ScaLR.",
+)
+
 
 class AuthorsLoader:
     """`sample(scan, camera)` runs the published `__getitem__` of a dataset's class, whose random camera is held to one."""

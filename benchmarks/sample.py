@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from authors import AuthorsLoader
+from authors import AuthorsLoader, published_option
 from keyframes import Keyframes, dense_keyframes, pandaset, real_keyframes, semantic_kitti
 
 from cache_schemas.reading import ZarrReader
@@ -41,12 +41,7 @@ class Row:
 
 
 @click.command()
-@click.option(
-    "--published",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="A checkout of github.com/valeoai/ScaLR.",
-)
+@published_option
 @click.option("--pairs", default=9, show_default=True, help="Measurements of each side, in turn.")
 @click.option("--partitions", default=4, show_default=True, help="Partitions of 8 scans in the cache.")
 def main(published: Path, pairs: int, partitions: int) -> None:

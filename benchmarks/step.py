@@ -24,6 +24,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from authors import published_option
 from keyframes import Keyframes, real_keyframes
 from online import PARTS, OnlineStep
 from student_sides import keep_freed_memory, spread
@@ -71,12 +72,7 @@ class CachedStep:
 
 
 @click.command()
-@click.option(
-    "--published",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="A checkout of github.com/valeoai/ScaLR.",
-)
+@published_option
 @click.option(
     "--waffleiron",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
