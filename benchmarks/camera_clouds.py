@@ -17,9 +17,9 @@ from scipy.spatial import cKDTree
 
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.records import PartitionRecord, ScanRecord
+from pipeline.geometry.grid import Grid
 from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
-from pipeline.students.grid import Grid
 from pipeline.students.packed import Cloud, PackedClouds, pack
 
 GRID = Grid()

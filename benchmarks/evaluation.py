@@ -26,17 +26,17 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Config, Points
+from pipeline.datasets.index import make_index
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.full_scans import write_full_scans
 from pipeline.geometry.full_scan import FullScan, full_scan
-from pipeline.index import make_index
-from pipeline.plan import Plan
-from pipeline.plan_labelled import ProbeReading
-from pipeline.scans import write_scans
+from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.preprocessing.full_scans import write_full_scans
+from pipeline.preprocessing.scans import write_scans
+from pipeline.streaming.scan_batches import EvaluationScans
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
-from pipeline.streaming.scans import EvaluationScans
 
 SCANS_OF_A_PARTITION = 8
 
@@ -97,28 +97,36 @@ def _sides(folder: Path, root: Path, partitions: int) -> Sides:
     )
     folder.mkdir(parents=True)
     make_index(folder, "nuscenes", config.datasets["nuscenes"])
-    plan = Plan(config)
-    index = plan.indices["nuscenes"]
+    plan = plan_experiment(config)
+    index = plan.experiment.indices["nuscenes"]
     found = [scan for entry in index.partitions for scan in index.load_partition(entry).scans]
-    points = plan.students["s"].points
+    points = plan.experiment.students["s"].points
     readings = []
     for number in range(partitions):
         rows = range(number * SCANS_OF_A_PARTITION, (number + 1) * SCANS_OF_A_PARTITION)
         scans = tuple(replace(found[row % len(found)], name=f"scan-{row}") for row in rows)
         readings.append(_fill(plan, root, scans, f"scene-{number}", points))
-    stored, searching = ScanSource(plan.cache, readings), Searching(plan.cache, readings, points)
+    stored, searching = (
+        ScanSource(plan.experiment.cache, readings),
+        Searching(plan.experiment.cache, readings, points),
+    )
     places = stored.scans()
     options = {"points": points, "intensity": {"nuscenes": READER.traits.intensity}}
     sides = EvaluationScans(searching, places, **options), EvaluationScans(stored, places, **options)
-    size = sum(path.stat().st_size for path in (plan.cache / "full_scans").rglob("*") if path.is_file())
+    size = sum(
+        path.stat().st_size for path in (plan.experiment.cache / "full_scans").rglob("*") if path.is_file()
+    )
     count = sum(len(stored.read(place).xyz) for place in places)
     return Sides(*sides, len(places), count, size)
 
 
 def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, points: Points) -> ProbeReading:
     record = PartitionRecord(name, "val", scans)
-    stores = {stage: of_stage[0] for stage, of_stage in plan.stores("nuscenes", plan.students["s"]).items()}
-    at = {stage: plan.cache / store.folder for stage, store in stores.items()}
+    stores = {
+        stage: of_stage[0]
+        for stage, of_stage in plan.experiment.stores("nuscenes", plan.experiment.students["s"]).items()
+    }
+    at = {stage: plan.experiment.cache / store.folder for stage, store in stores.items()}
     write_scans(READER, root, stores["scans"], record, "m", at["scans"])
     there = PartitionReader(at["scans"], SCANS, name, "m")
     offsets = there.read("scan_offsets")

@@ -13,10 +13,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from pipeline.datasets.nuscenes.reader import READER
+from pipeline.geometry.grid import Grid
 from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
-from pipeline.streaming.sample import point_features
-from pipeline.students.grid import Grid
+from pipeline.streaming.augment import point_features
 from pipeline.students.packed import Cloud, PackedClouds, pack
 
 GRID = Grid()

@@ -21,18 +21,19 @@ from cache_schemas.scans import SCANS
 from cache_schemas.storage import encode
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Config, Dataset, Points
+from pipeline.datasets.index import make_index
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
-from pipeline.index import make_index
-from pipeline.plan import Plan, Reading, Run, Store
-from pipeline.scans import write_scans
-from pipeline.streaming.batches import PretrainSteps
+from pipeline.plan.parts import Reading, Run, Store
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.preprocessing.scans import write_scans
+from pipeline.preprocessing.views import write_views
 from pipeline.streaming.readahead import STEPS_AHEAD
-from pipeline.streaming.source import ViewSource
-from pipeline.views import write_views
+from pipeline.streaming.view_batches import PretrainSteps
+from pipeline.streaming.view_source import ViewSource
 
 GRID = (16, 32)
 """Rows and columns of a ViT with patches of 14 pixels at 224 x 448."""
@@ -68,8 +69,8 @@ class Keyframes:
         ahead: int = STEPS_AHEAD,
     ) -> PretrainSteps:
         run = self.runs[storage]
-        teachers = self.plan.teachers_of(run.student)
-        source = ViewSource(self.plan.cache, run.readings, teachers, reader)
+        teachers = self.plan.experiment.teachers_of(run.student)
+        source = ViewSource(self.plan.experiment.cache, run.readings, teachers, reader)
         places, _ = source.scans()
         return PretrainSteps(
             source,
@@ -82,7 +83,7 @@ class Keyframes:
 
     def forget(self) -> None:
         """Drop the cache's files from the system's page cache."""
-        for path in self.plan.cache.rglob("*"):
+        for path in self.plan.experiment.cache.rglob("*"):
             if path.is_file():
                 handle = os.open(path, os.O_RDONLY)
                 os.fsync(handle)
@@ -206,7 +207,7 @@ def _keyframes(
             },
         }
     )
-    plan = Plan(config, indices={name: index})
+    plan = plan_experiment(config, indices={name: index})
     found = [scan for entry in index.partitions for scan in index.load_partition(entry).scans]
     partitions, each = size
     scans = [
@@ -224,7 +225,7 @@ def _keyframes(
         run = plan.runs[storage]
         block = run.student
         block = block.model_copy(update={"pretrain": block.pretrain.model_copy(update={"batch": batch})})
-        stores = {stage: stores[0] for stage, stores in plan.stores(name, block).items()}
+        stores = {stage: stores[0] for stage, stores in plan.experiment.stores(name, block).items()}
         readings = tuple(_fill(recordings, plan, block.points, stores, record, grids) for record in records)
         runs[storage] = replace(run, student=block, readings=readings)
     return Keyframes(recordings, plan, runs, tuple(scans))
@@ -240,7 +241,7 @@ def _fill(
 ) -> Reading:
     """One partition's stores, those that are not there yet, and where they are."""
     members = {stage: str(member) for stage, member in partition.member_digests().items()}
-    at = {stage: plan.cache / store.folder for stage, store in stores.items()}
+    at = {stage: plan.experiment.cache / store.folder for stage, store in stores.items()}
     reader = reader_named(recordings.reader)
     traits = reader.traits
     if not is_valid(at["views"], partition.name, members["views"]):

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.proof_cases import CLASSES, STEPS, Case, Outcome, Phase, batches, drawn, drop_masks, targets
-from pipeline.streaming.scans import ScanBatch
+from pipeline.streaming.scan_batches import ScanBatch
 from pipeline.students import authors
 
 GRIDS = [[64, 64], [64, 16], [64, 16]]

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.common.random import generator
 from pipeline.config.model import Points, Student
 from pipeline.config.training import Finetune, LabelledAugment, Optimiser, Probe
 from pipeline.losses.distillation import distillation_loss
 from pipeline.losses.lovasz import segmentation_loss
-from pipeline.random import generator
+from pipeline.streaming.scan_batches import ScanBatch, ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints
-from pipeline.streaming.scans import ScanBatch, ScanSteps
 from pipeline.students.distilled import Distilled
 from pipeline.students.heads import ProbeHead
 from pipeline.students.stochastic_depth import masks

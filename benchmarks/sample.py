@@ -26,7 +26,7 @@ from authors import AuthorsLoader, published_option
 from keyframes import Keyframes, dense_keyframes, pandaset, real_keyframes, semantic_kitti
 
 from cache_schemas.reading import ZarrReader
-from pipeline.streaming.batches import PretrainSteps
+from pipeline.streaming.view_batches import PretrainSteps
 
 BATCH = 8
 

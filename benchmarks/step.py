@@ -30,7 +30,7 @@ from online import PARTS, OnlineStep
 from student_sides import keep_freed_memory, spread
 
 from pipeline.losses.distillation import distillation_loss
-from pipeline.streaming.batches import PretrainBatch, stream
+from pipeline.streaming.view_batches import PretrainBatch, stream
 from pipeline.students.distilled import Distilled, build
 
 TEACHERS = ("dinov2_vitb14", "dinov2_vits14")
@@ -43,7 +43,7 @@ class CachedStep:
         run = cache.runs["float16"]
         self.batches = cache.steps()
         channels = self.batches[0].targets[0].channels
-        self._model: Distilled = build(run, channels).train()
+        self._model: Distilled = build(run.student, run.seed, channels).train()
         training = run.student.pretrain
         self._optimiser = torch.optim.AdamW(
             self._model.parameters(), lr=training.lr, weight_decay=training.weight_decay

@@ -37,12 +37,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config.model import Config, Teacher
+from pipeline.datasets.index import make_index
 from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.datasets.records import ImageRecord
-from pipeline.features import FeatureWriter
-from pipeline.index import make_index
-from pipeline.lots import do_lot
-from pipeline.plan import Lot, Plan
+from pipeline.plan.parts import Lot
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.preprocessing.features import FeatureWriter
+from pipeline.preprocessing.lots import do_lot
 from pipeline.teachers.images import load_input
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 
@@ -93,7 +94,7 @@ def main(
         records = make_tree(root, _images(folder), partitions, scans)
         config = _config(root, model, image_size, precision, antialias, images_per_batch, lot_partitions)
         make_index(Path(work), "images", config.datasets["images"])
-        plan = Plan(config, Path(work))
+        plan = plan_experiment(config, Path(work))
         begun = time.monotonic()
         teacher = load_teacher(config.teachers["teacher"], on)
         click.echo(
@@ -167,7 +168,7 @@ def whole_lot(plan: Plan, lot: Lot, teacher: LoadedTeacher, root: Path, images: 
     """A lot as `griddle features` does it, the teacher being there."""
     wall, cpu = time.perf_counter(), time.process_time()
     with FeatureWriter(teacher, "teacher") as writer:
-        do_lot(plan, lot, lambda p, m, f: writer.write(root, lot.store, p, m, f))
+        do_lot(plan.experiment, lot, lambda p, m, f: writer.write(root, lot.store, p, m, f))
     return Pace((time.perf_counter() - wall) / images, (time.process_time() - cpu) / images)
 
 
@@ -308,7 +309,11 @@ def _images(folder: str | None) -> list[Path]:
 
 def _imports() -> float:
     """Seconds from the start of Python to where a lot could begin, once the files are in the page cache."""
-    command = [sys.executable, "-c", "import timm, pipeline.features, pipeline.lots, stages.features"]
+    command = [
+        sys.executable,
+        "-c",
+        "import timm, pipeline.preprocessing.features, pipeline.preprocessing.lots, stages.features",
+    ]
     begun = time.monotonic()
     subprocess.run(command, check=True)
     return time.monotonic() - begun

@@ -32,14 +32,15 @@ import yaml
 
 from cache_schemas.canonical import digest
 from cache_schemas.manifest import DIGEST_LENGTH, FORMAT, KIND, seal
-from pipeline.assumed import Assumed, assumed_index, parse_assumed
 from pipeline.config.load import load_config
-from pipeline.index import FORMAT as INDEX_FORMAT
-from pipeline.index import KIND as INDEX_KIND
-from pipeline.index import index_folder, make_cue
-from pipeline.lots import KIND as LOT_KIND
-from pipeline.plan import STAGES, Lot, Plan
-from pipeline.report import report_marker
+from pipeline.datasets.index import FORMAT as INDEX_FORMAT
+from pipeline.datasets.index import KIND as INDEX_KIND
+from pipeline.datasets.index import index_folder, make_cue
+from pipeline.plan.cost.assumed import Assumed, assumed_index, parse_assumed
+from pipeline.plan.lot_status import KIND as LOT_KIND
+from pipeline.plan.parts import STAGES, Lot
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.report.gather import report_marker
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PUBLISHED = {
@@ -121,7 +122,7 @@ def write_experiment(root: Path, times: float, lot_partitions: int = 16) -> Plan
         folder = index_folder(root / "work", one.name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index.json").write_text(json.dumps(index, indent=1))
-    return Plan(loaded)
+    return plan_experiment(loaded)
 
 
 def write_finished(plan: Plan) -> None:
@@ -154,7 +155,7 @@ def _entries(one: Assumed, val: int) -> list[dict[str, Any]]:
 
 
 def _write_lot(plan: Plan, lot: Lot, when: dict[str, Any]) -> None:
-    folder = plan.cache / lot.store.folder
+    folder = plan.experiment.cache / lot.store.folder
     folder.mkdir(parents=True, exist_ok=True)
     partitions = []
     for entry, member in lot.members:
@@ -178,7 +179,7 @@ def _write_lot(plan: Plan, lot: Lot, when: dict[str, Any]) -> None:
         **{"griddle": LOT_KIND, "stage": lot.store.stage, "dataset": lot.store.dataset, "split": lot.split},
         **{"store": lot.store.folder, "partitions": partitions},
     }
-    path = plan.lot_path(lot)
+    path = plan.experiment.lot_path(lot)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**lot_body, "digest": digest(lot_body), "made": when}, indent=1))
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from cache_schemas.canonical import ID_LENGTH
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, read_manifest
+from cache_schemas.places import PLACES, Place, place_of
 from cache_schemas.publish import is_beside
 
 NAME = re.compile(
     rf"(?P<partition>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<digest>[0-9a-f]{{{ID_LENGTH}}})\.(?P<kind>json|zarr|crc)"
 )
-LEVELS = {"scans": "*", "labels": "*/labels/*", "views": "*", "full_scans": "*", "features": "*/*"}
-"""Where the folders of each stage's stores lie below the stage's own (labels lie with their scans)."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,9 @@ class StoreFolder:
         return self.cache / self.folder
 
     @property
-    def id(self) -> str:
-        """The digest at the end of the store's id, as the path says it."""
-        path = Path(self.folder)
-        return (path.parent if self.stage == "features" else path).name.rsplit("-", 1)[-1]
+    def place(self) -> Place:
+        """What the folder says of the store."""
+        return place_of(self.stage, self.folder)
 
 
 @dataclass
@@ -63,9 +61,8 @@ class Listing:
 def store_folders(cache: Path) -> list[StoreFolder]:
     """All store folders of a cache, stage by stage."""
     found = []
-    for stage, level in LEVELS.items():
-        top = cache / ("scans" if stage == "labels" else stage)
-        for path in sorted(top.glob(level)) if top.is_dir() else ():
+    for stage, place in PLACES.items():
+        for path in sorted(cache.glob(place)):
             if path.is_dir() and not is_beside(path.name) and path.suffix != ".zarr":
                 found.append(StoreFolder(cache, stage, str(path.relative_to(cache))))
     return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cache_schemas.places import PLACES
 from cache_schemas.schema import CODECS, COMMON_ATTRIBUTES, SHARD_BYTES, ArraySpec, StoreSchema
-from cache_schemas.stores import PLACES, declared
+from cache_schemas.stores import declared
 
 MANIFEST_FIELDS = {
     "griddle": "what the file is",
@@ -42,8 +43,11 @@ This page is generated from `cache_schemas/`, one module a store: `python -m cac
   the rows offsets[i] to offsets[i + 1]. Offsets and other row numbers count within their partition.
 * Every array has the attributes `units`, `about` and, where its values are coordinates, `frame`; the tables repeat
   them. Every group has the attributes of its table and these; metadata is consolidated.
-* A version is raised when an array changes its shape or meaning. It is part of every id: the new store lies beside the
-  old.
+* What is written once stays readable. **New arrays go into a store of their own kind** (as `full_scans/1` did): a version
+  that is raised changes every id of that store and of all that reads it, and hours of computing are lost for what most do
+  not need. A version is raised only when an array's shape or meaning was wrong; the new store then lies beside the old.
+* Stores, runs and imports that were made before a change of Griddle keep their ids, and are taken as they are. What they
+  did not record is said once, as "not recorded". Only changed content makes a new id.
 """
 
 MANIFEST = """\

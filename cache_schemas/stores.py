@@ -1,4 +1,4 @@
-"""Every store that this version of Griddle reads, and where each lies in a cache."""
+"""Every store that this version of Griddle reads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.schema import StoreSchema
 from cache_schemas.views import VIEWS
-
-PLACES = {
-    "scans": "scans/*",
-    "labels": "scans/*/labels/*",
-    "views": "views/*",
-    "full_scans": "full_scans/*",
-    "features": "features/*/*",
-}
-"""The folders of each kind of store, relative to the cache."""
 
 RETIRED: dict[str, str] = {
     "features/2": "images that could not be read are listed in the attribute `unreadable`",

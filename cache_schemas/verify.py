@@ -98,8 +98,8 @@ def _names(store: StoreFolder, manifest: Manifest, identity: Mapping[str, Any] |
         yield f"its content digest {manifest.content_digest} is not that of the files which it lists"
     if manifest.path.read_bytes() != json_bytes(body):
         yield "is not spelled as it was written"
-    if digest(body["identity"]) != store.id:
-        yield f"the folder is for the id {store.id}, this identity has {digest(body['identity'])}"
+    if digest(body["identity"]) != store.place.digest:
+        yield f"the folder is for the id {store.place.digest}, this identity has {digest(body['identity'])}"
     for told in differences(body["identity"], identity) if identity is not None else ():
         yield f"its identity is not that of the config: {told}"
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from cache_schemas.errors import BadInput, DamagedCache, GriddleError
 
 if TYPE_CHECKING:
+    from pipeline.cache.open_cache import OpenedCache, open_cache
+    from pipeline.cache.open_features import OpenedFeatures
+    from pipeline.cache.open_store import OpenedStore
     from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits
     from pipeline.datasets.readers import reader_named
     from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
-    from pipeline.opened.cache import OpenedCache, open_cache
-    from pipeline.opened.features import OpenedFeatures
-    from pipeline.opened.run import OpenedRun, open_run
-    from pipeline.opened.store import OpenedStore
+    from pipeline.training.open_run import OpenedRun, open_run
 
 __all__ = [
     "AbsentPartition",
@@ -41,17 +41,17 @@ _WHERE = {
     "AbsentPartition": "pipeline.datasets.reader",
     "ImageRecord": "pipeline.datasets.records",
     "MaskRule": "pipeline.datasets.reader",
-    "OpenedCache": "pipeline.opened.cache",
-    "OpenedFeatures": "pipeline.opened.features",
-    "OpenedRun": "pipeline.opened.run",
-    "OpenedStore": "pipeline.opened.store",
+    "OpenedCache": "pipeline.cache.open_cache",
+    "OpenedFeatures": "pipeline.cache.open_features",
+    "OpenedRun": "pipeline.training.open_run",
+    "OpenedStore": "pipeline.cache.open_store",
     "PartitionRecord": "pipeline.datasets.records",
     "Reader": "pipeline.datasets.reader",
     "RigidStep": "pipeline.datasets.records",
     "ScanRecord": "pipeline.datasets.records",
     "Traits": "pipeline.datasets.reader",
-    "open_cache": "pipeline.opened.cache",
-    "open_run": "pipeline.opened.run",
+    "open_cache": "pipeline.cache.open_cache",
+    "open_run": "pipeline.training.open_run",
     "reader_named": "pipeline.datasets.readers",
 }
 

@@ -10,8 +10,8 @@ import click
 from stages.options import config_option, json_option, workdir_option
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
-    from pipeline.verification import Verification
+    from pipeline.cache.verify import Verification
+    from pipeline.plan.plan import Plan
 
 
 @click.group()
@@ -27,7 +27,7 @@ def ls(config_path: str, workdir: Path | None, as_json: bool) -> None:
     """List the stores, and how many of their partitions this config wants."""
     import json
 
-    from pipeline.cache_listing import list_cache
+    from pipeline.cache.listing import list_cache
 
     folder, plan = _open(config_path, workdir)
     rows = list_cache(folder, plan)
@@ -54,7 +54,7 @@ def du(config_path: str, workdir: Path | None, as_json: bool) -> None:
     """Measure what lies in each store, leftovers included, and the free space."""
     import json
 
-    from pipeline.cache_listing import measure_cache
+    from pipeline.cache.listing import measure_cache
 
     found = measure_cache(_cache_folder(config_path, workdir))
     if as_json:
@@ -99,13 +99,13 @@ def verify(
     """
     import json
 
-    from pipeline.verification import cache_of, repair, verify_cache
+    from pipeline.cache.verify import cache_of, repair, verify_cache
 
     folder, plan = _open(config_path, workdir, cache_of(paths[0]) if paths else None)
     result = verify_cache(folder, plan, paths, sample=sample, threads=threads)
     recomputed = _recompute(plan, paths, recompute, result) if recompute else []
     if mend:
-        repair(result, [plan.workdir] if plan is not None else [])
+        repair(result, [plan.experiment.workdir] if plan is not None else [])
     facts = {
         "cache": str(folder),
         "compared_with_index": result.compared,
@@ -151,20 +151,20 @@ def gc(
     import json
 
     from cache_schemas.errors import BadInput
-    from pipeline.unreferenced import delete_unreferenced, unreferenced
+    from pipeline.cache.garbage import delete_unreferenced, unreferenced
     from stages.options import make_plan
 
     plans = [make_plan(path, workdir, None) for path in config_paths]
-    caches = {plan.cache.resolve(): plan.cache for plan in plans}
+    caches = {plan.experiment.cache.resolve(): plan.experiment.cache for plan in plans}
     if len(caches) != 1:
         raise BadInput(
             f"these configs use {len(caches)} caches ({', '.join(map(str, caches.values()))}); clean one at a time"
         )
-    folder = plans[0].cache
+    folder = plans[0].experiment.cache
     items = unreferenced(folder, plans, older_than)
     freed = (sum(item.bytes for item in items), sum(item.files for item in items))
     if delete:
-        freed = delete_unreferenced(folder, items, [plan.workdir for plan in plans])
+        freed = delete_unreferenced(folder, items, [plan.experiment.workdir for plan in plans])
     facts = [
         {"kind": i.kind, "store": i.store.folder, "path": str(i.path), "bytes": i.bytes, "files": i.files}
         for i in items
@@ -194,7 +194,7 @@ def _cache_folder(config_path: str, workdir: Path | None) -> Path:
 def _open(config_path: str, workdir: Path | None, named: Path | None = None) -> tuple[Path, Plan | None]:
     """The config's cache, or the one that the user named by a path in it; and its plan, if there is an index."""
     from cache_schemas.errors import BadInput
-    from pipeline.log import log
+    from pipeline.common.log import log
     from stages.options import make_plan
 
     try:
@@ -211,7 +211,7 @@ def _open(config_path: str, workdir: Path | None, named: Path | None = None) -> 
 
 def _recompute(plan: Plan | None, paths: tuple[Path, ...], count: int, result: Verification) -> list[Any]:
     from cache_schemas.errors import BadInput
-    from pipeline.recompute import recompute_images
+    from pipeline.cache.recompute import recompute_images
     from stages.options import pick_device
 
     if plan is None:

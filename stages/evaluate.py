@@ -10,9 +10,10 @@ import click
 from stages.options import config_option, json_option, pick_device, set_threads, workdir_option
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
-    from pipeline.plan_evaluation import Evaluation
-    from pipeline.plan_labelled import LabelledRun
+    from pipeline.plan.evaluation import Evaluation
+    from pipeline.plan.experiment import Experiment
+    from pipeline.plan.labelled import LabelledRun
+    from pipeline.plan.plan import Plan
 
 
 @click.command()
@@ -67,10 +68,9 @@ def evaluate(
 
     from cache_schemas.errors import BadInput
     from pipeline.config.load import load_config
-    from pipeline.index import make_index
-    from pipeline.plan import Plan
-    from pipeline.plan_evaluation import plan_evaluation
-    from pipeline.scored import imported_provenance, scored_run, scored_weights
+    from pipeline.datasets.index import make_index
+    from pipeline.plan.evaluation import imported_provenance, plan_evaluation, scored_run, scored_weights
+    from pipeline.plan.plan import plan_experiment
     from pipeline.training.evaluate import evaluate as score
 
     config = load_config(config_path)
@@ -87,15 +87,16 @@ def evaluate(
         make_index(folder, dataset, config.datasets[dataset])
     if scored is not None:  # nothing that students of the config need has to be there
         config = config.model_copy(update={"students": {}})
-    plan = Plan(config, workdir, also=[dataset] if dataset else [])
+    plan = plan_experiment(config, workdir, also=[dataset] if dataset else [])
     if scored is None:
         found = _run_of(plan, run, config_path)
         dataset = dataset or found.evaluate[0].dataset
-        scored = scored_run(plan, found)
-    wanted = plan_evaluation(plan, scored, dataset, split)  # type: ignore[arg-type]
-    _prepare(plan, wanted, threads)
+        scored = scored_run(plan.experiment, found)
+    experiment = plan.experiment
+    wanted = plan_evaluation(experiment, scored, dataset, split)  # type: ignore[arg-type]
+    _prepare(experiment, wanted, threads)
     set_threads(threads)
-    metrics = score(plan, wanted, pick_device("evaluate"), votes=votes, out=out)
+    metrics = score(experiment, wanted, pick_device("evaluate"), votes=votes, out=out)
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
 
 
@@ -103,7 +104,7 @@ def _run_of(plan: Plan, run: Path, config_path: str) -> LabelledRun:
     """The run in a folder; one that the config made before it was changed is told where its own config is."""
     from cache_schemas.errors import BadInput
 
-    place = _place(run, plan.workdir)
+    place = _place(run, plan.experiment.workdir)
     own = run.parent.parent / "config.yaml"  # of the pretraining that a probe or a finetuning lies in
     try:
         return plan.labelled_run(place)
@@ -130,51 +131,21 @@ def _place(run: Path, workdir: Path) -> str:
         ) from None
 
 
-def _prepare(plan: Plan, wanted: Evaluation, threads: int | None) -> None:
+def _prepare(experiment: Experiment, wanted: Evaluation, threads: int | None) -> None:
     """Compute what the cache lacks, and how intensities are normalised where that is to be measured."""
-    from functools import partial
+    from pipeline.plan.intensity import to_measure
+    from pipeline.preprocessing.fill import fill
+    from pipeline.preprocessing.intensity_stats import measure
+    from pipeline.preprocessing.intensity_stats import write as write_stats
 
-    from cache_schemas.manifest import Manifest
-    from cache_schemas.reading import PartitionReader
-    from cache_schemas.scans import SCANS
-    from pipeline.config.model import Points
-    from pipeline.datasets.readers import reader_named
-    from pipeline.datasets.records import PartitionRecord
-    from pipeline.full_scans import write_full_scans
-    from pipeline.intensity import to_measure
-    from pipeline.lots import do_lot
-    from pipeline.measured_intensity import measure
-    from pipeline.measured_intensity import write as write_stats
-    from pipeline.scans import write_labels, write_scans
-
-    dataset = plan.config.datasets[wanted.dataset]
-    reader, root, skip = reader_named(dataset.reader), Path(dataset.root), dataset.on_error == "skip"
-    unknown = to_measure(plan, wanted.dataset)
-    measured = unknown is None or (plan.workdir / unknown.path).exists()
-    first = [] if unknown is None or measured else unknown.lots(plan.config.lot_partitions)
-    for lot in (*first, *wanted.lots):
-        store = lot.store
-        if store.stage != "full_scans":
-            write: Any = write_labels if store.stage == "labels" else write_scans
-            do_lot(plan, lot, partial(write, reader, root, store, threads=threads, skip=skip))
-            continue
-        points = store.source
-        assert isinstance(points, Points)
-
-        def full(
-            partition: PartitionRecord, member: str, folder: Path, *, store=store, points=points
-        ) -> Manifest:
-            scans = PartitionReader(
-                plan.cache / store.scans_folder,
-                SCANS,
-                partition.name,
-                str(partition.member_digests()["scans"]),
-            )
-            return write_full_scans(store, points, partition, member, folder, scans, threads)
-
-        do_lot(plan, lot, full)
-    if unknown is not None and not measured:
-        write_stats(plan.workdir / unknown.path, unknown, measure(plan.cache, unknown, threads))
+    unknown = to_measure(experiment, wanted.dataset)
+    if unknown is not None and not (experiment.workdir / unknown.path).exists():
+        for lot in unknown.lots(experiment.config.lot_partitions):
+            fill(experiment, lot, threads)
+        spread = measure(experiment.cache, unknown, threads)
+        write_stats(experiment.workdir / unknown.path, unknown, spread)
+    for lot in wanted.lots:
+        fill(experiment, lot, threads)
 
 
 def _table(metrics: dict[str, Any]) -> str:

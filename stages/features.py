@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from cache_schemas.manifest import Manifest
     from pipeline.config.model import Teacher
     from pipeline.datasets.records import PartitionRecord
-    from pipeline.plan import Lot, Plan
+    from pipeline.plan.parts import Lot
+    from pipeline.plan.plan import Plan
     from pipeline.teachers.loaded import LoadedTeacher
 
 
@@ -39,18 +40,22 @@ def features(
 
 def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int | None) -> None:
     """One lot; teachers that are in memory already are in `loaded`."""
+    from pipeline.common.progress import Progress
     from pipeline.config.model import Teacher
-    from pipeline.features import FeatureWriter
-    from pipeline.lots import do_lot, is_done
-    from pipeline.progress import Progress
+    from pipeline.plan.lot_status import is_done
+    from pipeline.preprocessing.features import FeatureWriter
+    from pipeline.preprocessing.lots import do_lot
     from pipeline.teachers.loaded import load_teacher
     from pipeline.teachers.same_features import check_unchanged
     from pipeline.teachers.weights_lock import check_weights
 
     store, config = lot.store, lot.store.source
     assert isinstance(config, Teacher)
-    folder, root = plan.cache / store.folder, Path(plan.config.datasets[store.dataset].root)
-    name = next(name for name, teacher in plan.config.teachers.items() if teacher == config)
+    folder, root = (
+        plan.experiment.store_path(store),
+        Path(plan.experiment.config.datasets[store.dataset].root),
+    )
+    name = next(name for name, teacher in plan.experiment.config.teachers.items() if teacher == config)
     writers: list[FeatureWriter] = []
 
     with ExitStack() as opened:
@@ -61,18 +66,25 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
                 set_threads(threads)
                 teacher = load_teacher(config, pick_device("features"))
                 check_weights(
-                    plan.cache, plan.workdir, Path(store.folder).parent.name, teacher.weights_digest
+                    plan.experiment.cache,
+                    plan.experiment.workdir,
+                    store.id,
+                    teacher.weights_digest,
                 )
                 loaded[config] = teacher
             of_store = [m for other in plan.lots("features") if other.store == store for m in other.members]
-            load = plan.indices[store.dataset].load_partition
+            load = plan.experiment.indices[store.dataset].load_partition
             check_unchanged(loaded[config], folder, root, of_store, load)
-            missing = [entry for entry, member in lot.members if not is_done(plan, store, entry.name, member)]
+            missing = [
+                entry
+                for entry, member in lot.members
+                if not is_done(plan.experiment, store, entry.name, member)
+            ]
             progress = Progress(sum(entry.images for entry in missing), "images")
-            skip = plan.config.datasets[store.dataset].on_error == "skip"
+            skip = plan.experiment.config.datasets[store.dataset].on_error == "skip"
             writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress, skip=skip)))
 
         def compute(partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
             return writers[0].write(root, store, partition, member, folder)
 
-        do_lot(plan, lot, compute, prepare)
+        do_lot(plan.experiment, lot, compute, prepare)

@@ -32,7 +32,7 @@ def finetune(
     Without --run or --from-nothing: all of the config whose student is pretrained, or needs no pretraining.
     """
     from cache_schemas.errors import BadInput
-    from pipeline.plan_finetunes import FinetuneRun
+    from pipeline.plan.finetunes import FinetuneRun
     from pipeline.training.lease import Lease
 
     if bool(run_name) != bool(finetune_name) or (run_name and nothing):
@@ -43,7 +43,7 @@ def finetune(
         from pipeline.training.finetune import finetune as train_and_score
 
         set_threads(threads)
-        train_and_score(plan, item, pick_device("finetune"), lease)
+        train_and_score(plan.experiment, item, pick_device("finetune"), lease)
 
     if run_name:
         chosen = [plan.finetune_run(f"runs/{run_name}/finetune/{finetune_name}")]

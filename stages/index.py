@@ -22,10 +22,11 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
     """
     import json
 
+    from pipeline.common.log import log
     from pipeline.config.load import load_config
-    from pipeline.index import make_index
-    from pipeline.log import log
-    from pipeline.plan import Plan, wanted_datasets
+    from pipeline.datasets.index import make_index
+    from pipeline.plan.plan import plan_experiment
+    from pipeline.plan.selection import wanted_datasets
 
     config = load_config(config_path)
     folder = workdir or Path(config.workdir)
@@ -47,12 +48,12 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
         _print(name, report[name])
     if as_json:
         click.echo(json.dumps(report, indent=1))
-    Plan(config, folder, only)  # refuses what the config selects and the index found broken
+    plan_experiment(config, folder, only)  # refuses what the config selects and the index found broken
 
 
 def _print(name: str, found: dict) -> None:
-    from pipeline.index import why_absent
-    from pipeline.log import log
+    from pipeline.common.log import log
+    from pipeline.datasets.index import why_absent
 
     log(
         f"  {name}: {found['partitions']} partition(s), {found['scans']:,} scans, {found['images']:,} images, "

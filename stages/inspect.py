@@ -28,7 +28,7 @@ def inspect(
     """Say what PATH is and where it came from: a cache, a workdir, or any file or folder in them."""
     import json
 
-    from pipeline.inspection import inspect as facts_of
+    from pipeline.cache.inspect import inspect as facts_of
 
     facts = facts_of(path)
     if as_json:
@@ -41,13 +41,14 @@ def inspect(
 
 def _overlay(path: Path, folder: Path, root: Path | None, config_path: str) -> None:
     from cache_schemas.errors import BadInput
+    from cache_schemas.places import place_of
+    from pipeline.cache.inspect import view_manifest
+    from pipeline.cache.overlay import draw_overlays
     from pipeline.config.load import load_config
-    from pipeline.figures.overlay import draw_overlays
-    from pipeline.inspection import view_manifest
 
     manifest = view_manifest(path)
     if root is None:
-        name = manifest.path.parent.name.rsplit("-", 1)[0]
+        name = place_of("views", f"views/{manifest.path.parent.name}").dataset
         datasets = load_config(config_path).datasets
         if name not in datasets:
             raise BadInput(f"{config_path} has no dataset {name}; give its folder with --root")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
-    from pipeline.plan_finetunes import FinetuneRun
-    from pipeline.plan_probes import ProbeRun
+    from pipeline.plan.finetunes import FinetuneRun
+    from pipeline.plan.plan import Plan
+    from pipeline.plan.probes import ProbeRun
     from pipeline.training.lease import Lease
 
 Item = TypeVar("Item", "ProbeRun", "FinetuneRun")
@@ -23,31 +23,33 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
         BadInput: if there is none.
     """
     from cache_schemas.errors import BadInput
-    from pipeline.lacking import check_labelled
-    from pipeline.log import log
-    from pipeline.plan_labelled import PRETRAINED
+    from pipeline.common.log import log
+    from pipeline.plan.labelled import PRETRAINED
+    from pipeline.plan.missing import check_labelled
+    from pipeline.training.labelled_folder import is_probed, write_probe_marker
     from pipeline.training.lease import Lease
-    from pipeline.training.probe_folder import is_probed, write_probe_marker
 
     waiting = [
         item
         for item in chosen
-        if item.kind in PRETRAINED and not (plan.run_path(item.run) / "done.json").exists()
+        if item.kind in PRETRAINED and not (plan.experiment.run_path(item.run) / "done.json").exists()
     ]
     for item in waiting:
-        log(f"{what} {item.folder}: not yet: griddle pretrain --run {plan.run_path(item.run).name}")
+        log(
+            f"{what} {item.folder}: not yet: griddle pretrain --run {plan.experiment.run_path(item.run).name}"
+        )
     if len(waiting) == len(chosen):
         why = "no student is pretrained yet" if chosen else "no student of the config names one"
         raise BadInput(f"nothing to {what}: {why}")
     for item in chosen:
         if item in waiting:
             continue
-        folder = plan.workdir / item.folder
+        folder = plan.experiment.workdir / item.folder
         with Lease(folder) as lease:
             if is_probed(folder, item):
                 log(f"{what} {item.folder}: complete already")
                 write_probe_marker(folder, item)
             else:
-                check_labelled(plan, item)
+                check_labelled(plan.experiment, item)
                 train(item, lease)
                 log(f"{what} {item.folder}: done")

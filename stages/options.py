@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipeline.plan import Lot, Plan
+    from pipeline.plan.parts import Lot
+    from pipeline.plan.plan import Plan
 
 Command = Callable[..., Any]
 
@@ -47,9 +48,9 @@ def lot_options(command: Command) -> Command:
 def make_plan(config_path: str, workdir: Path | None, only: str | None) -> Plan:
     """The plan of a config file, from the indices that are there."""
     from pipeline.config.load import load_config
-    from pipeline.plan import Plan
+    from pipeline.plan.plan import plan_experiment
 
-    return Plan(load_config(config_path), workdir, only)
+    return plan_experiment(load_config(config_path), workdir, only)
 
 
 def chosen_lots(plan: Plan, stage: str, digest: str | None, number: int | None) -> list[Lot]:
@@ -78,7 +79,7 @@ def lots_that_fit(plan: Plan, stage: str, digest: str | None, number: int | None
     Raises:
         GriddleError: if what is missing of them does not fit where the cache lies.
     """
-    from pipeline.room import check_room
+    from pipeline.plan.cost.free_space import check_room
 
     lots = chosen_lots(plan, stage, digest, number)
     check_room(plan, lots)
@@ -98,7 +99,7 @@ def pick_device(what: str) -> Any:
     """The GPU if there is one; says so where the work runs on the CPU."""
     import torch
 
-    from pipeline.log import log
+    from pipeline.common.log import log
 
     if torch.cuda.is_available():
         return torch.device("cuda")

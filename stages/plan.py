@@ -40,10 +40,10 @@ def plan(
     """
     import json
 
-    from pipeline.assumed import assume as as_if
-    from pipeline.assumed import parse_assumed
     from pipeline.config.load import load_config
-    from pipeline.estimate import estimate
+    from pipeline.plan.cost.assumed import assume as as_if
+    from pipeline.plan.cost.assumed import parse_assumed
+    from pipeline.plan.cost.estimate import estimate
 
     shares = None
     if assume is None:
@@ -70,7 +70,7 @@ def plan(
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from pipeline.sizes import in_words
+    from pipeline.plan.cost.sizes import in_words
 
     _print_stores(facts["stores"])
     if facts["files"]:
@@ -106,7 +106,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _print_stores(stores: list[dict[str, Any]]) -> None:
-    from pipeline.sizes import in_words
+    from pipeline.plan.cost.sizes import in_words
 
     wide = max([len(row["dataset"]) for row in stores] + [7]) + 2
     titles = "".join(

@@ -22,33 +22,34 @@ def pretrain(
     config_path: str, workdir: Path | None, only: str | None, run_name: str | None, threads: int | None
 ) -> None:
     """Pretrain students from the cache; a run that was interrupted goes on from its last checkpoint."""
-    from pipeline.lacking import check_pretraining
-    from pipeline.log import log
-    from pipeline.plan import Plan, Run
+    from pipeline.common.log import log
+    from pipeline.plan.missing import check_pretraining
+    from pipeline.plan.parts import Run
+    from pipeline.plan.plan import Plan
     from pipeline.training.lease import Lease
     from pipeline.training.run_folder import is_complete, save_config, write_marker
 
     plan = make_plan(config_path, workdir, only)
 
     def train(plan: Plan, run: Run) -> None:
-        folder = plan.run_path(run)
+        folder = plan.experiment.run_path(run)
         with Lease(folder) as lease:
             if is_complete(folder, run.id):
                 log(f"pretrain {run.name}: {folder} is complete already")
                 write_marker(folder, run)
                 return
-            check_pretraining(plan, run)
-            save_config(folder, plan, run)
+            check_pretraining(plan.experiment, run)
+            save_config(folder, plan.experiment, run)
             if run.student.starts_from is not None:
-                from pipeline.training.imported import adopt
+                from pipeline.training.import_weights import adopt
 
-                adopt(plan, run)
+                adopt(plan.experiment, run)
                 log(f"pretrain {run.name}: has the weights of {run.student.starts_from} → {folder}")
                 return
             from pipeline.training.pretrain import pretrain as train_student
 
             set_threads(threads)
-            train_student(plan, run, pick_device("pretrain"), lease)
+            train_student(plan.experiment, run, pick_device("pretrain"), lease)
             log(f"pretrain {run.name}: done → {folder}")
 
     for run in [plan.run(run_name)] if run_name else plan.runs.values():

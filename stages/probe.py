@@ -30,7 +30,7 @@ def probe(
     Without --run or --baseline: all of the config whose student is pretrained.
     """
     from cache_schemas.errors import BadInput
-    from pipeline.plan_probes import ProbeRun
+    from pipeline.plan.probes import ProbeRun
     from pipeline.training.lease import Lease
 
     if bool(run_name) != bool(probe_name) or (run_name and baseline):
@@ -41,7 +41,7 @@ def probe(
         from pipeline.training.probe import run_probe
 
         set_threads(threads)
-        run_probe(plan, item, pick_device("probe"))
+        run_probe(plan.experiment, item, pick_device("probe"))
 
     if run_name:
         chosen = [plan.probe_run(f"runs/{run_name}/probe/{probe_name}")]

@@ -19,14 +19,14 @@ def report(
     """Print the table, and write it with the loss curves into <workdir>/report."""
     import json
 
-    from pipeline.log import log
-    from pipeline.report import gather
-    from pipeline.report_page import write_report
-    from pipeline.report_table import plain, terminal
+    from pipeline.common.log import log
+    from pipeline.report.gather import gather
+    from pipeline.report.page import write_report
+    from pipeline.report.text import plain, terminal
 
     plan = make_plan(config_path, workdir, only)
     found = gather(plan, finetunings=not without_finetunings)
-    folder = write_report(plan.workdir, found)
+    folder = write_report(plan.experiment.workdir, found)
     if as_json:
         click.echo(json.dumps({**plain(found), "folder": str(folder)}, indent=1))
         return

@@ -23,16 +23,8 @@ def scans(
     labels: bool,
 ) -> None:
     """Write the points (or the labels) of a lot of partitions into the scan store."""
-    from functools import partial
-
-    from pipeline.datasets.readers import reader_named
-    from pipeline.lots import do_lot
-    from pipeline.scans import write_labels, write_scans
+    from pipeline.preprocessing.fill import fill
 
     plan = make_plan(config_path, workdir, only)
     for lot in lots_that_fit(plan, "labels" if labels else "scans", digest, number):
-        dataset = plan.config.datasets[lot.store.dataset]
-        write = write_labels if labels else write_scans
-        reader, skip = reader_named(dataset.reader), dataset.on_error == "skip"
-        compute = partial(write, reader, Path(dataset.root), lot.store, threads=threads, skip=skip)
-        do_lot(plan, lot, compute)
+        fill(plan.experiment, lot, threads)

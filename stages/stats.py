@@ -31,9 +31,9 @@ def stats(
     import json
 
     from cache_schemas.errors import BadInput
-    from pipeline.intensity import given, intensity_of
-    from pipeline.log import log
-    from pipeline.measured_intensity import measure, write
+    from pipeline.common.log import log
+    from pipeline.plan.intensity import given, intensity_of
+    from pipeline.preprocessing.intensity_stats import measure, write
 
     plan = make_plan(config_path, workdir, only)
     if name is not None and name not in plan.to_measure:
@@ -41,16 +41,16 @@ def stats(
             f"--stats {name}: the plan measures no such thing; run the same snakemake command again"
         )
     for key, one in plan.to_measure.items():
-        path = plan.workdir / one.path
+        path = plan.experiment.workdir / one.path
         if name in (None, key) and not path.exists():
-            spread = measure(plan.cache, one, threads)
+            spread = measure(plan.experiment.cache, one, threads)
             write(path, one, spread)
             log(f"stats {one.dataset}: {spread.points:,} points of {len(one.entries)} partition(s) → {path}")
     report = {}
-    for dataset in [plan.to_measure[name].dataset] if name is not None else list(plan.traits):
-        mean, deviation = intensity_of(plan, dataset)
-        source = "the config's" if plan.config.datasets[dataset].intensity else "published"
-        source = "measured" if given(plan, dataset) is None else source
+    for dataset in [plan.to_measure[name].dataset] if name is not None else list(plan.experiment.traits):
+        mean, deviation = intensity_of(plan.experiment, dataset)
+        source = "the config's" if plan.experiment.config.datasets[dataset].intensity else "published"
+        source = "measured" if given(plan.experiment, dataset) is None else source
         report[dataset] = {"mean": mean, "deviation": deviation, "source": source}
         if not as_json:
             click.echo(f"{dataset}: intensity {mean:.6g} ± {deviation:.6g} ({source})")

@@ -11,7 +11,8 @@ import click
 from stages.options import lot_options, lots_that_fit, make_plan
 
 if TYPE_CHECKING:
-    from pipeline.plan import Lot, Plan
+    from pipeline.plan.parts import Lot
+    from pipeline.plan.plan import Plan
 
 
 @click.command()
@@ -32,53 +33,11 @@ def views(
     full_scans: bool,
 ) -> None:
     """Write the views of a lot of partitions, from the scan store; without a lot also the full scans of evaluated splits."""
-    from functools import partial
-
-    from cache_schemas.manifest import Manifest
-    from cache_schemas.reading import PartitionReader
-    from cache_schemas.scans import SCANS
-    from pipeline.config.model import Points
-    from pipeline.datasets.records import PartitionRecord
-    from pipeline.full_scans import write_full_scans
-    from pipeline.lacking import check_scans
-    from pipeline.lots import do_lot
-    from pipeline.streaming.opened import left_out_of
-    from pipeline.unreadable import allowed
-    from pipeline.views import write_views
+    from pipeline.preprocessing.fill import fill
 
     plan = make_plan(config_path, workdir, only)
     for lot in _lots(plan, digest, number, full_scans):
-        store, traits = lot.store, plan.traits[lot.store.dataset]
-        dataset = plan.config.datasets[store.dataset]
-        rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)
-        points = store.source
-        assert isinstance(points, Points)
-
-        def compute(
-            partition: PartitionRecord,
-            member: str,
-            folder: Path,
-            *,
-            store=store,
-            traits=traits,
-            rule=rule,
-            voxels=voxels,
-            points=points,
-        ) -> Manifest:
-            scans = PartitionReader(
-                plan.cache / store.scans_folder,
-                SCANS,
-                partition.name,
-                str(partition.member_digests()["scans"]),
-            )
-            allowed(plan.config.datasets, {store.dataset: left_out_of([scans])})
-            if store.stage == "full_scans":
-                return write_full_scans(store, points, partition, member, folder, scans, threads)
-            return write_views(
-                store, traits.cameras, rule, voxels, points, partition, member, folder, scans, threads
-            )
-
-        do_lot(plan, lot, compute, partial(check_scans, plan, lot))
+        fill(plan.experiment, lot, threads)
 
 
 def _lots(plan: Plan, digest: str | None, number: int | None, full_scans: bool) -> Iterator[Lot]:

@@ -54,7 +54,7 @@ def import_(
     from cache_schemas.errors import BadInput
     from pipeline.config.load import load_config
     from pipeline.students.authors import Described
-    from pipeline.training.imported import ACTIVATIONS, read_weights, write_weights
+    from pipeline.training.import_weights import ACTIVATIONS, read_weights, write_weights
 
     wanted, where, chosen = None, "", None
     if student_name is not None:
@@ -110,7 +110,7 @@ def export(run: Path, out: Path, module: bool, config_path: str, workdir: Path |
     """Write the student of RUN, a run's folder or a probe's in it, as a checkpoint that the authors' code loads."""
     import json
 
-    from pipeline.training.export import export as write
+    from pipeline.training.export_weights import export as write
 
     done = write(run, out, module=module)
     if as_json:
@@ -127,7 +127,7 @@ def export(run: Path, out: Path, module: bool, config_path: str, workdir: Path |
 
 
 def _print_config(folder: Path, found: Described, network: dict[str, Any]) -> None:
-    from pipeline.imported import flow
+    from pipeline.plan.starting_weights import flow
 
     click.echo(
         "A student of a config that starts from it, and is probed without a pretraining:\n\n"

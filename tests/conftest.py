@@ -109,14 +109,14 @@ class Workspace:
     def plan(self) -> Any:
         """The plan of the config, read in this process."""
         from pipeline.config.load import load_config
-        from pipeline.plan import Plan
+        from pipeline.plan.plan import plan_experiment
 
         config = load_config(self.config_path)
         here = {
             name: dataset.model_copy(update={"root": str(self.folder / dataset.root)})
             for name, dataset in config.datasets.items()
         }
-        return Plan(config.model_copy(update={"datasets": here}), self.work)
+        return plan_experiment(config.model_copy(update={"datasets": here}), self.work)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What all blocks of a config file share: refused unknown keys, frozen values, and which fields enter an id.
 
-Fields marked with `choice()` cannot change results and enter no id; all others do.
+Fields marked with `choice()` cannot change results and enter no id; all others do. A field that is added after people
+have caches and runs is marked with `later()`: it enters an id only where it is not what the code did before it was there.
 """
 
 from __future__ import annotations
@@ -8,17 +9,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
-from pydantic_core import CoreSchema, core_schema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PositiveInt,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Pair = tuple[PositiveInt, PositiveInt]
 Range = tuple[float, float]
 
+RECORDED: dict[str, Any] = {"recorded": True}
+"""The validation context of a block that a run or an import recorded, maybe before some of today's fields were there."""
+
 
 def choice(default: Any, description: str) -> Any:
     """A field of convenience: it cannot change results and is left out of every id."""
     return Field(default=default, description=description, json_schema_extra={"identity": False})
+
+
+def later(born: Any, description: str, *, default: Any = PydanticUndefined, stage: str | None = None) -> Any:
+    """A field that came after caches and runs of its block were made.
+
+    born: the value that stands for what the code did before; with it the field is in no id, so that all of them stay.
+    default: today's, where it is another; what was recorded before the field was there still reads as `born`.
+    stage: of a dataset's field, whose store it changes, and so that of all that is made from it: `scans` (where it is
+    left out), `labels` or `views`.
+    """
+    return Field(
+        default=born if default is PydanticUndefined else default,
+        description=description,
+        json_schema_extra={"born": _json(born), **({"stage": stage} if stage else {})},
+        validate_default=True,
+    )
 
 
 class Block(BaseModel):
@@ -27,15 +56,37 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self) -> dict[str, Any]:
-        """Every field that can change results, defaults filled in, as plain JSON values."""
+        """Every field that can change results, defaults filled in, as plain JSON values; of those that came later the ones
+        that are not as they were born."""
         values: dict[str, Any] = {}
-        for name, info in type(self).model_fields.items():
-            extra = info.json_schema_extra
-            if isinstance(extra, dict) and extra.get("identity") is False:
-                continue
-            value = getattr(self, name)
-            values[name] = value.resolved() if isinstance(value, Block) else _plain(value)
+        for name, marks in self._marks().items():
+            value = _json(getattr(self, name))
+            if marks.get("identity") is not False and not ("born" in marks and value == marks["born"]):
+                values[name] = value
         return values
+
+    def came_later(self, stage: str | None = None) -> dict[str, Any]:
+        """Of `resolved()` the fields that came later: for identities that name their fields one by one."""
+        marks = self._marks()
+        return {
+            name: value
+            for name, value in self.resolved().items()
+            if "born" in marks[name] and stage in (None, marks[name].get("stage", "scans"))
+        }
+
+    @classmethod
+    def _marks(cls) -> dict[str, dict[str, Any]]:
+        """What `choice` and `later` say of each field."""
+        extras = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
+        return {name: extra if isinstance(extra, dict) else {} for name, extra in extras.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_recorded(cls, values: Any, info: ValidationInfo) -> Any:
+        """Of a block that was recorded (`RECORDED`), fields that were not there yet are as they were born."""
+        if not isinstance(values, dict) or info.context != RECORDED:
+            return values
+        return {name: marks["born"] for name, marks in cls._marks().items() if "born" in marks} | values
 
 
 class Words:
@@ -71,7 +122,10 @@ def no_repeats(value: list[Any]) -> list[Any]:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _json(value: Any) -> Any:
+    """A field's value as it enters an id."""
+    if isinstance(value, Block):
+        return value.resolved()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_json(item) for item in value]
     return value

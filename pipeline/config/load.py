@@ -13,15 +13,18 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cache_schemas.errors import BadInput
+from pipeline.config.blocks import RECORDED
 from pipeline.config.model import Config
+from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
-from pipeline.teachers.names import patch_size
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     """Read, expand and validate a config file; with `keep_unset` a ${VARIABLE} that is not set stays as it is.
+
+    In a run's folder it is what the run recorded: keys that came later are as they were born (`config/blocks.py`).
 
     Raises:
         BadInput: if the file is missing, is no YAML, repeats a key, names an unset ${VARIABLE}, or does not fit the
@@ -49,7 +52,8 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     except ValueError as error:
         raise BadInput(f"config {path}: {error}") from error
     try:
-        config = Config.model_validate(raw)
+        recorded = (path.parent / "provenance.json").exists()  # a run's config.yaml
+        config = Config.model_validate(raw, context=RECORDED if recorded else None)
     except ValidationError as error:
         raise BadInput(_explain(error, path)) from error
     _check_images(config, path)

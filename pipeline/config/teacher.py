@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from pipeline.config.blocks import Block, Pair, choice
-from pipeline.teachers.layer import parse_layer
-from pipeline.teachers.names import timm_name
-from pipeline.teachers.registry import row_of
+from pipeline.config.layer import parse_layer
+from pipeline.config.model_names import timm_name
+from pipeline.config.registry import row_of
 
 
 class Teacher(Block):

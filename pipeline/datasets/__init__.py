@@ -1,1 +1,7 @@
-"""The datasets: one folder each."""
+"""From a dataset's files to records: scans, images, calibration, labels. One folder a dataset, found by its `reader.py`.
+
+`reader.py` says what a reader must do, `records.py` what it gives, `index.py` finds out once what a tree holds. `town/` is the
+toy town that each dataset's `toy.py` writes in its own format.
+
+Imports `common` and `config`. Start with `reader.py`.
+"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -41,10 +41,10 @@ def source_of(name: str) -> Path | None:
 
 @cache
 def packaged() -> dict[str, Reader]:
-    """All readers in the folders of `pipeline/datasets/`, by name: each folder's `reader` module lists its own."""
+    """All readers in the folders of `pipeline/datasets/`, by name: a folder's `reader` module lists its own."""
     found: dict[str, Reader] = {}
     for module in iter_modules(pipeline.datasets.__path__):
-        if module.ispkg:
+        if module.ispkg and find_spec(f"pipeline.datasets.{module.name}.reader"):
             readers = import_module(f"pipeline.datasets.{module.name}.reader").READERS
             found |= {reader.traits.reader: reader for reader in readers}
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pipeline.toy.tree import Progress, ToySummary
+    from pipeline.datasets.town.tree import Progress, ToySummary
 
 
 class ToyWriter(Protocol):

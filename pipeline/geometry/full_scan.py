@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 from cache_schemas.errors import BadInput
 from cache_schemas.full_scans import FULL_SCANS
 from pipeline.config.model import Points
+from pipeline.geometry.grid import Grid
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
-from pipeline.students.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.config.model import Augment
+from pipeline.config.training import Augment, LabelledAugment
 
 
 def augment(xyz: np.ndarray, config: Augment, rng: np.random.Generator) -> np.ndarray:
@@ -28,3 +28,36 @@ def augment(xyz: np.ndarray, config: Augment, rng: np.random.Generator) -> np.nd
         out[axis] *= -1
     out *= np.float32(factor)
     return out.T
+
+
+def augmented(
+    raw: np.ndarray,
+    xyz: np.ndarray,
+    config: LabelledAugment,
+    intensity: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Augmented coordinates (N, 3) float32, metres, and the student's features (N, 5) of these points.
+
+    raw: (N,) intensity as recorded. xyz: (N, 3). By `paper` features are those of the moved points. By `released` the
+    features x, y turn by an angle of their own, do not flip, and alone are scaled, as is the range; coordinates are not.
+    """
+    if config.rule == "paper":
+        moved = augment(xyz, config, rng)
+        return moved, point_features(raw, moved, intensity)
+    # Coordinates and features are drawn apart, each with its part of the augmentation switched on.
+    moved = augment(xyz, config.model_copy(update={"scale": 0.0}), rng)
+    shown = augment(xyz, config.model_copy(update={"flip": False}), rng)
+    return moved, point_features(raw, shown, intensity)
+
+
+def point_features(raw: np.ndarray, xyz: np.ndarray, intensity: tuple[float, float]) -> np.ndarray:
+    """(n, 5) float32: intensity (n,) normalised by mean and deviation, x, y, z (n, 3) and range in metres."""
+    mean, deviation = (np.float32(value) for value in intensity)
+    features = np.empty((5, len(xyz)), np.float32)
+    np.subtract(raw, mean, out=features[0])
+    features[0] /= deviation
+    features[1:4] = xyz.T
+    x, y, z = features[1:4]
+    np.sqrt(x * x + y * y + z * z, out=features[4])
+    return features.T

@@ -17,9 +17,9 @@ from torch.utils.data import get_worker_info
 from cache_schemas.features import GROUP, features_schema
 from cache_schemas.reading import PartitionReader
 from pipeline.config.model import Teacher
-from pipeline.plan_labelled import ProbeReading
-from pipeline.planned import Reading
-from pipeline.streaming.opened import open_store
+from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.parts import Reading
+from pipeline.streaming.open_partitions import open_store
 from pipeline.teachers.sampling import Sampling, grid_coordinates, sample_grids
 
 

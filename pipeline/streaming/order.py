@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cache_schemas.errors import BadInput
-from pipeline.random import generator
-from pipeline.streaming.places import blocks
+from pipeline.common.random import generator
+from pipeline.streaming.scan_places import blocks
 from pipeline.streaming.weighted import draws_in_epoch, weighted_epoch
 
 Order = Literal["random", "blocks"]

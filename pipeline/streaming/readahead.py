@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from resource import RUSAGE_THREAD, getrusage
 
 from pipeline.streaming.order import Draw
-from pipeline.streaming.source import ViewSource
+from pipeline.streaming.view_source import ViewSource
 
 STEPS_AHEAD = 16
 """Some 150 MB for ViT-L at 224 x 448 and batches of 8: bounded, and enough to keep a disk busy."""

@@ -13,9 +13,10 @@ from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.geometry.full_scan import FullScan
-from pipeline.plan_labelled import ProbeReading
-from pipeline.streaming.opened import OpenPartitions, left_out_of, lost_scans, open_store
-from pipeline.streaming.places import Places
+from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.left_out import left_out_of, lost_scans
+from pipeline.streaming.open_partitions import OpenPartitions, open_store
+from pipeline.streaming.scan_places import Places
 
 
 @dataclass(frozen=True)

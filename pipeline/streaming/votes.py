@@ -13,15 +13,21 @@ from scipy.spatial import cKDTree
 from torch.utils.data import Dataset
 
 from cache_schemas.errors import BadInput
+from pipeline.common.random import generator
 from pipeline.config.model import Points
 from pipeline.config.training import LabelledAugment
+from pipeline.geometry.grid import plane_grid_of
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
-from pipeline.random import generator
-from pipeline.streaming.labelled_augment import augmented
-from pipeline.streaming.sample import plane_grid_of
+from pipeline.streaming.augment import augmented
+from pipeline.streaming.scan_batches import (
+    SCORED_TOGETHER,
+    EvaluationScans,
+    ScanBatch,
+    ScanSample,
+    scan_batch,
+)
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
-from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans, ScanBatch, ScanSample, scan_batch
 from pipeline.students.packed import Cloud
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.random import generator
+from pipeline.common.random import generator
 
 
 def draws_in_epoch(sizes: Sequence[int], weights: Sequence[float]) -> tuple[int, ...]:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config.model import Student
-from pipeline.planned import Run
-from pipeline.streaming.sample import plane_grid_of
+from pipeline.geometry.grid import plane_grid_of
 from pipeline.students.heads import head_of
 from pipeline.students.packed import PackedClouds
 from pipeline.students.waffleiron import WaffleIron
@@ -39,8 +38,8 @@ class Distilled(nn.Module):
         return out
 
 
-def build(run: Run, channels: int) -> Distilled:
-    """The model of a run's student, its weights drawn from the run's seed alone; the student's before the head's."""
+def build(student: Student, seed: int, channels: int) -> Distilled:
+    """The model of a student, its weights drawn from the seed alone; the student's before the head's."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        return Distilled(run.student, channels)
+        torch.manual_seed(seed)
+        return Distilled(student, channels)

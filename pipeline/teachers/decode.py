@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
-from pipeline.log import log
+from pipeline.common.log import log
 
 Pixels = npt.NDArray[np.uint8]
 

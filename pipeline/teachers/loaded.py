@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from cache_schemas.errors import BadInput
+from pipeline.common.log import log, warn_loudly
+from pipeline.config.layer import Layer, parse_layer
 from pipeline.config.model import Teacher
-from pipeline.log import log, warn_loudly
-from pipeline.teachers.layer import Layer, parse_layer
+from pipeline.config.registry import REGISTRY, Resample, row_of
+from pipeline.config.standardisation import read_standardisation
 from pipeline.teachers.position import resample_positions
 from pipeline.teachers.reading import Read, reader_of
-from pipeline.teachers.registry import REGISTRY, Resample, row_of
-from pipeline.teachers.standardise import read_standardisation
 from pipeline.teachers.weights import load_weights, weights_digest
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.teachers.registry import Resample
+from pipeline.config.registry import Resample
 
 
 def resample_positions(positions: Tensor, grid: tuple[int, int], how: Resample) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cache_schemas.errors import BadInput
-from pipeline.teachers.layer import Layer
+from pipeline.config.layer import Layer
 
 Read = Callable[[Tensor], Tensor]
 """Normalised images (B, 3, H, W) -> features (B, C, rows, cols)."""

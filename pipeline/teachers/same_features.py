@@ -17,10 +17,10 @@ from cache_schemas.features import features_schema
 from cache_schemas.manifest import differences, made, manifest_path, open_partition
 from cache_schemas.reading import PartitionReader
 from cache_schemas.storage import decode, encode
+from pipeline.common.log import log
 from pipeline.config.model import Teacher
+from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.records import PartitionRecord
-from pipeline.index import PartitionEntry
-from pipeline.log import log
 from pipeline.teachers.flow import filled_up
 from pipeline.teachers.images import black_input, load_input
 
@@ -156,7 +156,7 @@ def compare(
     first = number // count * count
     lost = set(
         reader.attributes["unreadable"]
-    )  # black in the batch that was computed (`pipeline/features.py`)
+    )  # black in the batch that was computed (`pipeline/preprocessing/features.py`)
     batch = [
         black_input(config, teacher.device)
         if row in lost

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput
-from pipeline.teachers.registry import Row
+from pipeline.config.registry import Row
 
 _CONTAINERS = ("state_dict", "model", "teacher")
 _PREFIXES = ("module.", "backbone.")

@@ -13,7 +13,7 @@ import torch
 
 from cache_schemas.errors import GriddleError
 from cache_schemas.publish import fsync_folder, set_aside
-from pipeline.log import log
+from pipeline.common.log import log
 
 _NAME = re.compile(r"step-(\d{9})\.pt")
 KEEP = 2

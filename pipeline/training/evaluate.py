@@ -16,28 +16,32 @@ from torch import nn
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.publish import write_json
+from pipeline.common.log import log
 from pipeline.datasets.readers import reader_named
-from pipeline.intensity import intensity_of
-from pipeline.log import log
-from pipeline.metrics.confusion import Confusion
-from pipeline.plan import Plan
-from pipeline.plan_evaluation import Evaluation
-from pipeline.plan_probes import ProbeRun
-from pipeline.scored import Scored
+from pipeline.plan.evaluation import Evaluation, Scored
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.intensity import intensity_of
+from pipeline.plan.left_out import allowed
+from pipeline.plan.probes import ProbeRun
+from pipeline.streaming.scan_batches import SCORED_TOGETHER, EvaluationScans
 from pipeline.streaming.scan_source import ScanSource
-from pipeline.streaming.scans import SCORED_TOGETHER, EvaluationScans
 from pipeline.streaming.votes import Votes
 from pipeline.students.heads import class_head
 from pipeline.students.loading import load_exactly, tensors_below
-from pipeline.training.imported import imported_network
-from pipeline.training.labelled import Task, predictions
-from pipeline.training.probed import RawInputs, StudentFeatures, student_features
+from pipeline.training.confusion import Confusion
+from pipeline.training.import_weights import imported_network
+from pipeline.training.labelled_task import Task, predictions
+from pipeline.training.probe_features import RawInputs, StudentFeatures, student_features
 from pipeline.training.run_folder import WEIGHTS
-from pipeline.unreadable import allowed
 
 
 def evaluate(
-    plan: Plan, wanted: Evaluation, device: torch.device, *, votes: int | None = None, out: Path | None = None
+    experiment: Experiment,
+    wanted: Evaluation,
+    device: torch.device,
+    *,
+    votes: int | None = None,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Score, write `evaluations/<dataset>-<split>.json` into the scored folder, and with `out` the official files there.
 
@@ -55,22 +59,22 @@ def evaluate(
             f"dataset {wanted.dataset} has no labels in its {wanted.split} split: there is nothing to score; give --out "
             f"to write predictions"
         )
-    classes = plan.traits[wanted.dataset].classes
-    source = ScanSource(plan.cache, wanted.readings)
+    classes = experiment.traits[wanted.dataset].classes
+    source = ScanSource(experiment.cache, wanted.readings)
     scans = source.scans()
-    left_out = allowed(plan.config.datasets, source.left_out)
-    features, head = trained(plan, scored, device)
+    left_out = allowed(experiment.config.datasets, source.left_out)
+    features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
         exist_ok=True
     )  # where it cannot be written, that is to be known before hours of scoring
-    task = _task(plan, wanted, features, source, scans, votes)
+    task = _task(experiment, wanted, features, source, scans, votes)
     confusion, points = Confusion(len(classes)), 0
 
     def by_scan() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal points
-        names = _result_names(plan, wanted) if out is not None else {}
-        found = predictions(task, head, workers=plan.config.workers, device=device)
+        names = _result_names(experiment, wanted) if out is not None else {}
+        found = predictions(task, head, workers=experiment.config.workers, device=device)
         for number, (guess, labels) in enumerate(found):
             confusion.add(labels.cpu().numpy(), guess.cpu().numpy())
             points += len(labels)
@@ -79,7 +83,7 @@ def evaluate(
             for place, its in zip(together, np.split(guess.cpu().numpy(), ends), strict=True):
                 yield names.get(place.name, place.name), its
 
-    dataset = plan.config.datasets[wanted.dataset]
+    dataset = experiment.config.datasets[wanted.dataset]
     if out is not None:
         reader = reader_named(dataset.reader)
         written = reader.write_results(out, dataset.version, wanted.split, by_scan())
@@ -111,7 +115,7 @@ def evaluate(
 
 
 def trained(
-    plan: Plan, scored: Scored, device: torch.device
+    experiment: Experiment, scored: Scored, device: torch.device
 ) -> tuple[StudentFeatures | RawInputs, nn.Module]:
     """The features and the head of what is scored, with its weights.
 
@@ -123,11 +127,11 @@ def trained(
     if run is None:
         backbone, probe = imported_network(scored.folder, scored.student, scored.points)
         return StudentFeatures(backbone, scored.seed).to(device).eval(), probe.to(device).eval()
-    folder, classes = scored.folder, plan.traits[run.train[0].dataset].classes
+    folder, classes = scored.folder, experiment.traits[run.train[0].dataset].classes
     if not (folder / "done.json").exists():
         what = "probe" if isinstance(run, ProbeRun) else "finetune"
         raise BadInput(f"{folder} is not done: run `snakemake {what}_all --cores 8` first")
-    features = RawInputs() if run.kind == "inputs" else student_features(plan, run, device)
+    features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
     kind = run.block.head if isinstance(run, ProbeRun) else "linear"
     head = class_head(kind, features.channels, len(classes), run.seed)
     path = folder / WEIGHTS
@@ -147,7 +151,7 @@ def trained(
 
 
 def _task(
-    plan: Plan,
+    experiment: Experiment,
     wanted: Evaluation,
     features: StudentFeatures | RawInputs,
     source: ScanSource,
@@ -155,7 +159,7 @@ def _task(
     votes: int,
 ) -> Task:
     scored, block = wanted.scored, wanted.scored.block
-    intensity = {wanted.dataset: intensity_of(plan, wanted.dataset)}
+    intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset)}
     whole = EvaluationScans(source, scans, points=scored.points, intensity=intensity)
     voted = Votes(
         whole,
@@ -173,9 +177,9 @@ def _task(
     )
 
 
-def _result_names(plan: Plan, wanted: Evaluation) -> dict[str, str]:
+def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
     """Of each scan the name under which the official evaluation wants it."""
-    index = plan.indices[wanted.dataset]
+    index = experiment.indices[wanted.dataset]
     read = {reading.partition for reading in wanted.readings}
     return {
         scan.name: scan.result_name

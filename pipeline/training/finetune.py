@@ -15,26 +15,26 @@ import torch
 from torch import nn
 
 from cache_schemas.errors import GriddleError
+from pipeline.common.log import log
 from pipeline.config.training import Finetune
-from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
-from pipeline.plan import Plan
-from pipeline.plan_finetunes import FinetuneRun
-from pipeline.streaming.batches import stream
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.finetunes import FinetuneRun
 from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.view_batches import stream
 from pipeline.students.heads import ProbeHead
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, score
+from pipeline.training.labelled_folder import finish_probe
+from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.lease import Lease
 from pipeline.training.metrics_file import read_metrics
 from pipeline.training.parameter_groups import for_optimiser, layer_groups
-from pipeline.training.probe_folder import finish_probe
 from pipeline.training.recorder import Recorder
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
 
 
-def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -> Path:
+def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lease: Lease) -> Path:
     """Train to the end, from the newest checkpoint if there is one, then score; returns the folder.
 
     Raises:
@@ -42,13 +42,13 @@ def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -
         GriddleError: if the loss is not finite, or the student's weights are not there.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
-    folder, block = plan.workdir / run.folder, run.block
+    folder, block = experiment.run_path(run), run.block
     for name in run.left_out:
         log(f"  left out: {name}: no labels")
-    task = prepare(plan, run, device)
+    task = prepare(experiment, run, device)
     for told in task.unreadable:
         log(f"  left out, unreadable: {told}")
-    classes = plan.traits[run.train[0].dataset].classes
+    classes = experiment.traits[run.train[0].dataset].classes
     head = ProbeHead(task.channels, len(classes)).to(device)
     per_epoch = steps_per_epoch(task.scans[0], block.batch, f"{run.key}.batch")
     total = per_epoch * block.epochs
@@ -64,16 +64,16 @@ def finetune(plan: Plan, run: FinetuneRun, device: torch.device, lease: Lease) -
     folder.mkdir(parents=True, exist_ok=True)
     recorder = Recorder(folder, first, total, per_epoch, what="finetune", skips=stepping.skipped is not None)
     try:
-        _train(plan, run, task, head, stepping, optimiser, recorder, lease, first, per_epoch, device)
+        _train(experiment, run, task, head, stepping, optimiser, recorder, lease, first, per_epoch, device)
     finally:
         recorder.close()
     trained = time.monotonic()
-    confusion, ignored = score(task, head, len(classes), workers=plan.config.workers, device=device)
+    confusion, ignored = score(task, head, len(classes), workers=experiment.config.workers, device=device)
     log(
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} scans"
     )
     finish_probe(
-        plan,
+        experiment,
         run,
         modules={"head": head, "student": task.features},
         confusion=confusion,
@@ -128,7 +128,7 @@ def set_rates(optimiser: torch.optim.Optimizer, block: Finetune, step: int, per_
 
 
 def _train(
-    plan: Plan,
+    experiment: Experiment,
     run: FinetuneRun,
     task: Task,
     head: nn.Module,
@@ -140,12 +140,12 @@ def _train(
     per_epoch: int,
     device: torch.device,
 ) -> None:
-    folder, total = plan.workdir / run.folder, per_epoch * run.block.epochs
+    folder, total = experiment.run_path(run), per_epoch * run.block.epochs
     task.features.train()
     head.train()
     labels = LabelCount(run.key, per_epoch)
     last_save = time.monotonic()
-    batches = stream(task.steps, first, total, plan.config.workers, pin=device.type == "cuda")
+    batches = stream(task.steps, first, total, experiment.config.workers, pin=device.type == "cuda")
     for step in range(first, total):
         lease.check()
         waited = time.monotonic()
@@ -165,7 +165,7 @@ def _train(
         stepping.step()
         labels.add(step, batch.labels)
         recorder.step(step + 1, value, rate, batch, waited, skipped=stepping.skipped)
-        if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
+        if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
             stepping.save(folder / "resume", run.id, step + 1)
             last_save = time.monotonic()
     lease.check()

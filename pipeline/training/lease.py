@@ -13,7 +13,7 @@ from typing import Any
 
 from cache_schemas.errors import GriddleError
 from cache_schemas.publish import write_json
-from pipeline.log import log
+from pipeline.common.log import log
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0

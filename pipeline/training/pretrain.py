@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from cache_schemas.errors import GriddleError
-from pipeline.intensity import intensity_of
-from pipeline.log import log
+from pipeline.common.log import log
+from pipeline.common.random import scan_key
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
-from pipeline.plan import Plan, Run
-from pipeline.random import scan_key
-from pipeline.streaming.batches import PretrainBatch, PretrainSteps, stream
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.intensity import intensity_of
+from pipeline.plan.left_out import allowed
+from pipeline.plan.parts import Run
 from pipeline.streaming.order import steps_per_epoch
-from pipeline.streaming.source import ViewSource
+from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps, stream
+from pipeline.streaming.view_source import ViewSource
 from pipeline.students.backends import backend_for
 from pipeline.students.distilled import Distilled, build
 from pipeline.students.stochastic_depth import masks
@@ -30,7 +32,6 @@ from pipeline.training.recorder import Recorder
 from pipeline.training.run_folder import finish
 from pipeline.training.schedule import rate_of
 from pipeline.training.stepping import Stepping, autocast
-from pipeline.unreadable import allowed
 
 
 def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> tuple[Tensor, list[Tensor]]:
@@ -50,7 +51,7 @@ def loss_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> Tens
     return distillation_loss(*features_of(model, batch, step, run))
 
 
-def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
+def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Lease) -> Path:
     """Train a run to its end, from its newest checkpoint if there is one; returns the folder.
 
     Raises:
@@ -58,14 +59,14 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         GriddleError: if the loss is not finite, with the scans of the batch and the last good checkpoint.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
-    folder = plan.run_path(run)
+    folder = experiment.run_path(run)
     student = run.student
-    teachers = plan.teachers_of(student)
-    source = ViewSource(plan.cache, run.readings, teachers)
+    teachers = experiment.teachers_of(student)
+    source = ViewSource(experiment.cache, run.readings, teachers)
     scans, unusable = source.scans()
     for name in unusable:
         log(f"  left out: {name}: no camera sees enough points, or their images could not be read")
-    unreadable = allowed(plan.config.datasets, source.left_out)
+    unreadable = allowed(experiment.config.datasets, source.left_out)
     for told in unreadable:
         log(f"  left out, unreadable: {told}")
     training = student.pretrain
@@ -76,10 +77,10 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         scans,
         run,
         teachers,
-        {name: intensity_of(plan, name) for name in student.datasets},
+        {name: intensity_of(experiment, name) for name in student.datasets},
     )
     backend = backend_for(student.network.backend, device.type)
-    model = build(run, source.channels()).to(device).train()
+    model = build(run.student, run.seed, source.channels()).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     stepping = Stepping(model, optimiser, training.precision, device)
     first = stepping.resume(folder / "resume", run.id)
@@ -89,7 +90,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
         + (f", going on from step {first}" if first else "")
     )
     # Stores open their files at each read, so that workers may be forked after this process listed the scans.
-    batches = stream(steps, first, total, plan.config.workers, pin=device.type == "cuda")
+    batches = stream(steps, first, total, experiment.config.workers, pin=device.type == "cuda")
     several = student.teachers if len(teachers) > 1 else ()
     recorder = Recorder(folder, first, total, per_epoch, several, skips=stepping.skipped is not None)
     last_save = time.monotonic()
@@ -113,7 +114,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
             parts = [part.item() for part in losses_of_parts(found, wanted)] if several else []
             shares = dict(zip(several, parts, strict=True))
             recorder.step(step + 1, value, rate, batch, waited, shares, stepping.skipped)
-            if time.monotonic() - last_save > plan.config.checkpoint_minutes * 60:
+            if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
                 stepping.save(folder / "resume", run.id, step + 1)
                 last_save = time.monotonic()
     finally:
@@ -123,7 +124,7 @@ def pretrain(plan: Plan, run: Run, device: torch.device, lease: Lease) -> Path:
     finish(
         folder,
         run,
-        plan,
+        experiment,
         model,
         device=device,
         steps=total,

@@ -13,37 +13,37 @@ import torch
 from torch import nn
 
 from cache_schemas.errors import GriddleError
+from pipeline.common.log import log
+from pipeline.common.progress import pause, tell
 from pipeline.config.training import Probe
-from pipeline.log import log
 from pipeline.losses.lovasz import segmentation_loss
-from pipeline.plan import Plan
-from pipeline.plan_probes import ProbeRun
-from pipeline.progress import pause, tell
-from pipeline.streaming.batches import stream
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.probes import ProbeRun
 from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.view_batches import stream
 from pipeline.students.backends import backend_for
 from pipeline.students.heads import class_head
-from pipeline.training.labelled import LabelCount, Task, logits_of, prepare, score
-from pipeline.training.probe_folder import finish_probe
-from pipeline.training.probed import StudentFeatures
+from pipeline.training.labelled_folder import finish_probe
+from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
+from pipeline.training.probe_features import StudentFeatures
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
 
 
-def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
+def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> Path:
     """Train and score a probe; returns its folder.
 
     Raises:
         GriddleError: if the loss is not finite, or the student's weights are not there.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
-    folder = plan.workdir / probe.folder
+    folder = experiment.run_path(probe)
     for name in probe.left_out:
         log(f"  left out: {name}: " + ("no labels or no images" if probe.kind == "teacher" else "no labels"))
-    task = prepare(plan, probe, device)
+    task = prepare(experiment, probe, device)
     for told in task.unreadable:
         log(f"  left out, unreadable: {told}")
-    classes = plan.traits[probe.train[0].dataset].classes
+    classes = experiment.traits[probe.train[0].dataset].classes
     head = class_head(probe.probe.head, task.channels, len(classes), probe.seed).to(device)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
     backend = ""
@@ -55,16 +55,16 @@ def run_probe(plan: Plan, probe: ProbeRun, device: torch.device) -> Path:
         f"{len(classes)} classes, on {device}{backend}"
     )
     started = time.monotonic()
-    losses = fit(task, head, probe, per_epoch, workers=plan.config.workers, device=device)
+    losses = fit(task, head, probe, per_epoch, workers=experiment.config.workers, device=device)
     trained = time.monotonic()
-    confusion, ignored = score(task, head, len(classes), workers=plan.config.workers, device=device)
+    confusion, ignored = score(task, head, len(classes), workers=experiment.config.workers, device=device)
     seconds = {"train": round(trained - started, 2), "evaluate": round(time.monotonic() - trained, 2)}
     log(
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} "
         f"scans, {seconds['train']:.0f} s of training and {seconds['evaluate']:.0f} s of evaluation"
     )
     finish_probe(
-        plan,
+        experiment,
         probe,
         modules={"head": head, **({"student": task.features} if task.trained else {})},
         confusion=confusion,

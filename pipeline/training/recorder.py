@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.progress import SECONDS, pause, tell
-from pipeline.streaming.batches import PretrainBatch
-from pipeline.streaming.scans import ScanBatch
+from pipeline.common.progress import SECONDS, pause, tell
+from pipeline.streaming.scan_batches import ScanBatch
+from pipeline.streaming.view_batches import PretrainBatch
 from pipeline.training.metrics_file import MetricsFile
 
 

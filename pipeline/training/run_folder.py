@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from cache_schemas.canonical import sha256_file
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_bytes, write_json
-from pipeline.intensity import intensity_of
-from pipeline.plan import Plan, Run
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.intensity import intensity_of
+from pipeline.plan.parts import Run
 
 WEIGHTS = "weights.safetensors"
 
@@ -48,9 +49,9 @@ def write_marker(folder: Path, run: Run) -> None:
     )
 
 
-def save_config(folder: Path, plan: Plan, run: Run) -> None:
+def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
     """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
-    config = plan.config.model_dump(mode="json")
+    config = experiment.config.model_dump(mode="json")
     config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
     config["teachers"] = {name: config["teachers"][name] for name in run.student.teachers}
     config["probes"] = {name: config["probes"][name] for name in run.student.probes}
@@ -74,7 +75,7 @@ def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str
 def finish(
     folder: Path,
     run: Run,
-    plan: Plan,
+    experiment: Experiment,
     model: nn.Module,
     *,
     device: torch.device,
@@ -97,13 +98,13 @@ def finish(
             "griddle": "griddle provenance",
             "run_id": run.id,
             "identity": run.identity,
-            "intensity": {name: list(intensity_of(plan, name)) for name in run.student.datasets},
+            "intensity": {name: list(intensity_of(experiment, name)) for name in run.student.datasets},
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "steps": steps,
             **({} if skipped is None else {"skipped_steps": skipped}),
             "hours": round(hours, 4),
             "unreadable": unreadable,
-            "cache": str(plan.cache.resolve()),
+            "cache": str(experiment.cache.resolve()),
             "device": str(device),
             "commit": commit(),
             "made": made(),

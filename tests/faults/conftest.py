@@ -22,18 +22,19 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
+from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import PartitionRecord
-from pipeline.full_scans import write_full_scans
-from pipeline.index import make_index
-from pipeline.lots import do_lot
-from pipeline.plan import Plan, Store
-from pipeline.scans import write_labels, write_scans
+from pipeline.plan.parts import Store
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.preprocessing.full_scans import write_full_scans
+from pipeline.preprocessing.lots import do_lot
+from pipeline.preprocessing.scans import write_labels, write_scans
 
 SERVER = """
 import json, os, sys
 import numpy, scipy.spatial, zarr
-import pipeline.datasets.nuscenes.reader, pipeline.full_scans, pipeline.lots, pipeline.scans, pipeline.views
+import pipeline.datasets.nuscenes.reader, pipeline.preprocessing.full_scans, pipeline.preprocessing.lots, pipeline.preprocessing.scans, pipeline.preprocessing.views
 from stages.cli import main
 
 def work(folder, arguments):
@@ -158,31 +159,31 @@ class World:
     def plan(self, work: Path, scenes: list[str]) -> Plan:
         """As if the config selected these scenes."""
         dataset = self.config.datasets["nuscenes"].model_copy(update={"partitions": scenes})
-        return Plan(self.config.model_copy(update={"datasets": {"nuscenes": dataset}}), work)
+        return plan_experiment(self.config.model_copy(update={"datasets": {"nuscenes": dataset}}), work)
 
     @staticmethod
     def compute(plan: Plan, stage: str, *, all_lots: bool) -> None:
         """A stage as Snakemake calls it (only lots whose manifest is gone), or as one calls it by hand."""
-        dataset = plan.config.datasets["nuscenes"]
+        dataset = plan.experiment.config.datasets["nuscenes"]
         reader, root = reader_named(dataset.reader), Path(dataset.root)
 
         def write(store: Store, partition: PartitionRecord, member: str, folder: Path) -> Manifest:
             if stage == "full_scans":
-                at = plan.cache / store.scans_folder
+                at = plan.experiment.cache / store.scans.folder
                 scans = PartitionReader(at, SCANS, partition.name, str(partition.member_digests()["scans"]))
                 return write_full_scans(store, store.source, partition, member, folder, scans)  # type: ignore[arg-type]
             to = write_scans if stage == "scans" else write_labels
             return to(reader, root, store, partition, member, folder)
 
         for lot in plan.lots(stage):
-            if all_lots or not plan.lot_path(lot).exists():
-                do_lot(plan, lot, partial(write, lot.store))
+            if all_lots or not plan.experiment.lot_path(lot).exists():
+                do_lot(plan.experiment, lot, partial(write, lot.store))
 
     @staticmethod
     def members(plan: Plan, stage: str) -> dict[str, tuple[Path, str]]:
         """By scene, its store folder and member digest."""
         return {
-            entry.name: (plan.cache / lot.store.folder, member)
+            entry.name: (plan.experiment.cache / lot.store.folder, member)
             for lot in plan.lots(stage)
             for entry, member in lot.members
         }
@@ -199,12 +200,12 @@ def world(make_workspace: Any, tmp_path_factory: pytest.TempPathFactory) -> Worl
     dataset = dataset.model_copy(update={"root": str(workspace.folder / dataset.root)})
     config = config.model_copy(update={"datasets": {"nuscenes": dataset}})
     make_index(workspace.work, "nuscenes", dataset)
-    plan = Plan(config, workspace.work)
+    plan = plan_experiment(config, workspace.work)
     found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for stage, schema in (("scans", SCANS), ("labels", LABELS), ("full_scans", FULL_SCANS)):
         World.compute(plan, stage, all_lots=True)
         for scene, (folder, member) in World.members(plan, stage).items():
             reader = PartitionReader(folder, schema, scene, member)
             found[stage, scene] = {s.name: np.array(reader.read(s.name)) for s in schema.arrays}
-    scenes = [entry.name for entry in plan.indices["nuscenes"].partitions]
+    scenes = [entry.name for entry in plan.experiment.indices["nuscenes"].partitions]
     return World(config, workspace.work / "index", scenes, found)

@@ -25,11 +25,11 @@ from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, read_manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.stores import schema_of
-from pipeline.plan import Plan
+from pipeline.cache.verify import verify_cache
+from pipeline.plan.plan import Plan
 from pipeline.streaming.scan_source import ScanSource
-from pipeline.streaming.seen import SeenSource
-from pipeline.streaming.source import ViewSource
-from pipeline.verification import verify_cache
+from pipeline.streaming.seen_points import SeenSource
+from pipeline.streaming.view_source import ViewSource
 
 MINE, OTHER = "scene-0061", "scene-0655"
 DAMAGES = ("flip", "truncate", "empty", "delete", "swap")
@@ -64,7 +64,7 @@ class Sweep:
             DamagedCache: naming the file, as a user would see it.
         """
         if reader == "verify":
-            found = verify_cache(self.plan.cache, self.plan, [file.manifest], threads=1)
+            found = verify_cache(self.plan.experiment.cache, self.plan, [file.manifest], threads=1)
             if not found.problems:
                 return {}
             raise DamagedCache("\n".join(map(str, found.problems)) + "\ngriddle cache verify --repair")
@@ -88,8 +88,8 @@ class Sweep:
 def trainer_values(plan: Plan) -> Values:
     """What pretraining, a student's probe and the teacher's probe read of the partition, on their own paths."""
     run = plan.runs["wi_tiny"]
-    teacher = plan.config.teachers["tiny"]
-    views = ViewSource(plan.cache, [r for r in run.readings if r.partition == MINE], [teacher])
+    teacher = plan.experiment.config.teachers["tiny"]
+    views = ViewSource(plan.experiment.cache, [r for r in run.readings if r.partition == MINE], [teacher])
     values: Values = {}
     for place in views.scans()[0]:
         for view in place.views:
@@ -99,17 +99,17 @@ def trainer_values(plan: Plan) -> Values:
                     values[f"{place.name} {view} {variant} {name}"] = np.asarray(getattr(read, name))
                 values[f"{place.name} {view} {variant} grid"] = read.grids[0].values
     (probe,) = (p for p in plan.probe_runs.values() if p.kind == "distilled")
-    scans = ScanSource(plan.cache, [r for r in probe.train if r.partition == MINE])
+    scans = ScanSource(plan.experiment.cache, [r for r in probe.train if r.partition == MINE])
     for labelled in scans.scans():
         points = scans.read(labelled)
         values |= {f"{labelled.name} {n}": getattr(points, n) for n in ("xyz", "intensity", "label")}
-    scored = ScanSource(plan.cache, [r for r in probe.evaluate if r.partition == MINE])
+    scored = ScanSource(plan.experiment.cache, [r for r in probe.evaluate if r.partition == MINE])
     for labelled in scored.scans():
         full = scored.full(labelled)
         values |= {f"{labelled.name} scored {n}": getattr(full, n) for n in ("kept", "neighbours", "nearest")}
     (probe,) = (p for p in plan.probe_runs.values() if p.kind == "teacher")
     seen = SeenSource(
-        plan.cache,
+        plan.experiment.cache,
         [r for r in probe.train if r.partition == MINE],
         teachers=[teacher],
         sampling="published",
@@ -201,7 +201,7 @@ def run_sweep(sweep: Sweep, cases: list[tuple[File, str]], seed: int) -> Counter
 
 def test_the_cache_has_all_kinds_of_files(sweep: Sweep) -> None:
     kinds = Counter(
-        f"{file.manifest.relative_to(sweep.plan.cache).parts[0]} "
+        f"{file.manifest.relative_to(sweep.plan.experiment.cache).parts[0]} "
         f"{'shard' if '/c/' in str(file.path) else file.path.suffix}"
         for file in sweep.files
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import room
+from pipeline.plan.cost import free_space as room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Tree = Callable[[Path], dict[str, bytes]]
@@ -135,7 +135,7 @@ def test_repairing_a_cache_that_may_only_be_read(filled: Any, capfd: Any) -> Non
 AS_SOMEBODY = """
 import os, sys
 import scipy.spatial, zarr
-import pipeline.datasets.nuscenes.reader, pipeline.lots, pipeline.room, pipeline.views, stages.views
+import pipeline.datasets.nuscenes.reader, pipeline.preprocessing.lots, pipeline.plan.cost.free_space, pipeline.preprocessing.views, stages.views
 from stages.cli import main
 os.setgid(65534), os.setuid(65534)
 main(sys.argv[1:])

@@ -35,10 +35,10 @@ from cache_schemas.manifest import Manifest, manifest_path, read_manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.stores import schema_of
-from pipeline.lots import drop_stale_lots
-from pipeline.plan import Plan
-from pipeline.unreferenced import delete_unreferenced, unreferenced
-from pipeline.verification import repair, verify_cache
+from pipeline.cache.garbage import delete_unreferenced, unreferenced
+from pipeline.cache.verify import repair, verify_cache
+from pipeline.plan.lot_status import drop_stale_lots
+from pipeline.plan.plan import Plan
 
 SCENES = ["scene-0061", "scene-0103", "scene-0553", "scene-0655"]
 STAGES = ("scans", "labels", "full_scans")
@@ -63,7 +63,7 @@ class CacheMachine(RuleBasedStateMachine):
     def begin(self, first: st.DataObject) -> None:
         splits = {
             e.name: e.split
-            for e in self.world.plan(self.work, self.world.scenes).indices["nuscenes"].partitions
+            for e in self.world.plan(self.work, self.world.scenes).experiment.indices["nuscenes"].partitions
         }
         train = [s for s in self.world.scenes if splits[s] == "train"]
         self.val = [s for s in self.world.scenes if splits[s] == "val"]
@@ -78,7 +78,7 @@ class CacheMachine(RuleBasedStateMachine):
         plan = self.plan()
         drop_stale_lots(plan)
         for stage in STAGES:
-            lots = [lot for lot in plan.lots(stage) if not plan.lot_path(lot).exists()]
+            lots = [lot for lot in plan.lots(stage) if not plan.experiment.lot_path(lot).exists()]
             self.compute(plan, stage, [entry.name for lot in lots for entry in lot.entries], all_lots=False)
 
     @rule(stage=st.sampled_from(STAGES))
@@ -190,19 +190,19 @@ class CacheMachine(RuleBasedStateMachine):
         self.count("gc --delete" if delete else "gc")
         plan = self.plan()
         before = self.names()
-        items = unreferenced(plan.cache, [plan], older_than_hours=-1)
+        items = unreferenced(plan.experiment.cache, [plan], older_than_hours=-1)
         assert self.names() == before
         listed = {(i.store.stage, i.path.name.split(".")[0]) for i in items if i.kind == "partition"}
         there = {key for key in self.model if self.path(key).exists()}
         assert listed == {key for key in there if key[1] not in self.chosen}
         if delete:
-            delete_unreferenced(plan.cache, items, [self.work])
+            delete_unreferenced(plan.experiment.cache, items, [self.work])
             for key in list(self.model):
                 if key[1] not in self.chosen or not self.path(key).exists():
                     del self.model[key]
             stages = {name.split(".")[0] for name in self.names()}
             assert stages <= set(self.chosen)
-            assert unreferenced(plan.cache, [plan], older_than_hours=-1) == []
+            assert unreferenced(plan.experiment.cache, [plan], older_than_hours=-1) == []
 
     @rule()
     def read(self) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from pipeline.config.load import load_config
-from pipeline.index import Index
-from pipeline.plan import STAGES, Plan, wanted_datasets
+from pipeline.datasets.index import Index
+from pipeline.plan.parts import STAGES
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.selection import wanted_datasets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PINNED = Path(__file__).parent / "_ids"
@@ -68,7 +70,7 @@ def plan_of(name: str) -> Plan:
     config = load_config(beside if beside.exists() else f"config/{name}.yaml", keep_unset=True)
     wanted = wanted_datasets(config)
     indices = {one: made_up_index(one, config.datasets[one].reader) for one in wanted}
-    return Plan(config, Path("work"), indices=indices)
+    return plan_experiment(config, Path("work"), indices=indices)
 
 
 def ids_of(plan: Plan) -> dict[str, Any]:

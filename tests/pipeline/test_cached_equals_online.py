@@ -28,10 +28,11 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Config, Student
-from pipeline.index import make_index
-from pipeline.plan import Plan, Run
-from pipeline.streaming.batches import PretrainBatch, PretrainSteps
-from pipeline.streaming.source import ViewSource
+from pipeline.datasets.index import make_index
+from pipeline.plan.parts import Run
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps
+from pipeline.streaming.view_source import ViewSource
 from pipeline.students.distilled import build
 from pipeline.training.pretrain import features_of, loss_of
 
@@ -112,16 +113,16 @@ class Cached:
 
     def batch(self, name: str, step: int) -> PretrainBatch:
         run = self.run(name)
-        teachers = self.plan.teachers_of(run.student)
-        source = ViewSource(self.plan.cache, run.readings, teachers)
+        teachers = self.plan.experiment.teachers_of(run.student)
+        source = ViewSource(self.plan.experiment.cache, run.readings, teachers)
         scans, _ = source.scans()
-        intensity = {"nuscenes": self.plan.traits["nuscenes"].intensity}
+        intensity = {"nuscenes": self.plan.experiment.traits["nuscenes"].intensity}
         return PretrainSteps(source, scans, run, teachers, intensity)[step]
 
     @property
     def keyframe(self) -> dict[str, Any]:
         """The index's record of the train keyframe."""
-        index = self.plan.indices["nuscenes"]
+        index = self.plan.experiment.indices["nuscenes"]
         entry = next(entry for entry in index.partitions if entry.split == "train")
         return json.loads((index.folder / entry.file).read_bytes())["scans"][0]
 
@@ -129,24 +130,24 @@ class Cached:
         """The kept points (n, 4) of a view, from the lidar file."""
         reading = self.run("dinov2_vits14").readings[0]
         views = PartitionReader(
-            self.plan.cache / reading.views[0], VIEWS, reading.partition, reading.views[1]
+            self.plan.experiment.cache / reading.views[0], VIEWS, reading.partition, reading.views[1]
         )
         seen, kept = (views.read(name).astype(int) for name in ("seen_offsets", "kept_offsets"))
         first = 2 * (variant * CAMERAS + view)
         places = views.read("kept", kept[first], kept[first + 1]).astype(int)
         rows = views.read("point", seen[view], seen[view + 1])[places].astype(int)
-        path = Path(self.plan.config.datasets["nuscenes"].root) / self.keyframe["path"]
+        path = Path(self.plan.experiment.config.datasets["nuscenes"].root) / self.keyframe["path"]
         return np.fromfile(path, np.float32).reshape(-1, 5)[rows, :4]
 
 
 @pytest.fixture(scope="module")
 def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
     from pipeline.datasets.readers import reader_named
-    from pipeline.features import write_features
-    from pipeline.lots import do_lot
-    from pipeline.scans import write_scans
+    from pipeline.preprocessing.features import write_features
+    from pipeline.preprocessing.lots import do_lot
+    from pipeline.preprocessing.scans import write_scans
+    from pipeline.preprocessing.views import write_views
     from pipeline.teachers.loaded import load_teacher
-    from pipeline.views import write_views
 
     work = tmp_path_factory.mktemp("work")
     root = str(samples / "nuscenes")
@@ -179,31 +180,38 @@ def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
     )
     dataset = config.datasets["nuscenes"]
     make_index(work, "nuscenes", dataset)
-    plan = Plan(config, work)
+    plan = plan_experiment(config, work)
     reader = reader_named("nuscenes")
     for lot in plan.lots("scans"):
-        do_lot(plan, lot, lambda p, m, f, s=lot.store: write_scans(reader, Path(root), s, p, m, f))
+        do_lot(plan.experiment, lot, lambda p, m, f, s=lot.store: write_scans(reader, Path(root), s, p, m, f))
     for lot in plan.lots("views"):
 
         def views(partition, member, folder, lot=lot):
-            there = plan.cache / lot.store.scans_folder
+            there = plan.experiment.cache / lot.store.scans.folder
             scans = PartitionReader(there, SCANS, partition.name, partition.member_digests()["scans"])
             rule, points = reader.traits.mask("published"), lot.store.source
             return write_views(
                 lot.store, reader.traits.cameras, rule, "scan", points, partition, member, folder, scans
             )
 
-        do_lot(plan, lot, views)
+        do_lot(plan.experiment, lot, views)
     for lot in plan.lots("features"):
         loaded = load_teacher(lot.store.source, torch.device("cpu"))  # type: ignore[arg-type]
-        do_lot(plan, lot, lambda p, m, f, s=lot.store, t=loaded: write_features(t, Path(root), s, p, m, f))
+        do_lot(
+            plan.experiment,
+            lot,
+            lambda p, m, f, s=lot.store, t=loaded: write_features(t, Path(root), s, p, m, f),
+        )
     return Cached(plan)
 
 
 def online(cached: Cached, teacher: Online, view: int, points: np.ndarray) -> Tensor:
     """The teacher's features (n, C) at points (n, 4) of the keyframe, by the published steps, from the image file."""
     record = cached.keyframe["images"][view]
-    image = np.array(Image.open(Path(cached.plan.config.datasets["nuscenes"].root) / record["path"])) / 255.0
+    image = (
+        np.array(Image.open(Path(cached.plan.experiment.config.datasets["nuscenes"].root) / record["path"]))
+        / 255.0
+    )
     tensor = torch.tensor(image.astype(np.float32).transpose(2, 0, 1)[None])
     pixel = devkit_pixels(points, record)
     rescale = [teacher.size[0] / image.shape[0], teacher.size[1] / image.shape[1]]
@@ -259,7 +267,7 @@ def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name:
     points = cached.points(draw.view, draw.variant)
     assert len(points) == len(batch.clouds.features)
     wanted = [online(cached, TEACHERS[teacher], draw.view, points) for teacher in STUDENTS[name]]
-    model = build(run, sum(part.shape[1] for part in wanted)).train()
+    model = build(run.student, run.seed, sum(part.shape[1] for part in wanted)).train()
 
     _, found = features_of(model, batch, step, run)
     moved = max(
@@ -298,7 +306,7 @@ def test_smaller_storage_moves_features_loss_and_gradients_a_little(
     (target,), (wanted,) = batch.targets, exact.targets
     view = batch.clouds.cloud_of_row()
     features = (target.sample(view) - wanted.sample(view)).norm() / wanted.sample(view).norm()
-    model = build(run, target.channels).train()
+    model = build(run.student, run.seed, target.channels).train()
     losses, gradients = [], []
     for one, of in ((batch, run), (exact, exact_run)):
         model.zero_grad()
@@ -327,7 +335,7 @@ def test_students_of_several_teachers_cache_nothing_twice(cached: Cached) -> Non
 def test_several_teachers_get_the_two_layer_head(cached: Cached) -> None:
     student: Student = cached.run("two_teachers").student
     assert student.network.head == "joint"
-    head = build(cached.run("two_teachers"), 768).head
+    head = build(cached.run("two_teachers").student, 0, 768).head
     assert [type(layer).__name__ for layer in head.children()] == ["Linear", "LayerNorm", "Linear"]
     assert head.linear_in.out_features == 2 * student.network.width  # type: ignore[union-attr]
     assert cached.run("dinov2_vits14").student.network.head == "linear"

@@ -15,7 +15,7 @@ from nuscenes.eval.lidarseg.validate_submission import validate_submission
 
 from pipeline.config.load import load_config
 from pipeline.datasets.nuscenes.toy import write_toy
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.training.run_folder import save_config
 from stages.cli import main
 
@@ -57,7 +57,7 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(yaml.safe_dump(config))
     for command in (["index"], ["scans"], ["scans", "--labels"], ["views", "--full-scans"]):
         main([*command, "--config", str(path)])
-    plan = Plan(load_config(path))
+    plan = plan_experiment(load_config(path))
     baseline = next(run for run in plan.probe_runs.values() if run.kind == "random")
     main(["probe", "--config", str(path), "--baseline", Path(baseline.folder).name])
     main(["finetune", "--config", str(path)])
@@ -66,12 +66,16 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plan(config_path: Path) -> Plan:
-    return Plan(load_config(config_path))
+    return plan_experiment(load_config(config_path))
 
 
 def folders(plan: Plan) -> list[Path]:
     runs = [*plan.probe_runs.values(), *plan.finetune_runs.values()]
-    return [plan.workdir / run.folder for run in runs if (plan.workdir / run.folder / "done.json").exists()]
+    return [
+        plan.experiment.workdir / run.folder
+        for run in runs
+        if (plan.experiment.workdir / run.folder / "done.json").exists()
+    ]
 
 
 def evaluate(config_path: Path, capsys: Any, *arguments: str) -> dict[str, Any]:
@@ -91,7 +95,7 @@ def test_the_devkits_evaluation_accepts_the_files_and_gives_our_score(
         for key in ("miou", "iou", "points", "ignored_points", "confusion"):
             assert metrics[key] == own[key]
         assert json.loads((folder / "evaluations" / "toy-val.json").read_text()) == metrics
-        nusc = NuScenes("v1.0-mini", plan.config.datasets["toy"].root, verbose=False)
+        nusc = NuScenes("v1.0-mini", plan.experiment.config.datasets["toy"].root, verbose=False)
         validate_submission(nusc, str(out), "mini_val", verbose=False)
         official = LidarSegEval(nusc, str(out), "mini_val").evaluate()
         assert official["miou"] == pytest.approx(metrics["miou"], abs=1e-6)
@@ -119,7 +123,7 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     root = tmp_path / "toy"
     import shutil
 
-    shutil.copytree(plan.config.datasets["toy"].root, root)
+    shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
     shutil.rmtree(root / "lidarseg")
     (root / "v1.0-mini" / "lidarseg.json").unlink()
     config = yaml.safe_load(config_path.read_text())
@@ -149,10 +153,10 @@ def test_what_cannot_be_evaluated_is_said(config_path: Path, plan: Plan, capsys:
     distilled = next(run for run in plan.probe_runs.values() if run.kind == "distilled")
     cases = [
         ([str(tmp_path)], "does not lie in"),
-        ([str(plan.workdir / "runs")], "the plan has no runs"),
+        ([str(plan.experiment.workdir / "runs")], "the plan has no runs"),
         ([str(probe), "--dataset", "nuscenes"], "the config has no such dataset; it has again, other, toy"),
         ([str(probe), "--split", "test"], "no partition in split test"),
-        ([str(plan.workdir / distilled.folder)], "is not done: run `snakemake probe_all"),
+        ([str(plan.experiment.workdir / distilled.folder)], "is not done: run `snakemake probe_all"),
     ]
     for arguments, message in cases:
         capsys.readouterr()
@@ -203,11 +207,11 @@ def test_the_config_of_a_run_makes_it_and_what_was_learnt_on_it(
     whole["finetunes"]["unused"] = {**whole["finetunes"]["f"], "datasets": ["again"]}
     (tmp_path / "whole.yaml").write_text(yaml.safe_dump(whole))
     main(["index", "--config", str(tmp_path / "whole.yaml")])
-    plan = Plan(load_config(tmp_path / "whole.yaml"))
+    plan = plan_experiment(load_config(tmp_path / "whole.yaml"))
     run = next(run for run in plan.runs.values() if run.name == "s")
-    save_config(tmp_path, plan, run)
-    own = Plan(load_config(tmp_path / "config.yaml"))
-    assert set(own.config.finetunes) == {"f", "g"}
+    save_config(tmp_path, plan.experiment, run)
+    own = plan_experiment(load_config(tmp_path / "config.yaml"))
+    assert set(own.experiment.config.finetunes) == {"f", "g"}
     assert [mine.id for mine in own.runs.values()] == [run.id]
 
     def ids(of: Plan) -> set[str]:

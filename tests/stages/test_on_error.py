@@ -16,8 +16,8 @@ from toy_files import scene_files, scene_labels
 from cache_schemas.errors import BadInput
 from griddle import open_cache
 from pipeline.streaming.scan_source import ScanSource
-from pipeline.streaming.seen import SeenSource
-from pipeline.streaming.source import ViewSource
+from pipeline.streaming.seen_points import SeenSource
+from pipeline.streaming.view_source import ViewSource
 from stages.cli import main
 
 SCENES = ["scene-0061", "scene-0655"]
@@ -206,14 +206,17 @@ def test_a_lidar_file_and_a_label_file_that_cannot_be_read(world: World) -> None
 
     plan = world.workspace.plan()
     run = plan.runs["wi_tiny"]
-    source = ViewSource(plan.cache, run.readings, plan.teachers_of(run.student))
+    source = ViewSource(plan.experiment.cache, run.readings, plan.experiment.teachers_of(run.student))
     drawable, unusable = source.scans()
     assert (len(drawable), len(unusable)) == (3, 1)
     assert [lidar.name in told for told in source.left_out["nuscenes"]] == [True]
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
-    of_points = ScanSource(plan.cache, probes["distilled"].train)
+    of_points = ScanSource(plan.experiment.cache, probes["distilled"].train)
     seen = SeenSource(
-        plan.cache, probes["teacher"].train, teachers=plan.teachers_of(run.student), sampling="published"
+        plan.experiment.cache,
+        probes["teacher"].train,
+        teachers=plan.experiment.teachers_of(run.student),
+        sampling="published",
     )
     for probed in (of_points, seen):
         assert len(probed.scans()) == 2, "neither the scan without points nor the one without labels"
@@ -230,7 +233,7 @@ def test_a_lidar_file_and_a_label_file_that_cannot_be_read(world: World) -> None
             f"{lacking['labels' if '--labels' in stage else stage[0]]} of 2 partition(s) to compute" in said
         )
         assert lidar.name in said
-    code, said = world.griddle("pretrain", "--run", plan.run_path(run).name)
+    code, said = world.griddle("pretrain", "--run", plan.experiment.run_path(run).name)
     assert code == 2
     assert "the cache lacks 1 file(s) of nuscenes" in said
 
@@ -243,21 +246,23 @@ def test_readers_never_draw_an_image_that_could_not_be_read(world: World) -> Non
         assert world.griddle(*stage)[0] == 0
     plan = world.workspace.plan()
     run = plan.runs["wi_tiny"]
-    teachers = plan.teachers_of(run.student)
-    source = ViewSource(plan.cache, run.readings, teachers)
+    teachers = plan.experiment.teachers_of(run.student)
+    source = ViewSource(plan.experiment.cache, run.readings, teachers)
     places, unusable = source.scans()
-    images = zarr.open_group(next(plan.cache.glob(f"views/*/{SCENES[0]}.*.zarr")), mode="r").attrs["images"]
+    images = zarr.open_group(next(plan.experiment.cache.glob(f"views/*/{SCENES[0]}.*.zarr")), mode="r").attrs[
+        "images"
+    ]
     row = list(images).index(bad.relative_to(world.toy).as_posix())
     drawn = {(place.reading, view) for place in places for view in place.views}
     assert (len(drawn), (0, row) in drawn, unusable) == (23, False, [])
     with pytest.raises(ValueError, match=f"image {row} .* could not be read"):
         source.read(0, row, 0)
-    bare = ViewSource(plan.cache, run.readings, ())
+    bare = ViewSource(plan.experiment.cache, run.readings, ())
     assert len({(p.reading, v) for p in bare.scans()[0] for v in p.views}) == 24, (
         "who reads no grid may draw it"
     )
     probe = next(probe for probe in plan.probe_runs.values() if probe.kind == "teacher")
-    seen = SeenSource(plan.cache, probe.train, teachers=teachers, sampling="published")
+    seen = SeenSource(plan.experiment.cache, probe.train, teachers=teachers, sampling="published")
     grids = [len(seen.read([place]).targets[0].values) for place in seen.scans()]
     assert sorted(grids) == [5, 6, 6, 6]
 
@@ -276,7 +281,7 @@ def test_the_whole_way_trains_without_it_and_says_so(world: World) -> None:
     logs = [p for p in (workspace.work / "logs").rglob("*.log") if path in p.read_text()]
     assert {p.relative_to(workspace.work / "logs").parts[0] for p in logs} >= {"features", "pretrain"}
     plan = workspace.plan()
-    folder = plan.run_path(plan.runs["wi_tiny"])
+    folder = plan.experiment.run_path(plan.runs["wi_tiny"])
     (told,) = json.loads((folder / "provenance.json").read_bytes())["unreadable"]
     assert told.startswith(f"nuscenes {SCENES[0]}: {path}: ")
     report = next((workspace.work / "report").glob("*/results.md")).parent

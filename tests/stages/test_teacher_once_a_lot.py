@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pipeline.teachers.loaded as loaded
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan
 from stages.cli import griddle
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.toy.camera import Pinhole
-from pipeline.toy.frames import Pose
-from pipeline.toy.primitives import Label
-from pipeline.toy.raycast import cast
-from pipeline.toy.town import Town
+from pipeline.datasets.town.camera import Pinhole
+from pipeline.datasets.town.frames import Pose
+from pipeline.datasets.town.primitives import Label
+from pipeline.datasets.town.raycast import cast
+from pipeline.datasets.town.town import Town
 
 
 def agreement(

@@ -23,8 +23,16 @@ from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_bytes
 from pipeline.datasets.nuscenes.toy_scene import LABEL_FOLDER, WORLD, label_file, write_labels, write_scene
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS, build_tables, map_file
-from pipeline.toy.parameters import Parameters, check_count
-from pipeline.toy.tree import Format, Progress, Record, ToySummary, file_size, replace_file, write_tree
+from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.tree import (
+    Format,
+    Progress,
+    Record,
+    ToySummary,
+    file_size,
+    replace_file,
+    write_tree,
+)
 
 _MINI_LABEL_FOLDER = "lidarseg/v1.0-mini"
 

@@ -105,7 +105,7 @@ class PandaSetReader(Reader):
         import numpy as np
 
         from pipeline.datasets.pandaset.tables import read_columns
-        from pipeline.geometry.projection import along_steps
+        from pipeline.datasets.rigid import along_steps
 
         columns = read_columns(root / scan.path, POINTS)
         rows = self._rows(root / scan.path, columns["d"])

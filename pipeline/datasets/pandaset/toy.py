@@ -4,7 +4,7 @@
 <root>/<sequence>/camera/<name>/NN.jpg                  and intrinsics, poses, timestamps
 <root>/<sequence>/annotations/semseg/NN.pkl.gz          labels; names of all classes
 <root>/<sequence>/meta/{gps,timestamps}.json            by whose first latitude readers tell train from val
-<root>/toy/<sequence>.json                              see pipeline.toy.tree
+<root>/toy/<sequence>.json                              see pipeline.datasets.town.tree
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.pandaset.toy_scene import CAMERAS, VAL_FROM, WORLD, write_scene
-from pipeline.toy.parameters import Parameters, check_count
-from pipeline.toy.tree import Format, Progress, ToySummary, write_tree
+from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.tree import Format, Progress, ToySummary, write_tree
 
 _MOST_SCANS = 100
 """Frames are numbered with two digits."""

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from cache_schemas.publish import write_json
-from pipeline.random import generator
-from pipeline.toy.appearance import Scene
-from pipeline.toy.frames import Pose, from_angles
-from pipeline.toy.lidar import Lidar, LidarScan
-from pipeline.toy.light import make_light
-from pipeline.toy.parameters import Parameters
-from pipeline.toy.primitives import Label
-from pipeline.toy.recording import Rig, SceneWorld, image_file, jitter, mount_camera, open_scene
-from pipeline.toy.tree import Record, put, record_path
+from pipeline.common.random import generator
+from pipeline.datasets.town.appearance import Scene
+from pipeline.datasets.town.frames import Pose, from_angles
+from pipeline.datasets.town.lidar import Lidar, LidarScan
+from pipeline.datasets.town.light import make_light
+from pipeline.datasets.town.parameters import Parameters
+from pipeline.datasets.town.primitives import Label
+from pipeline.datasets.town.recording import Rig, SceneWorld, image_file, jitter, mount_camera, open_scene
+from pipeline.datasets.town.tree import Record, put, record_path
 
 WORLD = 1  # raised by hand when the same parameters make other bytes
 VAL_FROM = 501  # the first sequence of val

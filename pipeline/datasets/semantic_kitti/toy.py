@@ -2,7 +2,7 @@
 
     <root>/dataset/sequences/<sequence>/{velodyne,image_2,labels}/…     recordings
     <root>/dataset/sequences/<sequence>/{calib,times}.txt               of the sequence
-    <root>/toy/<scene>.json                                             see pipeline.toy.tree
+    <root>/toy/<scene>.json                                             see pipeline.datasets.town.tree
 
 A scene is a stretch of a sequence: there are more towns than sequences. A sequence's scenes follow one another in its
 numbering, recorded by one and the same car.
@@ -21,8 +21,8 @@ from pipeline.datasets.semantic_kitti.toy_scene import (
     sequence_folder,
     write_scene,
 )
-from pipeline.toy.parameters import Parameters, check_count
-from pipeline.toy.tree import Format, Progress, Record, ToySummary, replace_file, write_tree
+from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.tree import Format, Progress, Record, ToySummary, replace_file, write_tree
 
 _MOST = 100
 """Stretches in a sequence, so that their names have two digits."""

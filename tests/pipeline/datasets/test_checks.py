@@ -14,9 +14,9 @@ import pytest
 import griddle
 from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels, read_points
+from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import packaged, reader_named
 from pipeline.datasets.record_checks import check_partition, natural
-from pipeline.index import make_index
 
 TRAITS = griddle.Traits("mine", 1, "lidar", classes=("road", "car"), cameras=("front",))
 IMAGE = griddle.ImageRecord(

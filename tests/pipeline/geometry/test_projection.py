@@ -13,7 +13,8 @@ from pyquaternion import Quaternion
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.reader import STRICT, MaskRule
 from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
-from pipeline.geometry.projection import pinhole, see, to_camera
+from pipeline.datasets.rigid import to_camera
+from pipeline.geometry.projection import pinhole, see
 
 PUBLISHED = READER.traits.mask("published")
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from pipeline.common.random import generator
 from pipeline.config.model import Augment, Points
+from pipeline.geometry.grid import plane_grid_of
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.reach import FieldOfView, with_spares
-from pipeline.random import generator
 from pipeline.streaming.augment import augment
-from pipeline.streaming.sample import plane_grid_of
 
 FIELDS: list[FieldOfView] = [
     ((-8.0, 8.0), (-8.0, 8.0), (-4.0, 4.0)),

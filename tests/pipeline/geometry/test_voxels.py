@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.common.random import generator
 from pipeline.geometry.voxels import representatives
-from pipeline.random import generator
 
 
 def cells_of(xyz: np.ndarray, voxel: float) -> np.ndarray:

@@ -18,10 +18,10 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.stores import schema_of
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Teacher
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan
 from pipeline.streaming.scan_source import ScanSource
-from pipeline.streaming.seen import SeenSource
-from pipeline.streaming.source import ViewSource
+from pipeline.streaming.seen_points import SeenSource
+from pipeline.streaming.view_source import ViewSource
 
 SCENE = "scene-0061"
 
@@ -31,29 +31,31 @@ def partition(plan: Plan, stage: str) -> tuple[Path, str, dict[str, Any]]:
     for lot in plan.lots(stage):
         for entry, member in lot.members:
             if entry.name == SCENE:
-                return plan.cache / lot.store.folder, member, lot.store.identity
+                return plan.experiment.cache / lot.store.folder, member, lot.store.identity
     raise AssertionError(stage)
 
 
 def teachers_of(plan: Plan) -> tuple[Teacher, ...]:
-    return plan.teachers_of(plan.runs["wi_tiny"].student)
+    return plan.experiment.teachers_of(plan.runs["wi_tiny"].student)
 
 
 def read_as_training_does(plan: Plan, stage: str) -> None:
     """Open the stores as pretraining or the teacher's probe do."""
     if stage in ("scans", "views", "features"):
         run = plan.runs["wi_tiny"]
-        ViewSource(plan.cache, [r for r in run.readings if r.partition == SCENE], teachers_of(plan)).scans()
+        ViewSource(
+            plan.experiment.cache, [r for r in run.readings if r.partition == SCENE], teachers_of(plan)
+        ).scans()
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
     if stage in ("scans", "labels"):
         train = [r for r in probes["distilled"].train if r.partition == SCENE]
-        ScanSource(plan.cache, train).scans()
+        ScanSource(plan.experiment.cache, train).scans()
     if stage in ("scans", "labels", "full_scans"):
         scored = [r for r in probes["distilled"].evaluate if r.partition == SCENE]
-        ScanSource(plan.cache, scored).scans()
+        ScanSource(plan.experiment.cache, scored).scans()
     if stage not in ("scans", "full_scans"):
         train = [r for r in probes["teacher"].train if r.partition == SCENE]
-        SeenSource(plan.cache, train, teachers=teachers_of(plan), sampling="published").scans()
+        SeenSource(plan.experiment.cache, train, teachers=teachers_of(plan), sampling="published").scans()
 
 
 def reseal(manifest: Manifest, **changes: Any) -> None:
@@ -156,11 +158,11 @@ def test_a_scan_with_another_number_of_points(stage: str, filled: Any) -> None:
     readings = [r for r in run.readings if r.partition == SCENE]
     if stage == "scans":
         with pytest.raises(DamagedCache, match=told):
-            ViewSource(plan.cache, readings, teachers_of(plan)).scans()
+            ViewSource(plan.experiment.cache, readings, teachers_of(plan)).scans()
     probes = {probe.kind: probe for probe in plan.probe_runs.values()}
     read = probes["distilled"].evaluate if stage == "full_scans" else probes["distilled"].train
     with pytest.raises(DamagedCache, match=told):
-        ScanSource(plan.cache, [r for r in read if r.partition == SCENE]).scans()
+        ScanSource(plan.experiment.cache, [r for r in read if r.partition == SCENE]).scans()
     if stage == "labels":
         with pytest.raises(DamagedCache, match="points in the first and"):
             read_as_training_does(plan, "labels")

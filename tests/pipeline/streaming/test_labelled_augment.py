@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.common.random import generator
 from pipeline.config.training import LabelledAugment
-from pipeline.random import generator
-from pipeline.streaming.labelled_augment import augmented
-from pipeline.streaming.sample import point_features
+from pipeline.streaming.augment import augmented, point_features
 
 INTENSITY = (10.0, 4.0)
 XYZ = (np.random.default_rng(0).normal(size=(50, 3)) * (20, 20, 2)).astype(np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cache_schemas.errors import BadInput
-from pipeline.random import generator
+from pipeline.common.random import generator
 from pipeline.streaming.order import (
     PARTITIONS_MIXED,
     Draw,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.geometry.grid import Grid
 from pipeline.students.fold import folded
-from pipeline.students.grid import Grid
 from pipeline.students.packed import Cloud, PackedClouds, pack
 from pipeline.students.waffleiron import WaffleIron
 

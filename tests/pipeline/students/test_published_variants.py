@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.config.model import Points, Student
-from pipeline.streaming.sample import plane_grid_of
+from pipeline.geometry.grid import plane_grid_of
 from pipeline.students.distilled import Distilled
 from pipeline.students.heads import LinearHead, MlpHead
 from pipeline.students.packed import Cloud, pack

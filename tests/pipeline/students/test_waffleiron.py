@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.students.grid import Grid
+from pipeline.geometry.grid import Grid
 from pipeline.students.packed import Cloud, PackedClouds, pack
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import Activation, Norm, WaffleIron

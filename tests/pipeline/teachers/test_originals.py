@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.teachers.layer import parse_layer
+from pipeline.config.layer import parse_layer
+from pipeline.config.registry import REGISTRY
 from pipeline.teachers.position import resample_positions
 from pipeline.teachers.reading import reader_of
-from pipeline.teachers.registry import REGISTRY
 from pipeline.teachers.weights import load_weights
 
 WIDTH, HEADS, DEPTH = 96, 4, 3

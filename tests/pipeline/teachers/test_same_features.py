@@ -16,7 +16,7 @@ from cache_schemas.manifest import made, read_manifest, seal
 from cache_schemas.publish import write_json
 from cache_schemas.reading import PartitionReader
 from pipeline.config.model import Teacher
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 from pipeline.teachers.same_features import (
     CLOSE,
@@ -52,7 +52,9 @@ class Other:
 
 @pytest.fixture(scope="module")
 def teacher(filled_master: Any) -> LoadedTeacher:
-    return load_teacher(filled_master.workspace.plan().config.teachers["tiny"], torch.device("cpu"))
+    return load_teacher(
+        filled_master.workspace.plan().experiment.config.teachers["tiny"], torch.device("cpu")
+    )
 
 
 class Bench:
@@ -60,9 +62,9 @@ class Bench:
         self.plan: Plan = filled.workspace.plan()
         (lot,) = self.plan.lots("features")
         self.members = lot.members
-        self.folder = self.plan.cache / lot.store.folder
-        self.root = Path(self.plan.config.datasets["nuscenes"].root)
-        self.load = self.plan.indices["nuscenes"].load_partition
+        self.folder = self.plan.experiment.cache / lot.store.folder
+        self.root = Path(self.plan.experiment.config.datasets["nuscenes"].root)
+        self.load = self.plan.experiment.indices["nuscenes"].load_partition
 
     def check(self, teacher: Any) -> list[Compared]:
         return check_unchanged(teacher, self.folder, self.root, self.members, self.load)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cache_schemas.errors import BadInput
-from pipeline.teachers.registry import REGISTRY
+from pipeline.config.registry import REGISTRY
 from pipeline.teachers.weights import load_weights, weights_digest
 
 NAME = "vit_tiny_patch16_224"

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipeline.config.load import load_config
-from pipeline.plan import Plan
-from pipeline.plan_probes import BASELINES
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.probes import BASELINES
 from stages.cli import main
 
 
@@ -54,4 +54,4 @@ def config_path(toy_master: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def plan(config_path: Path) -> Plan:
-    return Plan(load_config(config_path))
+    return plan_experiment(load_config(config_path))

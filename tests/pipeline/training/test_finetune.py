@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.config.model import Config
 from pipeline.losses.lovasz import IGNORE
-from pipeline.plan import Plan
-from pipeline.plan_finetunes import FinetuneRun
-from pipeline.report import gather
-from pipeline.report_table import terminal
+from pipeline.plan.finetunes import FinetuneRun
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.report.gather import gather
+from pipeline.report.text import terminal
 from pipeline.students.distilled import build
 from pipeline.students.heads import ProbeHead, class_head
 from pipeline.training import finetune as training
-from pipeline.training.labelled import prepare, score
+from pipeline.training.labelled_task import prepare, score
 from pipeline.training.probe import fit
-from pipeline.training.probed import student_features
+from pipeline.training.probe_features import student_features
 from stages.cli import main
 
 torch.set_num_threads(1)
@@ -52,9 +52,9 @@ class Killed(Untroubled):
 
 def changed(plan: Plan, tmp_path: Path, **finetune: Any) -> tuple[Plan, FinetuneRun]:
     """The plan with another block `all`; what it writes goes elsewhere."""
-    config = plan.config.model_dump(mode="json")
+    config = plan.experiment.config.model_dump(mode="json")
     config["finetunes"]["all"] |= finetune
-    other = Plan(Config.model_validate(config), plan.workdir)
+    other = plan_experiment(Config.model_validate(config), plan.experiment.workdir)
     return other, run_of(other, "finetuned", "all")
 
 
@@ -64,10 +64,10 @@ def run_of(plan: Plan, kind: str, name: str = "all") -> FinetuneRun:
 
 def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     run = run_of(plan, "finetuned")
-    task = prepare(plan, run, CPU)
+    task = prepare(plan.experiment, run, CPU)
     start = {name: value.clone() for name, value in task.features.state_dict().items()}
-    training.finetune(plan, run, CPU, Untroubled())  # type: ignore[arg-type]
-    folder = plan.workdir / run.folder
+    training.finetune(plan.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
+    folder = plan.experiment.workdir / run.folder
     weights = load_file(folder / "weights.safetensors")
     still = [name for name, value in start.items() if torch.equal(value, weights[f"student.{name}"])]
     # Batch norm follows these: their sum with it does not change, and their gradients are 0 to rounding.
@@ -91,21 +91,21 @@ def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
     other, _ = changed(plan, tmp_path, precision=precision)
     run = run_of(other, "nothing")
     assert (run.id == run_of(plan, "nothing").id) == (precision == "float32")
-    config = other.config.model_copy(update={"checkpoint_minutes": 1e-9})
-    eager = Plan(config, plan.workdir)
-    training.finetune(eager, run, CPU, Untroubled())  # type: ignore[arg-type]
-    folder = plan.workdir / run.folder
+    config = other.experiment.config.model_copy(update={"checkpoint_minutes": 1e-9})
+    eager = plan_experiment(config, plan.experiment.workdir)
+    training.finetune(eager.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
+    folder = plan.experiment.workdir / run.folder
     whole, curve = load_file(folder / "weights.safetensors"), (folder / "metrics.csv").read_text()
     for path in ("weights.safetensors", "metrics.json", "provenance.json", "done.json", "metrics.csv"):
         (folder / path).unlink()
     for path in (folder / "resume").iterdir():
         path.unlink()
     with pytest.raises(KeyboardInterrupt):
-        training.finetune(eager, run, CPU, Killed(2))  # type: ignore[arg-type]
+        training.finetune(eager.experiment, run, CPU, Killed(2))  # type: ignore[arg-type]
     assert [path.name for path in (folder / "resume").iterdir()][-1:] == ["step-000000002.pt"] or (
         folder / "resume" / "step-000000002.pt"
     ).exists()
-    training.finetune(eager, run, CPU, Untroubled())  # type: ignore[arg-type]
+    training.finetune(eager.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
     again = load_file(folder / "weights.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     losses = [
@@ -122,15 +122,15 @@ def test_a_probe_learns_in_float16(plan: Plan) -> None:
     from dataclasses import replace
 
     probe = plan.probe_rows[0].runs[0]
-    task = replace(prepare(plan, probe, CPU), precision="float16")
+    task = replace(prepare(plan.experiment, probe, CPU), precision="float16")
     losses = fit(task, class_head("linear", 8, 16, 0), probe, task.scans[0] // 3, workers=0, device=CPU)
     assert losses[-1] < losses[0]
 
 
 def test_from_nothing_starts_at_the_random_start(plan: Plan) -> None:
-    start = build(plan.runs["s"], channels=192).backbone.state_dict()
-    nothing = prepare(plan, run_of(plan, "nothing"), CPU).features.backbone
-    finetuned = prepare(plan, run_of(plan, "finetuned"), CPU).features.backbone
+    start = build(plan.runs["s"].student, plan.runs["s"].seed, channels=192).backbone.state_dict()
+    nothing = prepare(plan.experiment, run_of(plan, "nothing"), CPU).features.backbone
+    finetuned = prepare(plan.experiment, run_of(plan, "finetuned"), CPU).features.backbone
     assert all(torch.equal(value, start[name]) for name, value in nothing.state_dict().items())
     assert not torch.equal(finetuned.state_dict()["embedding.point.weight"], start["embedding.point.weight"])
     assert nothing.drop_path == finetuned.drop_path == 0.2
@@ -139,7 +139,7 @@ def test_from_nothing_starts_at_the_random_start(plan: Plan) -> None:
 def test_each_layer_has_the_published_rate_at_each_step(plan: Plan) -> None:
     """facts.md 1.7: factor of the schedule times 0.8 ** (4 - layer), the first step 0."""
     run = run_of(plan, "finetuned")
-    task = prepare(plan, run, CPU)
+    task = prepare(plan.experiment, run, CPU)
     head = ProbeHead(8, 16)
     optimiser = training.optimiser_of(run.block, 3, training.model_of(task, head))
     w, total = 4, 12
@@ -152,7 +152,7 @@ def test_each_layer_has_the_published_rate_at_each_step(plan: Plan) -> None:
 
 
 def test_branches_are_dropped_in_training_alone(plan: Plan) -> None:
-    task = prepare(plan, run_of(plan, "finetuned"), CPU)
+    task = prepare(plan.experiment, run_of(plan, "finetuned"), CPU)
     batch = task.steps[0]
     with torch.no_grad():
         evaluated = [task.features.eval()(batch, step) for step in (0, 1)]
@@ -163,8 +163,8 @@ def test_branches_are_dropped_in_training_alone(plan: Plan) -> None:
 
 def test_every_second_scan_and_a_list_of_scans(plan: Plan, tmp_path: Path) -> None:
     whole, half = (
-        prepare(plan, run_of(plan, "finetuned"), CPU),
-        prepare(plan, run_of(plan, "finetuned", "half"), CPU),
+        prepare(plan.experiment, run_of(plan, "finetuned"), CPU),
+        prepare(plan.experiment, run_of(plan, "finetuned", "half"), CPU),
     )
     assert half.scans == (-(-whole.scans[0] // 2), whole.scans[1])
     places = whole.steps._scans
@@ -173,7 +173,7 @@ def test_every_second_scan_and_a_list_of_scans(plan: Plan, tmp_path: Path) -> No
     listed = tmp_path / "scans.txt"
     listed.write_text("# of my own\n" + "\n".join(chosen) + "\n\n")
     other, run = changed(plan, tmp_path, scans=str(listed))
-    assert [place.name for place in prepare(other, run, CPU).steps._scans] == chosen
+    assert [place.name for place in prepare(other.experiment, run, CPU).steps._scans] == chosen
     assert run.id != run_of(plan, "finetuned").id
     elsewhere = tmp_path / "moved.txt"
     elsewhere.write_text("\n".join(reversed(chosen)))
@@ -206,7 +206,7 @@ def test_lists_that_choose_no_scan_are_refused(
 
 
 def test_a_list_of_fewer_scans_than_a_batch_is_refused_while_planning(plan: Plan, tmp_path: Path) -> None:
-    (first, *_), *_ = plan.indices["toy"].scan_names().values()
+    (first, *_), *_ = plan.experiment.indices["toy"].scan_names().values()
     path = tmp_path / "scans.txt"
     path.write_text(first)
     with pytest.raises(
@@ -224,7 +224,7 @@ def test_a_fraction_too_small_for_a_batch_is_refused_before_anything_runs(plan: 
 
 def test_labels_that_are_all_ignored_are_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(plan, "finetuned", "half")
-    task = prepare(plan, run, CPU)
+    task = prepare(plan.experiment, run, CPU)
 
     class Ignored:
         def __getitem__(self, step: int) -> Any:
@@ -238,9 +238,9 @@ def test_labels_that_are_all_ignored_are_refused(plan: Plan, monkeypatch: pytest
     with pytest.raises(
         BadInput, match=r"finetunes.half: none of [\d,]+ points that it learns from has a class"
     ):
-        training.finetune(plan, run, CPU, Untroubled())  # type: ignore[arg-type]
+        training.finetune(plan.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
     probe = plan.probe_rows[0].runs[0]
-    of_probe = prepare(plan, probe, CPU)
+    of_probe = prepare(plan.experiment, probe, CPU)
     head = class_head("linear", 8, 16, 0)
     with pytest.raises(BadInput, match=r"probes.p: none of"):
         fit(replace(of_probe, steps=Ignored()), head, probe, 2, workers=0, device=CPU)
@@ -252,14 +252,14 @@ def test_a_loss_that_is_not_finite_names_the_scans(plan: Plan, monkeypatch: pyte
     with pytest.raises(
         GriddleError, match=r"is nan at step 0. The batch's scans:\n  toy .*\nThe last good checkpoint"
     ):
-        training.finetune(plan, run, CPU, Untroubled())  # type: ignore[arg-type]
+        training.finetune(plan.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
 
 
 def test_votes_add_up_probabilities(plan: Plan) -> None:
     from dataclasses import replace
 
     run = run_of(plan, "finetuned", "half")
-    task = prepare(plan, run, CPU)
+    task = prepare(plan.experiment, run, CPU)
     head = class_head("mlp", 8, 16, 3)
     torch.nn.init.normal_(head.linear.weight, generator=torch.Generator().manual_seed(0))
     confusion, _ = score(task, head, 16, workers=0, device=CPU)
@@ -282,7 +282,7 @@ def test_votes_add_up_probabilities(plan: Plan) -> None:
 def test_another_field_of_view_needs_no_other_weights(plan: Plan, tmp_path: Path) -> None:
     wide = [[-128.0, 128.0], [-128.0, 128.0], [-8.0, 8.0]]
     other, run = changed(plan, tmp_path, field_of_view=wide)
-    backbone = student_features(other, run, CPU).backbone
+    backbone = student_features(other.experiment, run, CPU).backbone
     own = run_of(plan, "finetuned").evaluate[0].full
     assert run.evaluate[0].full != own, "it is scored on full scans of its own"
     assert backbone.plane_shapes == ((64, 64), (64, 4), (64, 4))
@@ -297,9 +297,9 @@ def test_ids_hold_what_matters(plan: Plan, tmp_path: Path) -> None:
     assert changed(plan, tmp_path, starts=["pretrained"])[1].id == before
     for change in ({"layer_decay": 0.9}, {"every": 2}, {"epochs": 4}, {"augment": {"rule": "released"}}):
         assert changed(plan, tmp_path, **change)[1].id != before
-    longer = plan.config.model_dump(mode="json")
+    longer = plan.experiment.config.model_dump(mode="json")
     longer["students"]["s"]["pretrain"]["epochs"] = 3
-    other = Plan(Config.model_validate(deepcopy(longer)), plan.workdir)
+    other = plan_experiment(Config.model_validate(deepcopy(longer)), plan.experiment.workdir)
     assert run_of(other, "finetuned").id != before
     assert run_of(other, "nothing").id == run_of(plan, "nothing").id, "it belongs to no pretraining"
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.plan import Plan
+from pipeline.plan.plan import Plan
 from pipeline.students.backends import backend_for
 from pipeline.training import pretrain as training
 from pipeline.training.lease import Lease
@@ -36,9 +36,9 @@ def plan(finished: Any) -> Plan:
 
 def train(plan: Plan) -> Path:
     (run,) = plan.runs.values()
-    folder = plan.run_path(run)
+    folder = plan.experiment.run_path(run)
     with Lease(folder) as lease:
-        return training.pretrain(plan, run, CPU, lease)
+        return training.pretrain(plan.experiment, run, CPU, lease)
 
 
 def rows(folder: Path) -> list[tuple[str, str]]:
@@ -81,7 +81,7 @@ def test_how_it_is_computed_changes_no_id_and_no_weight(
 ) -> None:
     weights = load_file(train(plan) / WEIGHTS)
     assert "on cpu, backend torch" in capsys.readouterr().err
-    (folder,) = (plan.run_path(run) for run in plan.runs.values())
+    (folder,) = (plan.experiment.run_path(run) for run in plan.runs.values())
     folder.rename(tmp_path / "kept")
 
     def recompute(config: dict[str, Any]) -> None:

@@ -12,17 +12,17 @@ import torch
 
 from cache_schemas.errors import GriddleError
 from pipeline.geometry.full_scan import full_scan
-from pipeline.plan import Plan
-from pipeline.plan_probes import ProbeRun
+from pipeline.plan.plan import Plan
+from pipeline.plan.probes import ProbeRun
 from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.scan_batches import evaluation_sample
 from pipeline.streaming.scan_source import ScanSource
-from pipeline.streaming.scans import evaluation_sample
 from pipeline.students.distilled import build
 from pipeline.students.heads import ProbeHead
 from pipeline.students.packed import pack
-from pipeline.training.labelled import Task, prepare, score
+from pipeline.training.labelled_folder import is_probed
+from pipeline.training.labelled_task import Task, prepare, score
 from pipeline.training.probe import fit
-from pipeline.training.probe_folder import is_probed
 from stages.cli import main
 
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ def probe_of(plan: Plan, kind: str) -> ProbeRun:
 
 def learn(plan: Plan, kind: str) -> tuple[Task, ProbeHead, list[float]]:
     probe = probe_of(plan, kind)
-    task = prepare(plan, probe, CPU)
+    task = prepare(plan.experiment, probe, CPU)
     head = ProbeHead(task.channels, 16)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch)
     return task, head, fit(task, head, probe, per_epoch, workers=0, device=CPU)
@@ -51,7 +51,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("kind", ["distilled", "calibrated", "random", "inputs", "teacher"])
 def test_frozen_features_stay_bit_for_bit_while_the_head_learns(plan: Plan, kind: str) -> None:
-    before = state(prepare(plan, probe_of(plan, kind), CPU).features)
+    before = state(prepare(plan.experiment, probe_of(plan, kind), CPU).features)
     task, head, losses = learn(plan, kind)
     assert equal(state(task.features), before)
     assert head.linear.weight.abs().max() > 0
@@ -60,24 +60,24 @@ def test_frozen_features_stay_bit_for_bit_while_the_head_learns(plan: Plan, kind
 
 
 def test_from_scratch_the_student_learns_too(plan: Plan) -> None:
-    before = state(prepare(plan, probe_of(plan, "scratch"), CPU).features)
+    before = state(prepare(plan.experiment, probe_of(plan, "scratch"), CPU).features)
     task, _, losses = learn(plan, "scratch")
     assert not equal(state(task.features), before)
     assert losses[-1] < losses[0]
 
 
 def test_the_first_logits_are_zero(plan: Plan) -> None:
-    task = prepare(plan, probe_of(plan, "distilled"), CPU)
+    task = prepare(plan.experiment, probe_of(plan, "distilled"), CPU)
     logits = ProbeHead(task.channels, 16)(task.features.eval()(task.steps[0], 0))
     assert logits.eq(0).all()
 
 
 def test_baselines_start_where_pretraining_starts(plan: Plan) -> None:
     run = plan.runs["s"]
-    start = state(build(run, channels=192).backbone)
-    random = prepare(plan, probe_of(plan, "random"), CPU).features.backbone
-    calibrated = prepare(plan, probe_of(plan, "calibrated"), CPU).features.backbone
-    distilled = prepare(plan, probe_of(plan, "distilled"), CPU).features.backbone
+    start = state(build(run.student, run.seed, channels=192).backbone)
+    random = prepare(plan.experiment, probe_of(plan, "random"), CPU).features.backbone
+    calibrated = prepare(plan.experiment, probe_of(plan, "calibrated"), CPU).features.backbone
+    distilled = prepare(plan.experiment, probe_of(plan, "distilled"), CPU).features.backbone
     assert equal(state(random), start)
     moved = {name for name, value in state(calibrated).items() if not torch.equal(value, start[name])}
     assert moved == {name for name in start if "running_" in name or "num_batches" in name}
@@ -95,13 +95,16 @@ def test_the_score_is_that_of_a_naive_count(plan: Plan) -> None:
     probe = probe_of(plan, "distilled")
     task, head, _ = learn(plan, "distilled")
     confusion, ignored = score(task, head, 16, workers=0, device=CPU)
-    source = ScanSource(plan.cache, probe.evaluate)
+    source = ScanSource(plan.experiment.cache, probe.evaluate)
     expected, unlabelled = np.zeros((16, 16), np.int64), 0
     for place in source.scans():
         scan = source.read(place)
         points = probe.student.points
         sample = evaluation_sample(
-            scan, full_scan(scan.xyz, points), points=points, intensity=plan.traits["toy"].intensity
+            scan,
+            full_scan(scan.xyz, points),
+            points=points,
+            intensity=plan.experiment.traits["toy"].intensity,
         )
         with torch.no_grad():
             features = task.features.backbone(pack([sample.cloud]), None)
@@ -122,7 +125,7 @@ def test_the_teacher_is_scored_on_what_cameras_see(plan: Plan) -> None:
     seen = 0
     for lot in plan.lots("views"):
         if lot.split == "val":
-            for path in (plan.cache / lot.store.folder).glob("scene-0103.*.json"):
+            for path in (plan.experiment.cache / lot.store.folder).glob("scene-0103.*.json"):
                 seen += json.loads(path.read_text())["counts"]["seen_points"]
     assert confusion.counts.sum() + ignored == seen > 0
 
@@ -132,7 +135,7 @@ def test_the_command_probes_all_then_nothing_and_the_table_is_printed(
 ) -> None:
     main(["probe", "--config", str(config_path)])
     for probe in plan.probe_runs.values():
-        folder = plan.workdir / probe.folder
+        folder = plan.experiment.workdir / probe.folder
         metrics = json.loads((folder / "metrics.json").read_text())
         assert is_probed(folder, probe)
         assert 0 < metrics["miou"] < 1
@@ -162,14 +165,14 @@ def test_one_probe_by_its_names(config_path: Path, plan: Plan, capsys: Any) -> N
 
 
 def test_weights_of_another_student_are_refused(plan: Plan) -> None:
-    path = plan.run_path(plan.runs["s"]) / "weights.safetensors"
+    path = plan.experiment.run_path(plan.runs["s"]) / "weights.safetensors"
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[:1000])
         with pytest.raises(GriddleError, match="does not hold the weights of student s"):
-            prepare(plan, probe_of(plan, "distilled"), CPU)
+            prepare(plan.experiment, probe_of(plan, "distilled"), CPU)
         path.unlink()
         with pytest.raises(GriddleError, match="griddle pretrain --run s-"):
-            prepare(plan, probe_of(plan, "distilled"), CPU)
+            prepare(plan.experiment, probe_of(plan, "distilled"), CPU)
     finally:
         path.write_bytes(whole)

@@ -9,9 +9,9 @@ from nuscenes.utils.splits import train
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
+from pipeline.datasets.index import make_index
 from pipeline.datasets.nuscenes.mini_split import MINI_VAL
 from pipeline.datasets.nuscenes.reader import READER
-from pipeline.index import make_index
 
 
 def test_it_divides_the_official_train_split() -> None:

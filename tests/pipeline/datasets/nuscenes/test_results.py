@@ -13,12 +13,12 @@ from nuscenes.eval.lidarseg.validate_submission import validate_submission
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
+from pipeline.datasets.index import make_index
 from pipeline.datasets.nuscenes.classes import CLASSES
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.nuscenes.results import write_results
 from pipeline.datasets.nuscenes.toy import write_toy
-from pipeline.index import make_index
-from pipeline.metrics.confusion import Confusion
+from pipeline.training.confusion import Confusion
 
 
 @pytest.fixture(scope="module")

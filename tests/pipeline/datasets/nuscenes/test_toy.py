@@ -15,9 +15,9 @@ from cache_schemas.errors import BadInput
 from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.datasets.nuscenes.toy_scene import CLASS_OF, WORLD, open_world, recordings
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS
-from pipeline.toy.parameters import Parameters
-from pipeline.toy.primitives import Label
-from pipeline.toy.raycast import cast
+from pipeline.datasets.town.parameters import Parameters
+from pipeline.datasets.town.primitives import Label
+from pipeline.datasets.town.raycast import cast
 from stages.toy import toy
 
 SIZES = {"scans": 2, "image": (72, 128), "beams": 16, "azimuths": 120}

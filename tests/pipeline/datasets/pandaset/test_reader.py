@@ -18,11 +18,11 @@ from pandaset_tree import CAMERAS, EL_CAMINO, POINTS, SAN_FRANCISCO, lidar_table
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels, read_points
+from pipeline.datasets.index import make_cue, make_index, why_absent
 from pipeline.datasets.pandaset.classes import CLASS_OF_RAW, CLASSES
 from pipeline.datasets.pandaset.reader import PANDAR64, PANDARGT
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.index import make_cue, make_index, why_absent
 
 
 def partitions(root: Path, version: str = "", reader: Any = PANDAR64) -> list[Any]:

@@ -18,9 +18,9 @@ from pipeline.datasets.pandaset.toy import write_toy
 from pipeline.datasets.pandaset.toy_scene import CAMERAS, CLASS_OF, WORLD, camera_time, open_world
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import PartitionRecord
+from pipeline.datasets.town.parameters import Parameters
+from pipeline.datasets.town.primitives import Label
 from pipeline.geometry.projection import see
-from pipeline.toy.parameters import Parameters
-from pipeline.toy.primitives import Label
 
 SIZES: dict[str, Any] = {"scans": 2, "image": (54, 96), "beams": 16, "azimuths": 120}
 

@@ -62,7 +62,8 @@ def test_taking_p2_apart_moves_no_point_by_a_billionth_of_a_pixel(
     real: Path, scans: list[ScanRecord]
 ) -> None:
     """P2 · Tr is one matrix in the published code, a turn, a step and a pinhole here: rounding differs, no pixel does."""
-    from pipeline.geometry.projection import pinhole, to_camera
+    from pipeline.datasets.rigid import to_camera
+    from pipeline.geometry.projection import pinhole
 
     for scan in scans:
         xyz, pixel = projected(real, scan)

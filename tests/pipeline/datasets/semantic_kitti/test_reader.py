@@ -14,12 +14,12 @@ from kitti_tree import WHOLE, WITHOUT_TR
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels
+from pipeline.datasets.index import make_index
 from pipeline.datasets.records import PartitionRecord
 from pipeline.datasets.semantic_kitti.calibration import read_calibration
 from pipeline.datasets.semantic_kitti.classes import CLASSES
 from pipeline.datasets.semantic_kitti.reader import READER
 from pipeline.datasets.semantic_kitti.sequence import RUN
-from pipeline.index import make_index
 
 Found = Callable[[], dict[str, Any]]
 

@@ -18,8 +18,8 @@ from pipeline.datasets.semantic_kitti.classes import CLASSES
 from pipeline.datasets.semantic_kitti.reader import READER
 from pipeline.datasets.semantic_kitti.toy import write_toy
 from pipeline.datasets.semantic_kitti.toy_scene import CAMERA, ID_OF, WORLD, elevations, open_world
+from pipeline.datasets.town.parameters import Parameters
 from pipeline.geometry.projection import see
-from pipeline.toy.parameters import Parameters
 from stages.toy import toy
 
 SIZES: dict[str, Any] = {"scans": 2, "image": (48, 160), "beams": 16, "azimuths": 120}

@@ -1,0 +1,61 @@
+"""Where the stores of a cache lie: from what a store is to its folder, and from the folder back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PLACES = {
+    "scans": "scans/*",
+    "labels": "scans/*/labels/*",
+    "views": "views/*",
+    "full_scans": "full_scans/*",
+    "features": "features/*/*",
+}
+"""The folders of each kind of store, relative to the cache."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a store's folder says of the store.
+
+    Attributes:
+        kind: one of PLACES.
+        id: `<dataset>-<digest>`; of labels `<label map>-<digest>`, of features the teacher's.
+        dataset: its name.
+    """
+
+    kind: str
+    id: str
+    dataset: str
+
+    @property
+    def digest(self) -> str:
+        """The last part of the id."""
+        return self.id.rsplit("-", 1)[-1]
+
+
+def folder_of(kind: str, store_id: str, dataset: str, scans_id: str = "") -> str:
+    """The folder of a store, relative to the cache. scans_id: of the scan store that labels belong to.
+
+    >>> folder_of("labels", "nuscenes-7340037705", "toy", "toy-497a07ddc5")
+    'scans/toy-497a07ddc5/labels/nuscenes-7340037705'
+    >>> folder_of("features", "vit_tiny-6093ac1e6f", "toy")
+    'features/vit_tiny-6093ac1e6f/toy'
+    """
+    if kind == "labels":
+        return f"scans/{scans_id}/labels/{store_id}"
+    if kind == "features":
+        return f"features/{store_id}/{dataset}"
+    return f"{kind}/{store_id}"
+
+
+def place_of(kind: str, folder: str) -> Place:
+    """What the folder of a store says, relative to the cache.
+
+    >>> place_of("labels", "scans/toy-497a07ddc5/labels/nuscenes-7340037705")
+    Place(kind='labels', id='nuscenes-7340037705', dataset='toy')
+    """
+    parts = folder.split("/")
+    if kind == "features":
+        return Place(kind, parts[1], parts[2])
+    return Place(kind, parts[-1], parts[1].rsplit("-", 1)[0])

@@ -1,0 +1,117 @@
+"""What of a cache no config refers to: old versions, other ids, and what killed or mended work left over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache_schemas.contents import NAME, StoreFolder, list_store, readable, size_of, store_folders
+from cache_schemas.disk import writing_to
+from cache_schemas.publish import is_aside, remove_tree, writer_is_dead
+from cache_schemas.removal import remove_partition, remove_unnamed
+from pipeline.plan.lot_status import drop_lots_naming
+from pipeline.plan.parts import STAGES
+from pipeline.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Unreferenced:
+    """One thing that can go.
+
+    Attributes:
+        kind: `partition`; or of what is left over `damaged` (set aside when it was mended), `unfinished` (a writer
+            that was killed) and `unnamed` (a store or sidecar whose manifest is gone, or never came).
+        path: the manifest of a partition, else the file or folder itself.
+        bytes, files: what is freed; for a partition without what another version of it shares.
+    """
+
+    kind: str
+    store: StoreFolder
+    path: Path
+    bytes: int
+    files: int
+
+
+def unreferenced(cache: Path, plans: Sequence[Plan], older_than_hours: float) -> list[Unreferenced]:
+    """All that none of the plans wants, store by store.
+
+    Args:
+        older_than_hours: what a writer that still runs might have left is taken only when it is older. What a dead
+            process of this host left is taken at once.
+    """
+    wanted = {
+        (lot.store.folder, entry.name, member)
+        for plan in plans
+        for stage in STAGES
+        for lot in plan.lots(stage)
+        for entry, member in lot.members
+    }
+    oldest = time.time() - 3600 * older_than_hours
+    return [item for store in store_folders(cache) for item in _of_store(store, wanted, oldest)]
+
+
+def delete_unreferenced(
+    cache: Path, items: Sequence[Unreferenced], workdirs: Sequence[Path]
+) -> tuple[int, int]:
+    """Remove them, manifests first; then empty store folders, and lot manifests that named them. (bytes, files) freed."""
+    total = files = 0
+    gone: set[tuple[str, str, str]] = set()
+    for item in items:
+        name = NAME.fullmatch(item.path.name)
+        with writing_to(item.store.path):
+            if item.kind == "partition" and name:
+                freed = remove_partition(item.store.path, name["partition"], name["digest"])
+                gone.add((item.store.folder, name["partition"], name["digest"]))
+            elif item.kind == "unnamed" and name:
+                freed = remove_unnamed(item.store.path, name["partition"])
+            else:
+                freed = item.bytes, item.files
+                remove_tree(item.path)
+        total, files = total + freed[0], files + freed[1]
+    for store in dict.fromkeys(item.store for item in items):
+        for folder in (store.path, store.path.parent):
+            with suppress(OSError):  # not empty
+                if folder != cache:
+                    folder.rmdir()
+    for workdir in dict.fromkeys(workdirs):
+        drop_lots_naming(workdir, lambda *member: member in gone)
+    return total, files
+
+
+def _of_store(store: StoreFolder, wanted: set[tuple[str, str, str]], oldest: float) -> Iterator[Unreferenced]:
+    listing = list_store(store)
+    kept: list[Path] = []
+    others: list[Path] = []
+    for path in listing.manifests:
+        name = NAME.fullmatch(path.name)
+        assert name is not None
+        of_plan = (store.folder, name["partition"], name["digest"]) in wanted
+        (kept if of_plan else others).append(path)
+    shared = {path for manifest in readable(kept) for path in (manifest.store, manifest.sidecar)}
+    for path in others:
+        size, files = size_of(path)
+        for manifest in readable([path]):
+            for part in {manifest.store, manifest.sidecar} - shared:
+                more = size_of(part)
+                size, files = size + more[0], files + more[1]
+            shared |= {manifest.store, manifest.sidecar}  # two versions of one content free it once
+        yield Unreferenced("partition", store, path, size, files)
+    for path in listing.beside:
+        if is_aside(path.name) or writer_is_dead(path.name) or _changed(path) < oldest:
+            yield Unreferenced(
+                "damaged" if is_aside(path.name) else "unfinished", store, path, *size_of(path)
+            )
+    for path in listing.unnamed:
+        if _changed(path) < oldest:
+            yield Unreferenced("unnamed", store, path, *size_of(path))
+
+
+def _changed(path: Path) -> float:
+    """When it was last written or renamed; now, if it has just vanished."""
+    try:
+        return path.stat().st_ctime
+    except FileNotFoundError:
+        return time.time()

@@ -1,0 +1,121 @@
+"""What a folder or file of a workdir is, told by where it lies: indices, lots, runs, reports, logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.cache.inspect_cache import WEIGHTS_LOCK, weights_lock
+
+Facts = dict[str, Any]
+
+RUN_FILES = {
+    "config.yaml": "the resolved blocks that it was made from",
+    "metrics.csv": "loss, learning rate and speed by step",
+    "lease.json": "who trains it now",
+    "resume": "checkpoints to go on from",
+    "tensorboard": "curves for TensorBoard",
+}
+"""What lies in the folder of a run, beside what says itself what it is."""
+
+REPORT_FILES = {
+    "index.html": "tables and loss curves, whole in one file",
+    "results.csv": "the numbers, one line for each row",
+    "results.md": "the tables",
+}
+
+FOLDERS = {
+    "index": "what the datasets hold",
+    "lots": "what Snakemake sees of the cache",
+    "stats": "how intensities are spread, where nobody published it",
+    "runs": "trained students, their probes and baselines",
+    "imported": "weights taken over from the checkpoints of other code",
+    "report": "tables of what is done",
+    "logs": "what each job said",
+    "benchmarks": "what each job took, as Snakemake measured it",
+}
+"""The folders of a workdir."""
+
+
+def of_workdir(path: Path) -> Facts | None:
+    """The facts of what lies in a workdir, or None."""
+    return _of_index(path) or _of_run(path) or _of_report(path) or _of_folders(path)
+
+
+def _of_index(path: Path) -> Facts | None:
+    if path.parent.parent.name != "index" or not (path.parent / "index.json").is_file():
+        return None
+    if path.name == ".lock":
+        return {"what": "griddle lock, held while a dataset is indexed"}
+    index = json.loads((path.parent / "index.json").read_bytes())
+    for entry in index["partitions"]:
+        if entry["file"] == path.name:
+            return {"what": "griddle index of a partition", "dataset": index["dataset"], **entry}
+    partition = path.name.split(".")[0]
+    return {
+        "what": "griddle index of a partition as it was before",
+        "dataset": index["dataset"],
+        "partition": partition,
+        "goes": "when you delete it: the index names it no more",
+    }
+
+
+def _of_run(path: Path) -> Facts | None:
+    for place in (path, *path.parents[:2]):
+        run = place.parent
+        if place.name in RUN_FILES and any((run / name).exists() for name in ("config.yaml", "lease.json")):
+            facts: Facts = {"what": "part of a griddle run", "run": str(run), "holds": RUN_FILES[place.name]}
+            if path.name == "lease.json":
+                facts |= json.loads(path.read_bytes())
+            if path.is_dir():
+                facts["files"] = sorted(file.name for file in path.iterdir())
+            return facts
+    return None
+
+
+def _of_report(path: Path) -> Facts | None:
+    if path.name not in REPORT_FILES:
+        return None
+    if (path.parent / "done.json").is_file() and "griddle report" in (path.parent / "done.json").read_text():
+        return {
+            "what": "part of a griddle report",
+            "report": path.parent.name,
+            "holds": REPORT_FILES[path.name],
+        }
+    if path.parent.name == "report" and any(path.parent.glob("*/done.json")):
+        return {"what": "griddle pointer to the latest report"}
+    return None
+
+
+def _of_folders(path: Path) -> Facts | None:
+    """The workdir, one of its folders, or a log."""
+    workdir = next((one for one in (path, *path.parents) if _is_workdir(one)), None)
+    if workdir is None:
+        return None
+    below = path.relative_to(workdir).parts
+    if not below:
+        folders = {
+            name: _folder(path / name, holds) for name, holds in FOLDERS.items() if (path / name).is_dir()
+        }
+        cache = {"cache": str(path / "cache")} if (path / "cache").is_dir() else {}
+        return {"what": "griddle workdir", "folders": folders, **cache}
+    if below[0] in WEIGHTS_LOCK:
+        return weights_lock(path)
+    if below[0] not in FOLDERS:
+        return None
+    if path.is_dir():
+        facts = _folder(path, FOLDERS[below[0]])
+        return {"what": "folder of a griddle workdir", "workdir": str(workdir), **facts}
+    if below[0] in ("logs", "benchmarks"):
+        job = "/".join((*below[1:-1], path.stem))
+        return {"what": f"griddle {below[0].removesuffix('s')}", "job": job, "holds": FOLDERS[below[0]]}
+    return None
+
+
+def _is_workdir(path: Path) -> bool:
+    return any((path / "index").glob("*/index.json"))
+
+
+def _folder(path: Path, holds: str) -> Facts:
+    return {"holds": holds, "files": sum(1 for file in path.rglob("*") if file.is_file())}

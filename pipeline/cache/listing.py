@@ -1,0 +1,76 @@
+"""What a cache holds and how much: store by store, and beside it what of it a config wants."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.contents import list_store, readable, size_of, store_folders
+from pipeline.plan.parts import STAGES
+from pipeline.plan.plan import Plan
+
+
+def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
+    """One row a store: partitions, how many of them the plan wants, counts, bytes and files, as manifests say."""
+    wanted = {
+        f"{lot.store.folder}/{entry.name}.{member}.json"
+        for stage in STAGES
+        for lot in (plan.lots(stage) if plan is not None else ())
+        for entry, member in lot.members
+    }
+    rows = []
+    for store in store_folders(cache):
+        listing = list_store(store)
+        counts: Counter[str] = Counter()
+        size = files = left_out = 0
+        identity: dict[str, Any] = {}
+        for manifest in readable(listing.manifests):
+            counts.update(manifest.counts)
+            size += manifest.bytes + manifest.body["crc"]["size"]
+            files += len(manifest.body["files"]) + 2
+            left_out += len(manifest.left_out)
+            identity = manifest.body["identity"]
+        rows.append(
+            {
+                "stage": store.stage,
+                "store": store.folder,
+                "partitions": len(listing.manifests),
+                "wanted": sum(f"{store.folder}/{p.name}" in wanted for p in listing.manifests)
+                if plan is not None
+                else None,
+                "counts": dict(counts),
+                "left_out": left_out,
+                "bytes": size,
+                "files": files,
+                "leftovers": len(listing.unnamed) + len(listing.beside) + len(listing.foreign),
+                "identity": identity,
+            }
+        )
+    return rows
+
+
+def measure_cache(cache: Path) -> dict[str, Any]:
+    """Bytes and files that lie there, store by store, whatever the manifests say, and the free space."""
+    stores = []
+    for store in store_folders(cache):
+        skip = {"labels"} if store.stage == "scans" else set()
+        parts = [size_of(store.path / name) for name in os.listdir(store.path) if name not in skip]
+        stores.append(
+            {
+                "stage": store.stage,
+                "store": store.folder,
+                "bytes": sum(size for size, _ in parts),
+                "files": sum(files for _, files in parts),
+            }
+        )
+    size, files = size_of(cache)
+    return {
+        "cache": str(cache),
+        "stores": stores,
+        "bytes": size,
+        "files": files,
+        "free_bytes": shutil.disk_usage(cache).free,
+    }

@@ -1,0 +1,186 @@
+"""`open_cache`: the stores of a cache for anyone, without a config: names, counts, arrays for dask, features by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cache_schemas.errors import BadInput
+from cache_schemas.places import PLACES, place_of
+from pipeline.cache.open_features import OpenedFeatures, unknown_image
+from pipeline.cache.open_store import OpenedStore
+
+if TYPE_CHECKING:
+    from pipeline.teachers.sampling import Sampling
+
+Store = TypeVar("Store", bound=OpenedStore)
+
+
+def open_cache(path: str | Path) -> OpenedCache:
+    """Open a cache to read it. Nothing is written; only names of files are read until something is asked for.
+
+    Raises:
+        BadInput: if there is no cache.
+    """
+    return OpenedCache(Path(path))
+
+
+class OpenedCache:
+    """The stores of one cache.
+
+    Attributes:
+        path: the cache's folder.
+        stores: all of them: scans, labels, views, features.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stores = find_stores(path)
+        if not self.stores:
+            raise _no_cache(path)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"cache {self.path}", *(f"  {store!r}" for store in self.stores)])
+
+    def store(self, name: str) -> OpenedStore:
+        """The store with this name; its kind, or the first part of its name, will do where it is the only one.
+
+        Raises:
+            BadInput: if none or several have it.
+        """
+        exact = [store for store in self.stores if store.name == name]
+        found = exact or [s for s in self.stores if s.kind == name or s.name.startswith(name)]
+        return _one(found, self.stores, f"{self.path} has {{}} {name!r}", "give a whole name")
+
+    def features(self, teacher: str | None = None, dataset: str | None = None) -> OpenedFeatures:
+        """The feature store of a teacher and a dataset; either may be left out where there is but one.
+
+        teacher: its id, or the first part of it, such as the model's name.
+
+        Raises:
+            BadInput: if none or several fit.
+        """
+        found = self._features(teacher, dataset)
+        what = f"{self.path} has {{}} feature store of teacher {teacher or 'any'}, dataset {dataset or 'any'}"
+        return _one(found, self._features(None, None), what, _CHOOSE)
+
+    def patch_grid(self, image: str, *, teacher: str | None = None, dataset: str | None = None) -> np.ndarray:
+        """(rows, cols, channels) float32 of an image; raises as `features_at`."""
+        return self._holding(image, teacher, dataset).patch_grid(image)
+
+    def features_at(
+        self,
+        image: str,
+        pixels: npt.ArrayLike,
+        *,
+        teacher: str | None = None,
+        dataset: str | None = None,
+        sampling: Sampling = "published",
+        original: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        """The teacher's features (n, channels) float32 at pixels of an original image.
+
+        image: its path, relative to the dataset's root. pixels: (n, 2) continuous (u, v): column and row of the
+        original image; pixel i covers [i, i + 1). sampling: `published` (as ScaLR's code rounds) or `subpixel`.
+        original: its (width, height); a view store in the cache knows it.
+
+        Raises:
+            BadInput: if no store, or those of several teachers or datasets, hold the image; if its size is not known.
+            DamagedCache: naming the file, if what is stored is not what was written.
+            ValueError: if a pixel lies outside the image.
+        """
+        store = self._holding(image, teacher, dataset)
+        size = original or self._original_size(image, store)
+        return store.features_at(image, pixels, original=size, sampling=sampling)
+
+    def pixel_features(
+        self, image: str, *, teacher: str | None = None, dataset: str | None = None
+    ) -> np.ndarray:
+        """The published features (H, W, channels) float32 of all pixels of the teacher's input; raises as `features_at`.
+
+        The patch grid, enlarged bilinearly with corners aligned (ScaLR, section 3.2).
+        """
+        return self._holding(image, teacher, dataset).pixel_features(image)
+
+    def _features(self, teacher: str | None, dataset: str | None) -> list[OpenedFeatures]:
+        return [
+            store
+            for store in self.stores
+            if isinstance(store, OpenedFeatures)
+            and (teacher is None or store.teacher.startswith(teacher))
+            and (dataset is None or store.dataset == dataset)
+        ]
+
+    def _holding(self, image: str, teacher: str | None, dataset: str | None) -> OpenedFeatures:
+        """The one store that holds an image."""
+        fitting = self._features(teacher, dataset) or [self.features(teacher, dataset)]
+        holding = [store for store in fitting if image in store]
+        if not holding:
+            raise unknown_image(image, fitting)
+        return _one(holding, holding, f"{self.path} has {image} in {{}} feature store", _CHOOSE)
+
+    def _original_size(self, image: str, features: OpenedFeatures) -> tuple[int, int]:
+        """(width, height) of an original image, from the view store's partition of the same name."""
+        partition, _ = features.place(image)
+        for store in self.stores:
+            if store.kind == "views" and store.dataset == features.dataset and partition in store.partitions:
+                reader = store.partition(partition)
+                images = reader.attributes["images"]
+                if image in images:
+                    height, width = reader.read("image_size")[images.index(image)]
+                    return int(width), int(height)
+        raise BadInput(
+            f"no view store in {self.path} has {image}, so the size of the original is not known here; give "
+            f"original=(width, height)"
+        )
+
+
+_CHOOSE = "give teacher=... or dataset=..."
+
+
+def _one(found: Sequence[Store], known: Sequence[OpenedStore], what: str, choose: str) -> Store:
+    """The only one of what was found.
+
+    Raises:
+        BadInput: if there is none or several, listing what there is.
+    """
+    if len(found) == 1:
+        return found[0]
+    listed = "".join(f"\n  {store.name}" for store in found or known)
+    if found:
+        raise BadInput(f"{what.format('more than one')}; {choose}:{listed}")
+    raise BadInput(f"{what.format('no')}; it has:{listed or ' none'}")
+
+
+def find_stores(cache: Path) -> list[OpenedStore]:
+    """The stores of a cache: every folder of a store's place that holds a manifest."""
+    found: list[OpenedStore] = []
+    for kind, place in PLACES.items():
+        for folder in sorted(cache.glob(place)):
+            name = folder.relative_to(cache).as_posix()
+            opened = OpenedFeatures if kind == "features" else OpenedStore
+            store = opened(kind, name, place_of(kind, name).dataset, folder)
+            if folder.is_dir() and store.partitions:
+                found.append(store)
+    return found
+
+
+def _no_cache(path: Path) -> BadInput:
+    if not path.exists():
+        return BadInput(
+            f"{path} does not exist; a cache is what the config names `cache`, else <workdir>/cache"
+        )
+    inside = path / "cache"
+    if inside.is_dir() and find_stores(inside):
+        return BadInput(f"{path} is no cache, but holds one: open {inside}")
+    for above in list(path.resolve().parents)[:4]:
+        if find_stores(above):
+            return BadInput(f"{path} is no cache, but lies in one: open {above}")
+    return BadInput(
+        f"{path} is no cache: none of {', '.join(PLACES.values())} in it holds a manifest. A cache is what the config "
+        f"names `cache`, else <workdir>/cache; `griddle inspect` says what a file is"
+    )

@@ -1,0 +1,294 @@
+"""Verifying a cache: each partition by itself, then against the index and the lot manifests; and taking out what is broken."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache_schemas.belonging import check_same_scans
+from cache_schemas.contents import NAME, StoreFolder, list_store, store_folders
+from cache_schemas.disk import writing_to
+from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.manifest import Manifest, is_valid, manifest_path
+from cache_schemas.publish import remove_tree
+from cache_schemas.reading import PartitionReader
+from cache_schemas.removal import remove_partition
+from cache_schemas.scans import SCANS
+from cache_schemas.stores import schema_of
+from cache_schemas.verify import Problem, Verified, verify_partition
+from pipeline.common.log import log
+from pipeline.datasets.index import PartitionEntry
+from pipeline.datasets.records import PartitionRecord
+from pipeline.plan.lot_status import drop_lots_naming, read_lot
+from pipeline.plan.parts import STAGES, Store
+from pipeline.plan.plan import Plan
+
+SPEAK_EVERY = 10.0
+"""Seconds between two lines about a verification that takes long."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One partition to be verified, with what the plan knows of it."""
+
+    store: StoreFolder
+    manifest: Path
+    planned: tuple[Store, PartitionEntry] | None = None
+
+
+@dataclass
+class Verification:
+    """What was looked at, and what is wrong.
+
+    Attributes:
+        compared: whether partitions were compared with the index.
+        missing: manifests of partitions that the config wants and that were not computed yet.
+        leftovers: names in the store folders that no manifest stands for; `griddle cache gc` lists them.
+        repaired: manifests of what was removed.
+    """
+
+    cache: Path
+    compared: bool
+    stores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    missing: list[Path] = field(default_factory=list)
+    leftovers: int = 0
+    repaired: list[Path] = field(default_factory=list)
+
+    @property
+    def partitions(self) -> int:
+        return sum(store["partitions"] for store in self.stores.values())
+
+
+def verify_cache(
+    cache: Path,
+    plan: Plan | None,
+    paths: Sequence[Path] = (),
+    *,
+    sample: int | None = None,
+    threads: int = 2,
+) -> Verification:
+    """Verify a cache, or what of it `paths` name, or a random sample of so many partitions.
+
+    Args:
+        plan: whose index and lot manifests are compared; without it partitions are checked by themselves alone.
+
+    Raises:
+        BadInput: if a path is no store or partition of this cache.
+    """
+    result = Verification(cache, plan is not None)
+    planned = _planned(plan) if plan is not None else {}
+    targets = list(_targets(cache, planned, paths, result))
+    if sample is not None and sample < len(targets):
+        targets = random.sample(targets, sample)
+    there = {target.manifest for target in targets}
+    started = spoken = time.monotonic()
+    checked_bytes = 0
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+        found = pool.map(lambda target: _verify(target, plan), targets)
+        for number, (target, verified) in enumerate(zip(targets, found, strict=True), 1):
+            _add(result, target, verified)
+            checked_bytes += verified.bytes
+            if time.monotonic() - spoken > SPEAK_EVERY:
+                spoken = time.monotonic()
+                speed = checked_bytes / (spoken - started)
+                log(f"verify: {number} of {len(targets)} partition(s), {speed / 1e6:.0f} MB/s")
+    if plan is not None and not paths and sample is None:
+        _compare_lots(plan, there, result)
+    return result
+
+
+def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
+    """Remove what is broken, the manifest first, and each lot manifest that names it: it is then computed anew.
+
+    Returns the manifests that are gone.
+
+    Raises:
+        CannotWrite: if the cache may only be read.
+    """
+    gone: set[tuple[str, str, str]] = set()
+    for manifest in dict.fromkeys(problem.manifest for problem in result.problems):
+        name = NAME.fullmatch(manifest.name)
+        with writing_to(manifest.parent):
+            if name is None:  # a lot manifest
+                remove_tree(manifest)
+            else:
+                remove_partition(manifest.parent, name["partition"], name["digest"])
+                folder = manifest.parent.absolute().relative_to(result.cache.absolute())
+                gone.add((str(folder), name["partition"], name["digest"]))
+        result.repaired.append(manifest)
+    for workdir in workdirs:
+        drop_lots_naming(workdir, lambda *member: member in gone)
+    return result.repaired
+
+
+def cache_of(path: Path) -> Path | None:
+    """The cache that a path of a store or partition lies in, by the names above it."""
+    names = path.absolute()
+    for folder in (names, *names.parents):
+        if folder.name in ("scans", "views", "full_scans", "features"):
+            return folder.parent
+    return None
+
+
+def _planned(plan: Plan) -> dict[Path, tuple[Store, PartitionEntry]]:
+    """Every partition that the plan wants, by its manifest."""
+    return {
+        manifest_path(plan.experiment.store_path(lot.store), entry.name, member).absolute(): (
+            lot.store,
+            entry,
+        )
+        for stage in STAGES
+        for lot in plan.lots(stage)
+        for entry, member in lot.members
+    }
+
+
+def _targets(
+    cache: Path,
+    planned: dict[Path, tuple[Store, PartitionEntry]],
+    paths: Sequence[Path],
+    result: Verification,
+) -> Iterator[Target]:
+    folders = store_folders(cache)
+    wanted = [path.absolute() for path in paths]
+    used: set[Path] = set()
+    for store in folders:
+        listing = list_store(store)
+        inside = [p for p in wanted if store.path.absolute().is_relative_to(p)]
+        used.update(inside)
+        if not wanted or inside:
+            result.leftovers += len(listing.unnamed) + len(listing.beside) + len(listing.foreign)
+        for manifest in listing.manifests:
+            single = [p for p in wanted if p in _names_of(manifest)]
+            used.update(single)
+            if not wanted or inside or single:
+                yield Target(store, manifest, planned.get(manifest.absolute()))
+        # A manifest that is asked for and gone: what lies there without it is of no use.
+        for path in wanted:
+            match = NAME.fullmatch(path.name)
+            if match and path not in used and path.parent == store.path.absolute():
+                used.add(path)
+                what = "is missing" if match["kind"] == "json" else "no manifest names it"
+                result.problems.append(Problem(path, what, path))
+    lost = [str(path) for path in wanted if path not in used]
+    if lost:
+        raise BadInput(
+            f"{lost[0]} is no store, manifest or partition of the cache {cache}; `griddle cache ls` lists them"
+        )
+
+
+def _names_of(manifest: Path) -> tuple[Path, ...]:
+    """By what one may call a partition: its manifest, store or sidecar."""
+    match = NAME.fullmatch(manifest.name)
+    partition = match["partition"] if match else ""
+    beside = [p.absolute() for p in manifest.parent.glob(f"{partition}.*.zarr")]
+    beside += [p.absolute() for p in manifest.parent.glob(f"{partition}.*.crc")]
+    return (manifest.absolute(), *beside)
+
+
+def _verify(target: Target, plan: Plan | None) -> Verified:
+    identity = target.planned[0].identity if target.planned else None
+    verified = verify_partition(target.store, target.manifest, identity)
+    if verified.manifest is not None and not verified.problems and plan is not None and target.planned:
+        store, entry = target.planned
+        record = plan.experiment.indices[store.dataset].load_partition(entry)
+        for what in _against_index(plan, store, entry, record, verified.manifest):
+            verified.problems.append(Problem(verified.manifest.store, what, target.manifest))
+    return verified
+
+
+def _against_index(
+    plan: Plan, store: Store, entry: PartitionEntry, record: PartitionRecord, manifest: Manifest
+) -> Iterator[str]:
+    """What a sound partition says that the index does not."""
+    reader = PartitionReader(
+        manifest.path.parent, schema_of(manifest), manifest.partition, manifest.member_digest
+    )
+    attributes = reader.attributes
+    listed = {"scans": [scan.name for scan in record.scans], "images": [i.path for i in record.images]}
+    for name, wanted in listed.items():
+        if name in attributes and attributes[name] != wanted:
+            yield (
+                f"lists {len(attributes[name])} {name}, not the {len(wanted)} of the index"
+                if len(attributes[name]) != len(wanted)
+                else f"lists other {name} than the index"
+            )
+            return
+    if store.stage == "views":
+        cameras = plan.experiment.traits[store.dataset].cameras
+        sizes = np.array([[i.height, i.width] for i in record.images]).reshape(-1, 2)
+        if not np.array_equal(reader.read("image_size"), sizes):
+            yield "gives other sizes of images than the index"
+        if reader.read("view_camera").tolist() != [cameras.index(image.camera) for image in record.images]:
+            yield "names other cameras than the index"
+        of_scan = [number for number, scan in enumerate(record.scans) for _ in scan.images]
+        if reader.read("view_scan").tolist() != of_scan:
+            yield "pairs views with other scans than the index"
+    if store.stage in ("views", "labels", "full_scans"):
+        scans, member = plan.experiment.cache / store.scans.folder, str(entry.members["scans"])
+        if not is_valid(scans, entry.name, member):
+            return
+        try:
+            points = PartitionReader(scans, SCANS, entry.name, member)
+            points.read("scan_offsets")
+        except DamagedCache:
+            return  # that is the scan store's own damage, and told of it
+        try:
+            check_same_scans(reader, points)
+        except DamagedCache as error:
+            yield str(error).splitlines()[0]
+
+
+def _add(result: Verification, target: Target, verified: Verified) -> None:
+    row = result.stores.setdefault(
+        target.store.folder,
+        {"stage": target.store.stage, "partitions": 0, "broken": 0, "files": 0, "chunks": 0, "bytes": 0},
+    )
+    row["partitions"] += 1
+    row["broken"] += bool(verified.problems)
+    for name in ("files", "chunks", "bytes"):
+        row[name] += getattr(verified, name)
+    result.problems += verified.problems
+
+
+def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
+    """What the config wants and is not there, and what lot manifests say that is not so."""
+    there = {path.absolute() for path in there}
+    seen: set[Path] = set()
+    broken = {problem.manifest.absolute() for problem in result.problems}
+    for stage in STAGES:
+        for lot in plan.lots(stage):
+            path = plan.experiment.lot_path(lot)
+            body = read_lot(path)
+            folder = plan.experiment.store_path(lot.store)
+            if body is None and path.exists():
+                result.problems.append(Problem(path, "is damaged, or no lot manifest", path))
+            said = {
+                (p["name"], p["member_digest"]): p["content_digest"]
+                for p in (body or {}).get("partitions", [])
+            }
+            for entry, member in lot.members:
+                manifest = manifest_path(folder, entry.name, member).absolute()
+                if manifest not in there:
+                    if body is not None:
+                        what = f"is missing, but {path} says that it is complete"
+                        result.problems.append(Problem(manifest, what, manifest))
+                    elif manifest not in seen:
+                        result.missing.append(manifest)
+                    seen.add(manifest)
+                elif (
+                    body is not None
+                    and manifest not in broken
+                    and not (folder / f"{entry.name}.{said.get((entry.name, member))}.zarr").is_dir()
+                ):
+                    result.problems.append(
+                        Problem(path, f"names content of {entry.name} that is not there", path)
+                    )

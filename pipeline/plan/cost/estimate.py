@@ -1,0 +1,265 @@
+"""What a plan would compute, read and write, before anything is: partitions, images, files, bytes, hours, free disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cache_schemas.features import GROUP, features_schema
+from cache_schemas.full_scans import FULL_SCANS
+from cache_schemas.places import place_of
+from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.views import VIEWS
+from pipeline.config.model import Points, Teacher
+from pipeline.datasets.index import PartitionEntry
+from pipeline.datasets.readers import reader_named
+from pipeline.plan.cost.shares import (
+    KeptShare,
+    Shares,
+    measure_kept,
+    measure_shares,
+    typical_kept,
+    typical_shares,
+)
+from pipeline.plan.cost.sizes import Size, grid_shape, partition_size
+from pipeline.plan.cost.teacher_rate import Rate, recorded_rate
+from pipeline.plan.lot_status import members_there
+from pipeline.plan.parts import STAGES, Lot
+from pipeline.plan.plan import Plan
+
+
+@dataclass
+class StoreEstimate:
+    """What is still to be done for one store of one dataset.
+
+    Attributes:
+        folder: of the store, relative to the cache.
+        there: partitions that need not be computed.
+        to_compute: partitions that must be; `scans`, `images`, `files` and `bytes` are theirs.
+        images: that the teacher will be run on.
+        bytes: that will be written, about; None where the teacher's name does not say its channels.
+        source: where the size of views and of full scans comes from.
+    """
+
+    stage: str
+    dataset: str
+    folder: str
+    lots: int = 0
+    there: int = 0
+    to_compute: int = 0
+    scans: int = 0
+    images: int = 0
+    files: int = 0
+    bytes: int | None = 0
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How long one teacher runs.
+
+    Attributes:
+        rate: images a second, or None where nobody knows.
+    """
+
+    teacher: str
+    images: int
+    rate: Rate | None
+
+    @property
+    def hours(self) -> float | None:
+        return self.images / self.rate.images_per_second / 3600 if self.rate else None
+
+
+class PartitionSizes:
+    """Sizes of a plan's partitions; what cameras see is measured at most once for a store of views.
+
+    `shares` gives them by dataset, where there are no scans to measure.
+    """
+
+    def __init__(self, plan: Plan, shares: Mapping[str, Shares] | None = None) -> None:
+        self.plan = plan
+        self._given = shares
+        self._shares: dict[str, Shares] = {}
+        self._kept: dict[str, KeptShare] = {}
+
+    def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
+        """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
+        store, source = lot.store, lot.store.source
+        points = entry.points
+        sizes = {"scan_bound": entry.scans + 1, "point": points}
+        names = entry.scans + (entry.images if source is not None else 0)
+        if isinstance(source, Teacher):
+            grid = grid_shape(source)
+            if grid is None:
+                return None
+            rows, columns, channels = grid
+            sizes = {
+                "image": entry.images,
+                "row": rows,
+                "col": columns,
+                "channel": channels,
+                "group": -(-channels // GROUP),
+            }
+            schema = features_schema(source.storage)
+            return partition_size(schema, sizes, names=entry.images, identity=store.identity)
+        if store.stage == "full_scans":
+            measured = self.kept(lot)
+            kept = round(measured.share * points)
+            neighbours = store.identity["neighbours"]
+            full = {**sizes, "representative": kept, "neighbour": neighbours}
+            in_scan = measured.most or kept // max(1, entry.scans)
+            largest = {"kept": points // max(1, entry.scans), "neighbours": in_scan, "nearest": in_scan}
+            return partition_size(FULL_SCANS, full, largest, names=entry.scans, identity=store.identity)
+        if isinstance(source, Points):
+            return self._views(lot, source, entry, points, names)
+        schema = LABELS if store.stage == "labels" else SCANS
+        return partition_size(schema, {**schema.sizes, **sizes}, names=names, identity=store.identity)
+
+    def shares(self, lot: Lot) -> Shares:
+        store = lot.store
+        if self._given is not None:
+            return self._given[store.dataset]
+        if store.folder not in self._shares:
+            dataset = self.plan.experiment.config.datasets[store.dataset]
+            reader = reader_named(dataset.reader)
+            assert isinstance(store.source, Points)
+            index, entries = self.plan.experiment.indices[store.dataset], self._entries(lot)
+            measured = measure_shares(
+                reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
+            )
+            self._shares[store.folder] = measured or typical_shares(reader.traits)
+        return self._shares[store.folder]
+
+    def kept(self, lot: Lot) -> KeptShare:
+        """What full scans keep of a scan's points."""
+        store = lot.store
+        if store.folder not in self._kept:
+            dataset = self.plan.experiment.config.datasets[store.dataset]
+            assert isinstance(store.source, Points)
+            index, entries = self.plan.experiment.indices[store.dataset], self._entries(lot)
+            reader = reader_named(dataset.reader)
+            measured = measure_kept(reader, Path(dataset.root), store.source, index, entries)
+            self._kept[store.folder] = measured or typical_kept(reader.traits)
+        return self._kept[store.folder]
+
+    def _entries(self, lot: Lot) -> list[PartitionEntry]:
+        """Of all lots of the lot's store."""
+        lots = self.plan.lots(lot.store.stage)
+        return [entry for other in lots if other.store.folder == lot.store.folder for entry in other.entries]
+
+    def _views(self, lot: Lot, points: Points, entry: PartitionEntry, count: int, names: int) -> Size:
+        shares = self.shares(lot)
+        cameras = entry.images / entry.scans
+        seen, kept = (round(share * count * cameras) for share in (shares.seen, shares.kept))
+        sizes = {
+            **VIEWS.sizes,
+            "view": entry.images,
+            "view_bound": entry.images + 1,
+            "variant_view_bound": 2 * points.variants * entry.images + 1,
+            "seen": seen,
+            "representative": points.variants * round(kept * (1 + shares.edge * points.spare_rows)),
+            "neighbour": points.neighbours,
+        }
+        # A row of a scan may be any of its points; a place in a view is smaller than what the view sees.
+        in_view = seen // max(1, entry.images)
+        largest = {"point": count // max(1, entry.scans), "kept": in_view, "neighbours": in_view}
+        return partition_size(VIEWS, sizes, largest, names=names, identity=lot.store.identity)
+
+
+def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None) -> list[StoreEstimate]:
+    """What is still to be written for some lots, store by store."""
+    sizes = sizes or PartitionSizes(plan)
+    found: dict[tuple[str, str], StoreEstimate] = {}
+    listed: dict[str, set[str]] = {}
+    for lot in lots:
+        store = lot.store
+        row = found.setdefault(
+            (store.stage, store.folder), StoreEstimate(store.stage, store.dataset, store.folder)
+        )
+        row.lots += 1
+        if store.folder not in listed:
+            folder = plan.experiment.store_path(store)
+            listed[store.folder] = set(os.listdir(folder)) if folder.is_dir() else set()
+        is_there = members_there(plan.experiment, lot, listed[store.folder])
+        for (entry, _), there in zip(lot.members, is_there, strict=True):
+            if there:
+                row.there += 1
+                continue
+            row.to_compute += 1
+            row.scans += entry.scans
+            row.images += entry.images if store.stage == "features" else 0
+            size = sizes.of(lot, entry)
+            row.files += size.files if size else 0
+            row.bytes = None if size is None or row.bytes is None else row.bytes + size.bytes
+        if store.stage == "views" and row.to_compute:
+            row.source = sizes.shares(lot).source
+        elif store.stage == "full_scans" and row.to_compute:
+            row.source = sizes.kept(lot).source
+    return list(found.values())
+
+
+def estimate(
+    plan: Plan, *, images_per_second: float | None = None, shares: Mapping[str, Shares] | None = None
+) -> dict[str, Any]:
+    """All stores, the teachers' hours, the runs, and the free space where the cache lies."""
+    lots = [lot for stage in STAGES for lot in plan.lots(stage)]
+    stores = pending(plan, lots, PartitionSizes(plan, shares))
+    return {
+        "stores": [asdict(store) for store in stores],
+        "teachers": [
+            {
+                **asdict(teaching),
+                "hours": teaching.hours,
+                "source": teaching.rate.source if teaching.rate else None,
+            }
+            for teaching in _teachings(plan, stores, images_per_second)
+        ],
+        "files": sum(store.files for store in stores),
+        "bytes": sum(store.bytes or 0 for store in stores),
+        "unknown": sorted({store.folder for store in stores if store.bytes is None}),
+        "runs": {
+            name: {
+                "folder": str(plan.experiment.run_path(run)),
+                "done": (plan.experiment.run_path(run) / "done.json").exists(),
+            }
+            for name, run in plan.runs.items()
+        },
+        "probes": {
+            folder: (plan.experiment.workdir / folder / "done.json").exists() for folder in plan.probe_runs
+        },
+        "finetunings": {
+            folder: (plan.experiment.workdir / folder / "done.json").exists() for folder in plan.finetune_runs
+        },
+        "cache": str(plan.experiment.cache),
+        "free_bytes": free_bytes(plan.experiment.cache),
+    }
+
+
+def _teachings(plan: Plan, stores: list[StoreEstimate], given: float | None) -> list[Teaching]:
+    images: dict[str, int] = {}
+    for row in stores:
+        if row.stage == "features":
+            teacher = place_of(row.stage, row.folder).id
+            images[teacher] = images.get(teacher, 0) + row.images
+    return [
+        Teaching(
+            teacher,
+            count,
+            Rate(given) if given else recorded_rate(plan.experiment.cache / "features" / teacher),
+        )
+        for teacher, count in images.items()
+        if count
+    ]
+
+
+def free_bytes(path: Path) -> int:
+    """Free space, for this user, of the file system that a folder lies on or will lie on."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -1,0 +1,78 @@
+"""The finetunings of a plan: what each reads, its id and folder, and the rows of the table. No torch, no zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config.training import Finetune
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.identity import finetune_identity
+from pipeline.plan.intensity import identity_of
+from pipeline.plan.labelled import LabelledRun, Readings, labelled_readings
+from pipeline.plan.parts import Run
+
+KIND_OF_START = {"nothing": "nothing", "pretrained": "finetuned"}
+"""The kind of a finetuning by what it starts from, in the order of the table."""
+
+
+@dataclass(frozen=True)
+class FinetuneRun(LabelledRun):
+    """One finetuning: of a pretrained student (`kind` finetuned), or of the same at its random start (`nothing`)."""
+
+    block: Finetune
+
+    @property
+    def key(self) -> str:
+        return f"finetunes.{self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir. One that starts from nothing belongs to no pretraining: all that share it find it
+        there."""
+        if self.kind == "finetuned":
+            return f"{self.run.folder}/finetune/{self.name}-{self.id}"
+        return f"runs/from_nothing/{self.name}-{self.id}"
+
+
+@dataclass(frozen=True)
+class FinetuneRow:
+    """One row of the table: one finetuning from one start, over the seeds of a student."""
+
+    student: str
+    finetune: str
+    kind: str
+    runs: tuple[FinetuneRun, ...]
+
+
+def plan_finetunes(experiment: Experiment, runs: Sequence[Run]) -> list[FinetuneRow]:
+    """The rows that the config asks for: of each student and finetuning from nothing, then from the pretrained student.
+
+    Raises:
+        BadInput: if a dataset has no labels in a split that is needed, or fewer scans than a batch.
+    """
+    rows: list[FinetuneRow] = []
+    for student_name, student in experiment.students.items():
+        of_student = [run for run in runs if run.name == student_name]
+        for name in student.finetunes:
+            block = experiment.config.finetunes[name]
+            datasets = student.datasets if block.datasets is None else block.datasets
+            readings = labelled_readings(
+                experiment, of_student[0], f"finetunes.{name}", block, datasets, images=False
+            )
+            for start, kind in KIND_OF_START.items():
+                if start in block.starts:
+                    row = tuple(_run(experiment, kind, name, run, readings, datasets) for run in of_student)
+                    rows.append(FinetuneRow(student_name, name, kind, row))
+    return rows
+
+
+def _run(
+    experiment: Experiment, kind: str, name: str, run: Run, readings: Readings, datasets: list[str]
+) -> FinetuneRun:
+    block = experiment.config.finetunes[name]
+    intensity = {dataset: identity_of(experiment, dataset) for dataset in datasets}
+    what = finetune_identity(kind, block, run, intensity, readings.identity())
+    return FinetuneRun(
+        kind, name, block, run, what, readings.train, readings.evaluate, readings.left_out, readings.lots
+    )

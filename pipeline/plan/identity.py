@@ -1,0 +1,258 @@
+"""Ids: content and choice, never time. Each is the digest of an explicit table of what determines the bytes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.features import features_schema
+from cache_schemas.full_scans import FULL_SCANS
+from cache_schemas.scans import LABELS, SCANS
+from cache_schemas.schema import StoreSchema
+from cache_schemas.views import VIEWS
+from pipeline.config.model import Dataset, Points, Student, Teacher
+from pipeline.config.model_names import short_name
+from pipeline.config.registry import row_of
+from pipeline.config.standardisation import standardisation_digest
+from pipeline.config.training import Finetune, Labelled, Probe
+from pipeline.datasets.reader import Traits
+from pipeline.plan.label_subset import listed_scans
+
+if TYPE_CHECKING:
+    from pipeline.plan.parts import Run
+
+VIEWS_ALGORITHM = 2
+"""Raised by hand when the meaning of a view partition's bytes changes."""
+FULL_SCANS_ALGORITHM = 1
+"""Raised by hand when the meaning of a full-scan partition's bytes changes."""
+FEATURES_ALGORITHM = 2
+"""Raised by hand when the meaning of a feature partition's bytes changes."""
+PRETRAIN_ALGORITHM = 1
+"""Raised by hand when the same config would train another student."""
+IMPORT_ALGORITHM = 1
+"""Raised by hand when the same weights would become another student."""
+PROBE_ALGORITHM = 1
+"""Raised by hand when the same config would train or score another probe."""
+FINETUNE_ALGORITHM = 1
+"""Raised by hand when the same config would finetune or score another student."""
+
+WHOLE = ("voxel", "neighbours", "max_points", "field_of_view", "cell")
+"""What of `points` makes a whole scan a student's input."""
+
+
+def scan_identity(name: str, dataset: Dataset, traits: Traits) -> dict[str, Any]:
+    return _declared(
+        SCANS,
+        dataset=name,
+        reader=traits.reader,
+        reader_version=traits.reader_version,
+        dataset_version=dataset.version,
+        frame=traits.frame,
+    ) | dataset.came_later("scans")
+
+
+def label_identity(dataset: Dataset, traits: Traits) -> dict[str, Any]:
+    label_map = _declared(LABELS, label_map=traits.reader, label_map_version=traits.label_map_version)
+    return label_map | dataset.came_later("labels")
+
+
+def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits) -> dict[str, Any]:
+    return _declared(
+        VIEWS,
+        scan_id=scan_id,
+        mask=asdict(traits.mask(dataset.mask)),
+        voxels_along=traits.voxels(dataset.frame),
+        voxel=points.voxel,
+        neighbours=points.neighbours,
+        spares=points.spares,
+        field_of_view=points.reach,
+        variants=points.variants,
+        seed=points.seed,
+        algorithm=VIEWS_ALGORITHM,
+    ) | (dataset.came_later("views") | points.came_later())
+
+
+def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
+    """Of whole scans for evaluation: neither seed nor variants, for nothing is drawn."""
+    return (
+        _declared(
+            FULL_SCANS,
+            scan_id=scan_id,
+            voxel=points.voxel,
+            neighbours=points.neighbours,
+            field_of_view=[list(side) for side in points.field_of_view],
+            algorithm=FULL_SCANS_ALGORITHM,
+        )
+        | points.came_later()
+    )
+
+
+def teacher_identity(teacher: Teacher) -> dict[str, Any]:
+    """What the user chose; the weights' digest is recorded at first use and must match ever after."""
+    if teacher.weights == "untrained":
+        weights: dict[str, Any] = {"untrained": {"seed": teacher.seed, "init": "timm"}}
+    elif teacher.weights == "hub" or teacher.weights.startswith("hub@"):
+        row = row_of(teacher.model)
+        revision = teacher.weights.partition("@")[2] or (row.revision if row else None)
+        weights = {"hub": row.hub if row else f"timm/{teacher.model}", "revision": revision}
+    else:
+        weights = {"file": Path(teacher.weights).name}
+    return (
+        _declared(
+            features_schema(teacher.storage),
+            model=teacher.model,
+            weights=weights,
+            layer=teacher.layer,
+            image_size=list(teacher.image_size),
+            antialias=teacher.antialias,
+            decode=teacher.decode,
+            position_embedding=teacher.position_embedding,
+            precision=teacher.precision,
+            standardise=standardisation_digest(teacher),
+            storage=teacher.storage,
+            algorithm=FEATURES_ALGORITHM,
+        )
+        | teacher.came_later()
+    )
+
+
+def run_identity(
+    student: Student,
+    seed: int,
+    teacher_ids: list[str],
+    intensity: dict[str, Any],
+    reads: list[Any],
+) -> dict[str, Any]:
+    """The resolved student block with the run's one seed, and the ids and member digests of all it reads."""
+    block = student.resolved()
+    # Names are for people: what they stand for is in `teachers` and `reads`. One more seed changes no other run.
+    del block["teacher"], block["datasets"], block["seeds"]
+    return {
+        "student": {**block, "seed": seed},
+        "teachers": teacher_ids,
+        "intensity": dict(sorted(intensity.items())),
+        "reads": reads,
+        "algorithm": PRETRAIN_ALGORITHM,
+    }
+
+
+def labelled_block(block: Labelled) -> dict[str, Any]:
+    """The resolved block of a probe or a finetuning; of a file with names of scans what it holds."""
+    resolved = block.resolved()
+    return resolved | ({"scans": digest(sorted(listed_scans(block.scans)))} if block.scans else {})
+
+
+def finetune_identity(
+    kind: str, finetune: Finetune, run: Run, intensity: dict[str, Any], reads: list[Any]
+) -> dict[str, Any]:
+    """The resolved block, what it reads, and what it starts from: a run, or of a student at its random start what it is."""
+    network = run.student.network.resolved()
+    for key in ("head", "head_width", "stochastic_depth"):  # none of them is used
+        del network[key]
+    start: dict[str, Any] = {"run": run.id}
+    if kind == "nothing":
+        start = {"network": network, "points": _of_points(run.student.points, *WHOLE), "seed": run.seed}
+    return {
+        "kind": kind,
+        "finetune": labelled_block(finetune),
+        **start,
+        "intensity": dict(sorted(intensity.items())),
+        "reads": reads,
+        "algorithm": FINETUNE_ALGORITHM,
+    }
+
+
+def imported_identity(
+    student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
+) -> dict[str, Any]:
+    """Of a student that starts from weights: what they are and what is made of them. Nothing of a pretraining counts."""
+    return {
+        "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
+        "weights": weights_sha256,
+        "intensity": dict(sorted(intensity.items())),
+        "algorithm": IMPORT_ALGORITHM,
+    }
+
+
+def probe_identity(
+    kind: str,
+    probe: Probe,
+    run: Run,
+    teacher_ids: list[str],
+    intensity: dict[str, Any],
+    reads: list[Any],
+) -> dict[str, Any]:
+    """The resolved probe block, what it reads, and of what is probed only what matters to its features.
+
+    A baseline knows no run: one more epoch of pretraining, or another teacher, trains none of them again.
+    """
+    student, block = run.student, labelled_block(probe)
+    network = student.network.resolved()
+    del network["head"], network["head_width"]
+    drop = network.pop("stochastic_depth")  # frozen networks drop nothing
+    points = student.points
+    frozen = {"network": network, "points": _of_points(points, *WHOLE), "seed": run.seed}
+    scaled = {"intensity": dict(sorted(intensity.items()))}
+    subject: dict[str, Any]
+    if kind == "distilled":
+        subject = {"run": run.id, **scaled}
+    elif kind == "random":
+        subject = frozen | scaled
+    elif kind == "calibrated":
+        calibration = {
+            "batches": probe.calibration_batches,
+            "batch": student.pretrain.batch,
+            "cameras": student.cameras,
+            "augment": student.augment.resolved(),
+            "intensity": run.identity["intensity"],
+            "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],
+        }
+        subject = frozen | scaled | {"points": points.resolved(), "calibration": calibration}
+    elif kind == "scratch":
+        epochs = probe.scratch_epochs or probe.epochs
+        subject = frozen | scaled | {"training": {"lr": probe.scratch_lr, "epochs": epochs, "drop": drop}}
+    elif kind == "inputs":
+        shown = _of_points(points, "voxel", "max_points", "field_of_view")
+        subject = {"points": shown, "seed": run.seed, **scaled}
+    elif kind == "teacher":
+        for key in ("augment", "field_of_view", "precision", "votes"):  # it reads pixels, each once
+            del block[key]
+        subject = {"teachers": teacher_ids, "sampling": student.sampling, "seed": run.seed}
+    else:
+        raise ValueError(f"there is no kind of probe {kind!r}")
+    return {"kind": kind, "probe": block, **subject, "reads": reads, "algorithm": PROBE_ALGORITHM}
+
+
+def _of_points(points: Points, *keys: str) -> dict[str, Any]:
+    """Some keys of the block, and those that came later."""
+    resolved = points.resolved()
+    return {key: resolved[key] for key in keys} | points.came_later()
+
+
+def scan_id(name: str, identity: dict[str, Any]) -> str:
+    return f"{name}-{digest(identity)}"
+
+
+def label_id(identity: dict[str, Any]) -> str:
+    return f"{identity['label_map']}-{digest(identity)}"
+
+
+def view_id(name: str, identity: dict[str, Any]) -> str:
+    return f"{name}-{digest(identity)}"
+
+
+def full_scan_id(name: str, identity: dict[str, Any]) -> str:
+    return f"{name}-{digest(identity)}"
+
+
+def teacher_id(identity: dict[str, Any]) -> str:
+    return f"{short_name(identity['model'])}-{digest(identity)}"
+
+
+def _declared(schema: StoreSchema, **fields: Any) -> dict[str, Any]:
+    """An identity holds exactly the fields that its schema declares, and the schema's version."""
+    if set(fields) != set(schema.identity):
+        raise TypeError(f"{schema.tag} declares the identity {list(schema.identity)}, got {sorted(fields)}")
+    return {"schema": schema.tag, **fields}

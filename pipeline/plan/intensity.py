@@ -1,0 +1,116 @@
+"""How raw intensities are normalised: by published numbers, by the config's, or by those that `griddle stats` measures.
+
+What was measured lies in `<workdir>/stats/<dataset>-<digest>.json`; its path holds a digest of all that was looked at.
+Imports neither torch nor zarr.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.canonical import digest
+from cache_schemas.errors import BadInput
+from pipeline.plan.parts import Lot, Store, cut
+
+if TYPE_CHECKING:
+    from pipeline.datasets.index import PartitionEntry
+from pipeline.plan.experiment import Experiment
+
+KIND = "griddle intensity"
+ALGORITHM = 1
+"""Raised by hand when the same scans would give other numbers."""
+
+
+@dataclass(frozen=True)
+class ToMeasure:
+    """A dataset whose intensities nobody published: what is to be looked at, and where the outcome lies.
+
+    Attributes:
+        entries: the partitions of its train split, or all of it where it has none.
+        path: relative to the workdir.
+    """
+
+    dataset: str
+    store: Store
+    entries: tuple[PartitionEntry, ...]
+
+    @property
+    def digest(self) -> str:
+        members = [[entry.name, entry.members["scans"]] for entry in self.entries]
+        return digest([self.store.folder, members, ALGORITHM])
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.digest}"
+
+    @property
+    def path(self) -> str:
+        return f"stats/{self.name}.json"
+
+    def lots(self, about: int) -> list[Lot]:
+        """Scans that must be there before."""
+        splits = dict.fromkeys(entry.split for entry in self.entries)
+        return [
+            lot
+            for split in splits
+            for lot in cut(self.store, split, [e for e in self.entries if e.split == split], about)
+        ]
+
+
+def given(experiment: Experiment, dataset: str) -> tuple[float, float] | None:
+    """Mean and standard deviation that are known without measuring: the config's, else the published ones."""
+    return experiment.config.datasets[dataset].intensity or experiment.traits[dataset].intensity
+
+
+def to_measure(experiment: Experiment, dataset: str) -> ToMeasure | None:
+    """What `griddle stats` has to look at, or None where nothing has to be measured."""
+    if given(experiment, dataset) is not None:
+        return None
+    chosen = experiment.chosen(dataset)
+    entries = [entry for entry in chosen if entry.split == "train"] or chosen
+    return ToMeasure(dataset, experiment.scan_store(dataset), tuple(entries))
+
+
+def identity_of(experiment: Experiment, dataset: str) -> Any:
+    """What determines the numbers: they themselves, or what they are measured on."""
+    values = given(experiment, dataset)
+    measured = to_measure(experiment, dataset)
+    return list(values) if values is not None else {"measured": measured.digest if measured else None}
+
+
+def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
+    """Mean and standard deviation that normalise a dataset's intensities.
+
+    Raises:
+        BadInput: if they have to be measured first.
+    """
+    values = given(experiment, dataset)
+    if values is not None:
+        return values
+    measured = to_measure(experiment, dataset)
+    assert measured is not None
+    path = experiment.workdir / measured.path
+    try:
+        body = json.loads(path.read_bytes())
+        if body["griddle"] != KIND:
+            raise ValueError(f"it is a {body['griddle']!r}")
+        return float(body["mean"]), float(body["deviation"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"dataset {dataset}: nobody published how its intensities are normalised, and {path} does not hold what was "
+            f"measured ({error}). Run the same snakemake command, or `griddle stats`; or write "
+            f"datasets.{dataset}.intensity: [MEAN, DEVIATION]"
+        ) from error
+
+
+def stats_path(experiment: Experiment, dataset: str) -> list[str]:
+    """What must be there before a dataset's intensities can be normalised, as Snakemake sees it."""
+    measured = to_measure(experiment, dataset)
+    return [str(experiment.workdir / measured.path)] if measured else []
+
+
+def all_to_measure(experiment: Experiment) -> list[ToMeasure]:
+    found = [to_measure(experiment, dataset) for dataset in experiment.traits]
+    return [one for one in found if one is not None]

@@ -1,0 +1,43 @@
+"""What the partitions that a run reads lack, as their manifests list it, and whether the config lets them lack it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Dataset
+
+if TYPE_CHECKING:
+    from cache_schemas.reading import PartitionReader
+
+
+def left_out_of(stores: Iterable[PartitionReader]) -> list[str]:
+    """The files that some stores of one partition lack, each once, and why; of views nothing: theirs are unusable."""
+    found = {
+        item["what"]: f"{store.manifest.partition}: {item['what']}: {item['why']}"
+        for store in stores
+        for item in store.manifest.left_out
+    }
+    return list(found.values())
+
+
+def lost_scans(store: PartitionReader) -> set[str]:
+    """The names of the scans of which a scan or label store lacks the file."""
+    return {item["scan"] for item in store.manifest.left_out if "scan" in item}
+
+
+def allowed(datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """What the partitions lack that a run reads, by dataset, as one list.
+
+    Raises:
+        BadInput: for a dataset whose config says `on_error: raise`: another config wrote these partitions.
+    """
+    for name, told in left_out.items():
+        if told and datasets[name].on_error == "raise":
+            raise BadInput(
+                f"the cache lacks {len(told)} file(s) of {name} that could not be read when it was written under "
+                f"`on_error: skip`, and datasets.{name}.on_error is `raise`. The first: {told[0]}\n"
+                f"Mend them and run the same snakemake command again, or write datasets.{name}.on_error: skip."
+            )
+    return [f"{name} {one}" for name, told in left_out.items() for one in told]

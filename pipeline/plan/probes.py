@@ -1,0 +1,120 @@
+"""The probes and baselines of a plan: what each reads, its id and folder, and the rows of the table.
+
+Imports neither torch nor zarr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cache_schemas.errors import BadInput
+from pipeline.config.model import Student
+from pipeline.config.training import Probe
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.identity import probe_identity
+from pipeline.plan.intensity import identity_of
+from pipeline.plan.labelled import LabelledRun, Readings, labelled_readings
+from pipeline.plan.parts import Run
+
+BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
+"""What a distilled student is compared with, in the order of the table."""
+
+
+@dataclass(frozen=True)
+class ProbeRun(LabelledRun):
+    """One training of a probe: on a distilled student, or on a baseline (`kind`)."""
+
+    block: Probe
+
+    @property
+    def probe(self) -> Probe:
+        return self.block
+
+    @property
+    def key(self) -> str:
+        return f"probes.{self.name}"
+
+    @property
+    def folder(self) -> str:
+        """Relative to the workdir. A baseline belongs to no student: all that share it find it there."""
+        if self.kind == "distilled":
+            return f"{self.run.folder}/probe/{self.name}-{self.id}"
+        return f"runs/baselines/{self.kind}-{self.id}"
+
+    @property
+    def epochs(self) -> int:
+        own = self.probe.scratch_epochs if self.kind == "scratch" else None
+        return own or self.probe.epochs
+
+    @property
+    def lr(self) -> float:
+        return self.probe.scratch_lr if self.kind == "scratch" else self.probe.lr
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One row of the table: one kind, over the seeds of a student."""
+
+    student: str
+    probe: str
+    kind: str
+    runs: tuple[ProbeRun, ...]
+
+
+def plan_probes(experiment: Experiment, runs: Sequence[Run]) -> list[ProbeRow]:
+    """The rows that the config asks for: of each student and probe the distilled student, then its baselines.
+
+    Raises:
+        BadInput: if a dataset has no labels in a split that a probe needs, or fewer scans than a batch.
+    """
+    rows: list[ProbeRow] = []
+    for name, student in experiment.students.items():
+        of_student = [run for run in runs if run.name == name]
+        for probe_name in student.probes:
+            probe = experiment.config.probes[probe_name]
+            datasets = student.datasets if probe.datasets is None else probe.datasets
+            key = f"probes.{probe_name}"
+            _check_baselines(name, student, probe_name, probe)
+            points = labelled_readings(experiment, of_student[0], key, probe, datasets, images=False)
+            pixels = points
+            if "teacher" in probe.baselines:
+                pixels = labelled_readings(experiment, of_student[0], key, probe, datasets, images=True)
+            for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
+                readings = pixels if kind == "teacher" else points
+                row = [
+                    _probe_run(experiment, kind, probe_name, run, readings, datasets) for run in of_student
+                ]
+                rows.append(ProbeRow(name, probe_name, kind, tuple(row)))
+    return rows
+
+
+def _probe_run(
+    experiment: Experiment, kind: str, probe_name: str, run: Run, readings: Readings, datasets: list[str]
+) -> ProbeRun:
+    probe = experiment.config.probes[probe_name]
+    what = probe_identity(
+        kind,
+        probe,
+        run,
+        experiment.teacher_ids(run.student),
+        {dataset: identity_of(experiment, dataset) for dataset in datasets},
+        readings.identity(),
+    )
+    calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []
+    lots = (*readings.lots, *calibrating)
+    return ProbeRun(
+        kind, probe_name, probe, run, what, readings.train, readings.evaluate, readings.left_out, lots
+    )
+
+
+def _check_baselines(name: str, student: Student, probe_name: str, probe: Probe) -> None:
+    """Weights come without the batches that a calibration sees, and maybe without a teacher."""
+    lacking = {"calibrated": student.starts_from is not None, "teacher": not student.teachers}
+    refused = [kind for kind in probe.baselines if lacking.get(kind)]
+    if refused:
+        raise BadInput(
+            f"students.{name} starts from weights, and has no {'pretraining' if 'calibrated' in refused else 'teacher'} "
+            f"to compare with: take {', '.join(refused)} out of probes.{probe_name}.baselines, or give it a probe of "
+            f"its own"
+        )

@@ -1,0 +1,125 @@
+"""One training sample: a view's points limited, augmented and cropped, with neighbours, cells and grid coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config.model import Augment, Points, Teacher
+from pipeline.geometry.grid import plane_grid_of
+from pipeline.geometry.neighbours import nearest_others
+from pipeline.streaming.augment import augment, point_features
+from pipeline.streaming.grids import Target, targets_of
+from pipeline.streaming.view_source import ViewPoints
+from pipeline.students.packed import Cloud
+from pipeline.teachers.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one view gives to a batch.
+
+    Attributes:
+        cloud: the student's input, n points.
+        targets: for each teacher its patch grid, and where the points lie in it.
+    """
+
+    cloud: Cloud
+    targets: tuple[Target, ...]
+
+
+def make_sample(
+    view: ViewPoints,
+    *,
+    points: Points,
+    augmentation: Augment,
+    intensity: tuple[float, float],
+    teachers: Sequence[Teacher],
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> Sample:
+    """In the published order (datasets/im_pc_dataset.py): limit, augment, crop, then features and cells.
+
+    Features are of the augmented points: intensity normalised by its mean and deviation, x, y, z and range in metres.
+    """
+    plane_grid = plane_grid_of(points)
+    rows = nearest_to_one(view.xyz, points.max_points, rng)
+    xyz = augment(view.xyz.take(rows, axis=0), augmentation, rng)
+    inside = np.flatnonzero(plane_grid.inside(xyz))
+    rows, xyz = rows[inside], xyz.T.take(inside, axis=1).T  # still axis by axis in memory
+    return Sample(
+        cloud=Cloud(
+            features=point_features(view.intensity[rows], xyz, intensity),
+            neighbours=neighbours_of(xyz, rows, view, points.neighbours),
+            cells=plane_grid.cells(xyz),
+        ),
+        targets=targets_of(
+            view.grids,
+            view.pixel.take(rows, axis=0),
+            original=view.original,
+            teachers=teachers,
+            sampling=sampling,
+        ),
+    )
+
+
+def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows, ascending, of the `most` points nearest to a point drawn at random; all rows where they are no more."""
+    if len(xyz) <= most:
+        return np.arange(len(xyz))
+    centre = xyz[int(rng.integers(len(xyz)))]
+    x, y, z = np.square(xyz - centre).T
+    distance = x + y + z
+    limit = np.partition(distance, most - 1)[most - 1]
+    near = distance < limit
+    near[np.flatnonzero(distance == limit)[: most - np.count_nonzero(near)]] = True
+    return np.flatnonzero(near)
+
+
+def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
+    """The `count` nearest others (n, count), integers, among the points that are left.
+
+    Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
+    crop removed are replaced by the stored spares; only rows that run out of them are searched anew.
+    """
+    stored = view.neighbours.take(rows, axis=0)
+    if len(rows) == len(view.xyz):
+        return stored
+    place = np.full(len(view.xyz), -1, np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    nearest = place.take(stored, mode="wrap")  # all are in range; `wrap` is the fastest way
+    lost = np.flatnonzero(nearest < 0)
+    if len(lost):
+        flags = np.zeros(len(rows), np.bool_)
+        flags[lost // count] = True
+        hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
+        nearest[hit] = _without_lost(xyz, rows[hit], view, place, count, hit)
+    return nearest
+
+
+def _without_lost(
+    xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, place: np.ndarray, count: int, hit: np.ndarray
+) -> np.ndarray:
+    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched anew.
+
+    Args:
+        rows: (h,), the same rows, counted within the view.
+    """
+    listed = np.empty((len(rows), count + view.spares.shape[1]), np.int64)
+    listed[:, :count] = view.neighbours.take(rows, axis=0)
+    # Who has no spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
+    listed[:, count:] = rows[:, None]
+    if len(view.spare_of):
+        at = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
+        has = np.flatnonzero(view.spare_of[at] == rows)
+        listed[has, count:] = view.spares.take(at[has], axis=0)
+    found = place.take(listed)
+    left = (found >= 0) & (listed != rows[:, None])
+    first = np.argsort(~left, axis=1, kind="stable")[:, :count]
+    nearest = np.take_along_axis(found, first, axis=1)
+    short = np.flatnonzero(np.count_nonzero(left, axis=1) < count)
+    if len(short):
+        nearest[short] = nearest_others(xyz, count, hit[short])
+    return nearest

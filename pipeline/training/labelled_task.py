@@ -1,0 +1,229 @@
+"""What probes and finetunings share: their batches, their forward pass, and how they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cache_schemas.errors import BadInput
+from pipeline.config.training import Precision
+from pipeline.datasets.splits import full_name
+from pipeline.losses.lovasz import IGNORE
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.finetunes import FinetuneRun
+from pipeline.plan.intensity import intensity_of
+from pipeline.plan.label_subset import choose
+from pipeline.plan.labelled import LabelledRun
+from pipeline.plan.left_out import allowed
+from pipeline.streaming.scan_batches import EvaluationScans, ScanSteps
+from pipeline.streaming.scan_source import LabelledPlace, ScanSource
+from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
+from pipeline.streaming.view_batches import stream
+from pipeline.streaming.votes import Votes
+from pipeline.training.confusion import Confusion
+from pipeline.training.probe_features import RawInputs, TeacherFeatures, student_features
+from pipeline.training.stepping import autocast
+
+
+@dataclass(frozen=True)
+class Task:
+    """A probe or a finetuning with all that it reads.
+
+    Attributes:
+        features: a module from a batch and a step to (P, channels).
+        trained: whether the features learn, too.
+        steps: item `step` is the batch of that training step; batches as `ScanBatch` or `SeenBatch`.
+        scored, batches: the evaluated split, in so many batches, each of them `votes` times in a row.
+        scans: in training and in evaluation.
+        unreadable: files that neither of them has, as they could not be read when the cache was written, in words.
+    """
+
+    features: nn.Module
+    channels: int
+    trained: bool
+    steps: Dataset[Any]
+    scored: Dataset[Any]
+    batches: int
+    scans: tuple[int, int]
+    unreadable: list[str]
+    precision: Precision = "float32"
+    votes: int = 1
+
+
+def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) -> Task:
+    """The features and the batches of a probe or a finetuning.
+
+    Raises:
+        BadInput: if there are too few scans to learn from, or chosen ones that are not there, or all labels are ignored.
+        GriddleError: if the student's weights are not there.
+    """
+    if probe.kind == "teacher":
+        return _prepare_teacher(experiment, probe)
+    points, block = probe.points, probe.block
+    if probe.kind == "inputs":
+        points = points.model_copy(update={"neighbours": 1})  # nothing looks at them
+    intensity = {
+        name: intensity_of(experiment, name)
+        for name in dict.fromkeys(r.dataset for r in (*probe.train, *probe.evaluate))
+    }
+    training, scoring = (
+        ScanSource(experiment.cache, probe.train),
+        ScanSource(experiment.cache, probe.evaluate),
+    )
+    scans, scored = _chosen(probe, training), scoring.scans()
+    _check_labels(probe, f"the {', '.join(probe.block.splits)} split, which it learns from", training)
+    _check_labels(probe, f"the {probe.block.evaluate} split, on which it is scored", scoring)
+    features = RawInputs() if probe.kind == "inputs" else student_features(experiment, probe, device)
+    steps = ScanSteps(
+        training,
+        scans,
+        seed=probe.seed,
+        batch=block.batch,
+        points=points,
+        augmentation=block.augment,
+        intensity=intensity,
+        purpose="finetune" if isinstance(probe, FinetuneRun) else "probe",
+    )
+    whole = EvaluationScans(scoring, scored, points=points, intensity=intensity)
+    voted = Votes(
+        whole,
+        scoring,
+        scored,
+        votes=block.votes,
+        seed=probe.seed,
+        points=points,
+        augmentation=block.augment,
+        intensity=intensity,
+    )
+    return Task(
+        features.to(device),
+        features.channels,
+        isinstance(probe, FinetuneRun) or probe.kind == "scratch",
+        steps,
+        voted,
+        len(whole),
+        (len(scans), len(scored)),
+        _together(experiment, training, scoring),
+        block.precision,
+        block.votes,
+    )
+
+
+def _check_labels(probe: LabelledRun, where: str, source: ScanSource) -> None:
+    """Raise BadInput where no point of a split has a class: nothing can be learnt there, nor scored."""
+    classed, points = source.labels
+    if points and not classed:
+        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in probe.train))
+        raise BadInput(
+            f"{probe.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
+            f"files of {datasets}: do they hold the ids that the reader's classes are made from?"
+        )
+
+
+def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
+    """The scans that it learns from."""
+    scans = source.scans()
+    names: list[tuple[str, str]] = []
+    if probe.block.scans is not None:
+        partitions = [reading.partition for reading in probe.train]
+        names = [(full_name(partitions[place.reading], place.name), place.name) for place in scans]
+    return choose(probe.key, probe.block, scans, names)
+
+
+def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
+    teachers = experiment.teachers_of(probe.student)
+
+    def source(readings: Sequence[Any]) -> SeenSource:
+        return SeenSource(
+            experiment.cache,
+            readings,
+            teachers=teachers,
+            sampling=probe.student.sampling,
+        )
+
+    training, scoring = source(probe.train), source(probe.evaluate)
+    scans, scored = _chosen(probe, training), scoring.scans()
+    features = TeacherFeatures(training.channels)
+    steps = SeenSteps(training, scans, seed=probe.seed, batch=probe.block.batch)
+    seen = EvaluationSeen(scoring, scored)
+    counts = len(scans), len(scored)
+    unreadable = _together(experiment, training, scoring)
+    return Task(features, features.channels, False, steps, seen, len(seen), counts, unreadable)
+
+
+def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
+    """What the sources left out, each once: a split may be trained on and scored."""
+    found = (told for source in sources for told in allowed(experiment.config.datasets, source.left_out))
+    return list(dict.fromkeys(found))
+
+
+def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:
+    """(P, classes) of a batch that lies on the device; gradients reach the features where they learn."""
+    with autocast(task.precision, device.type):
+        with torch.set_grad_enabled(task.trained and torch.is_grad_enabled()):
+            features = task.features(batch, step)  # (P, channels)
+        logits: Tensor = head(features)  # (P, classes)
+    return logits
+
+
+class LabelCount:
+    """Counts labelled points through the first epoch: labels that are all ignored teach nothing, without a word."""
+
+    def __init__(self, key: str, per_epoch: int) -> None:
+        self._key, self._per_epoch = key, per_epoch
+        self._labelled = self._points = 0
+
+    def add(self, step: int, labels: Tensor) -> None:
+        """Of the batch of a step, counted from 0.
+
+        Raises:
+            BadInput: after the first epoch, if no point had a label.
+        """
+        if step >= self._per_epoch:
+            return
+        self._labelled += int((labels != IGNORE).sum())
+        self._points += len(labels)
+        if step + 1 == self._per_epoch and not self._labelled and self._points:
+            raise BadInput(
+                f"{self._key}: none of {self._points:,} points that it learns from has a class, all labels are ignored. Look "
+                f"at the labels' files, and at `every` and `scans` of {self._key}"
+            )
+
+
+@torch.no_grad()
+def predictions(
+    task: Task, head: nn.Module, *, workers: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each batch of the evaluated split every point's class (N,) and its label (N,), 255 ignored; on the device."""
+    task.features.eval()
+    head.eval()
+    total: Tensor | None = None
+    batches = stream(task.scored, 0, task.batches * task.votes, workers, pin=device.type == "cuda")
+    for item, batch in enumerate(batches):
+        batch = batch.to(device)
+        logits = logits_of(task, head, batch, 0, device)
+        if task.votes > 1:
+            voted = logits.float().softmax(dim=1)[batch.nearest]  # (N, classes)
+            total = voted if total is None else total + voted
+            if (item + 1) % task.votes:
+                continue
+            yield total.argmax(dim=1), batch.labels
+            total = None
+        else:
+            yield logits.argmax(dim=1)[batch.nearest], batch.labels
+
+
+def score(
+    task: Task, head: nn.Module, classes: int, *, workers: int, device: torch.device
+) -> tuple[Confusion, int]:
+    """The confusion matrix over every labelled point of the evaluated split, and how many had no label."""
+    confusion, points = Confusion(classes), 0
+    for prediction, labels in predictions(task, head, workers=workers, device=device):
+        confusion.add(labels.cpu().numpy(), prediction.cpu().numpy())
+        points += len(labels)
+    return confusion, points - int(confusion.counts.sum())

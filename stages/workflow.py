@@ -1,0 +1,158 @@
+"""What the Snakefile needs: the plan of the one config file, a fresh index, and what the machine offers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache_schemas.errors import BadInput, GriddleError
+from pipeline.common.log import log
+from pipeline.config.load import load_config
+from pipeline.config.model import Config
+from pipeline.datasets.index import is_fresh, read_index
+from pipeline.plan.lot_status import drop_stale_lots
+from pipeline.plan.parts import STAGES
+from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.selection import wanted_datasets
+from pipeline.report.gather import drop_stale_report
+
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+
+DEFAULT_CONFIG = "config/demo.yaml"
+RULES = Path(__file__).resolve().parent / "rules"
+"""Further rules, wherever the Snakefile is called from."""
+
+
+@dataclass(frozen=True)
+class OpenedWorkflow:
+    """What the rules refer to.
+
+    Attributes:
+        arguments: of every griddle command: config, workdir, student.
+        gpu: GPUs that a heavy job asks for, 0 or 1.
+        rules: the folder of further rules.
+    """
+
+    plan: Plan
+    arguments: str
+    workdir: str
+    gpu: int
+    rules: str = str(RULES)
+
+
+def open_workflow(workflow: Workflow) -> OpenedWorkflow:
+    """Validate the config and plan its jobs; in the main process also refresh indices and drop stale lot manifests.
+
+    Ends Snakemake with our message and exit code where the user's input cannot be used.
+    """
+    try:
+        return _open(workflow)
+    except GriddleError as error:
+        # Snakemake would print a traceback of the Snakefile around it.
+        log(f"griddle: {error}")
+        sys.stdout.flush()
+        os._exit(error.exit_code)
+
+
+def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
+    """Say what the jobs that this call will run are going to write, or refuse if it does not fit.
+
+    Raises:
+        WorkflowError: which Snakemake prints without a traceback, and ends with exit code 1.
+    """
+    from snakemake.exceptions import WorkflowError
+
+    from pipeline.plan.cost.free_space import check_room
+
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in STAGES]
+    try:
+        told = check_room(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
+    except GriddleError as error:
+        raise WorkflowError(f"griddle: {error}") from None
+    if told:
+        log(f"griddle: {told}")
+
+
+def _open(workflow: Workflow) -> OpenedWorkflow:
+    config_path = _config_path([str(path) for path in workflow.configfiles])
+    overrides = _overrides(dict(workflow.config_settings.config or {}))
+    config = load_config(config_path)
+    only = overrides.get("only")
+    workdir = Path(overrides.get("workdir", config.workdir))
+    if workflow.is_main_process:
+        _refresh_indices(config, config_path, workdir, only)
+    plan = plan_experiment(config, workdir, only)
+    if workflow.is_main_process:
+        drop_stale_report(plan)
+        dropped = drop_stale_lots(plan)
+        if dropped:
+            log(f"griddle: {len(dropped)} lot(s) lost partitions, which will be computed again")
+    arguments = ["--config", config_path, "--workdir", str(workdir)]
+    if only:
+        arguments += ["--only", only]
+    return OpenedWorkflow(plan, shlex.join(arguments), str(workdir), _gpus(workflow))
+
+
+def _config_path(given: list[str]) -> str:
+    if len(given) > 1:
+        raise BadInput(
+            f"give one --configfile, not {len(given)}: an experiment is one file ({', '.join(given)})"
+        )
+    path = given[0] if given else DEFAULT_CONFIG
+    return path
+
+
+def _overrides(given: dict[str, Any]) -> dict[str, str]:
+    unknown = sorted(set(given) - {"only", "workdir"})
+    if unknown:
+        raise BadInput(
+            f"--config {unknown[0]}=...: only `only=STUDENT` and `workdir=FOLDER` can be given there; all else is in "
+            f"the config file"
+        )
+    return {key: str(value) for key, value in given.items()}
+
+
+def _refresh_indices(config: Config, config_path: str, workdir: Path, only: str | None) -> None:
+    """In a process of its own: a devkit may take gigabytes, and Snakemake stays for hours."""
+    names = wanted_datasets(config, only)
+    if all(is_fresh(read_index(workdir, name), config.datasets[name]) for name in names):
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "stages.cli",
+        "index",
+        "--config",
+        config_path,
+        "--workdir",
+        str(workdir),
+    ]
+    done = subprocess.run(command + (["--only", only] if only else []), check=False)
+    if done.returncode:
+        sys.stdout.flush()
+        os._exit(done.returncode)
+
+
+def _gpus(workflow: Workflow) -> int:
+    """1 where heavy jobs are to ask for a GPU: where a profile or the command line offers any, or this machine has."""
+    if "gpu" in workflow.global_resources:
+        return 1
+    found = count_gpus()
+    workflow.register_resource("gpu", found)
+    if not found and workflow.is_main_process:
+        log("griddle: no GPU found; teacher and students run on the CPU")
+    return min(1, found)
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that this process may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

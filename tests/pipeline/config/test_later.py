@@ -1,0 +1,205 @@
+"""A key that is born later changes no id of what was there before; once it is set, it changes those that it enters."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from pipeline.config import model
+from pipeline.config.blocks import RECORDED, Block, later
+from pipeline.config.load import load_config
+from pipeline.config.model import (
+    Augment,
+    Config,
+    Dataset,
+    Finetune,
+    Network,
+    Optimiser,
+    Points,
+    Probe,
+    Student,
+    Teacher,
+)
+from pipeline.config.training import Labelled, LabelledAugment
+from pipeline.plan.starting_weights import student_of_weights
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+REPOSITORY = GOLDEN.parents[1]
+
+_spec = importlib.util.spec_from_file_location("golden_ids", GOLDEN / "ids.py")
+assert _spec is not None
+assert _spec.loader is not None
+ids = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(ids)
+
+BLOCKS = (
+    Augment,
+    LabelledAugment,
+    Optimiser,
+    Labelled,
+    Probe,
+    Finetune,
+    Teacher,
+    Dataset,
+    Points,
+    Network,
+    Student,
+    Config,
+)
+"""From the inside out: each is built anew after those that it holds."""
+
+
+class Rung(Block):
+    """A whole block that is born later."""
+
+    height: int = 1
+
+
+def rebuild() -> None:
+    for block in BLOCKS:
+        block.model_rebuild(force=True, _types_namespace=vars(model))
+
+
+@pytest.fixture
+def bear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Adds a key to a block, as if it stood in the code, for one test."""
+
+    def add(block: type[Block], annotation: Any, field: Any, name: str = "born_later") -> None:
+        monkeypatch.setitem(
+            block.__pydantic_fields__, name, FieldInfo.from_annotated_attribute(annotation, field)
+        )
+        rebuild()
+
+    yield add
+    monkeypatch.undo()
+    rebuild()
+
+
+def wide(change: Callable[[dict[str, Any]], None] = lambda config: None) -> dict[str, Any]:
+    """The ids of the pinned config that has every block, changed."""
+    config = json.loads(load_config(ids.PINNED / "wide.yaml", keep_unset=True).model_dump_json())
+    change(config)
+    loaded = Config.model_validate(config)
+    indices = {name: ids.made_up_index(name, block.reader) for name, block in loaded.datasets.items()}
+    return ids.ids_of(ids.plan_experiment(loaded, Path("work"), indices=indices))
+
+
+def set_in(*keys: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        inside = config
+        for key in keys:
+            inside = inside[key]
+        inside["born_later"] = 2
+
+    return change
+
+
+WHERE: dict[str, tuple[type[Block], tuple[str, ...], set[str]]] = {
+    "dataset": (
+        Dataset,
+        ("datasets", "nuscenes"),
+        {"scans", "views", "full_scans", "runs", "probes", "finetunings"},
+    ),
+    "teacher": (Teacher, ("teachers", "drawn"), {"features", "runs", "probes", "finetunings"}),
+    "student": (Student, ("students", "several"), {"runs", "probes", "finetunings"}),
+    "points": (
+        Points,
+        ("students", "several", "points"),
+        {"views", "full_scans", "runs", "probes", "finetunings"},
+    ),
+    "network": (Network, ("students", "several", "network"), {"runs", "probes", "finetunings"}),
+    "augment": (Augment, ("students", "several", "augment"), {"runs", "probes", "finetunings"}),
+    "pretrain": (Optimiser, ("students", "several", "pretrain"), {"runs", "probes", "finetunings"}),
+    "probe": (Probe, ("probes", "wide"), {"probes"}),
+    "probe's augment": (LabelledAugment, ("probes", "wide", "augment"), {"probes"}),
+    "finetuning": (Finetune, ("finetunes", "short"), {"finetunings"}),
+    "finetuning's augment": (LabelledAugment, ("finetunes", "short", "augment"), {"finetunings"}),
+    "imported network": (Network, ("students", "imported", "network"), {"runs", "probes", "finetunings"}),
+}
+
+
+def kinds_that_differ(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    pairs = {**{kind: (before[kind], after[kind]) for kind in ("runs", "probes", "finetunings")}}
+    pairs |= {stage: (before["stores"][stage], after["stores"][stage]) for stage in before["stores"]}
+    return {kind for kind, (old, new) in pairs.items() if old != new} - {"labels"}
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.chdir(REPOSITORY)
+    found = wide()
+    assert found == json.loads((ids.PINNED / "wide.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(("block", "keys", "kinds"), WHERE.values(), ids=WHERE)
+def test_a_key_that_is_born_later_enters_an_id_only_where_it_is_set(
+    block: type[Block],
+    keys: tuple[str, ...],
+    kinds: set[str],
+    pinned: dict[str, Any],
+    bear: Callable[..., None],
+) -> None:
+    bear(block, int, later(1, "What was born later."))
+    assert wide() == pinned
+    assert kinds_that_differ(pinned, wide(set_in(*keys))) == kinds
+
+
+def test_a_default_that_is_not_what_it_was_born_with_enters(
+    pinned: dict[str, Any], bear: Callable[..., None], tmp_path: Path
+) -> None:
+    """Who wants the old ids writes the old value; what was recorded before reads as it was."""
+    bear(Network, int, later(1, "What was born later.", default=3))
+    assert kinds_that_differ(pinned, wide()) == {"runs", "probes", "finetunings"}
+    assert Network().born_later == 3  # type: ignore[attr-defined]
+    assert Network.model_validate({}, context=RECORDED).born_later == 1  # type: ignore[attr-defined]
+    run = GOLDEN / "_run" / "runs" / "wi_tiny-f65f190673"
+    (student,) = load_config(run / "config.yaml").students.values()
+    assert student.network.born_later == 1  # type: ignore[attr-defined]
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance["identity"]["student"].pop("seed")
+    assert student_of_weights(run, provenance, ["nuscenes"]).network.born_later == 1  # type: ignore[attr-defined]
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    (student,) = load_config(tmp_path / "config.yaml").students.values()
+    assert student.network.born_later == 3  # type: ignore[attr-defined]
+
+
+def test_a_whole_block_is_born_later(pinned: dict[str, Any], bear: Callable[..., None]) -> None:
+    bear(Student, Rung, later(Rung(), "A block."), name="rung")
+    assert wide() == pinned
+
+    def higher(config: dict[str, Any]) -> None:
+        config["students"]["several"]["rung"] = {"height": 2}
+
+    assert kinds_that_differ(pinned, wide(higher)) == {"runs", "probes", "finetunings"}
+    assert "rung" not in Student(datasets=["d"], teacher="t").resolved()
+
+
+@pytest.mark.parametrize(
+    ("stage", "kinds"),
+    [
+        ("views", {"views", "runs", "probes"}),
+        ("labels", {"probes", "finetunings"}),
+    ],
+)
+def test_a_datasets_key_says_which_store_it_changes(
+    stage: str, kinds: set[str], pinned: dict[str, Any], bear: Callable[..., None]
+) -> None:
+    bear(Dataset, int, later(1, "What was born later.", stage=stage))
+    after = wide(set_in("datasets", "nuscenes"))
+    assert kinds_that_differ(pinned, after) == kinds | ({"finetunings"} if stage == "views" else set())
+    assert (pinned["stores"]["labels"] != after["stores"]["labels"]) == (stage == "labels")
+
+
+def test_a_key_that_is_none_of_ours_is_still_refused(bear: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match="born_later"):
+        Points.model_validate({"born_later": 1})
+    bear(Points, int, later(1, "What was born later."))
+    with pytest.raises(ValueError, match="never"):
+        Points.model_validate({"never": 1}, context=RECORDED)

@@ -1,0 +1,99 @@
+"""The rooms of the house and the one way of its imports. `python tests/support/house.py` prints the same as a picture in
+words; docs/architecture.md says what each room is for."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import house as house_of
+import pytest
+from house import ROOMS, House, Import, arrows_between, circles, climbing, private, room_of
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House(REPOSITORY)
+
+
+def test_every_module_of_pipeline_lies_in_a_room(house: House) -> None:
+    outside = [
+        module for module in house.files if module.startswith("pipeline.") and room_of(module) not in ROOMS
+    ]
+    assert not outside, f"{outside}: move them into a room, or name a new room in tests/support/house.py"
+    loose = [
+        path.name
+        for path in (REPOSITORY / "pipeline").iterdir()
+        if path.is_file() and path.name != "__init__.py"
+    ]
+    assert not loose
+    assert {path.name for path in (REPOSITORY / "pipeline").iterdir() if path.is_dir()} - {
+        "__pycache__"
+    } == set(ROOMS)
+
+
+def test_no_import_climbs(house: House) -> None:
+    """Lazy ones and those for types alone included."""
+    assert not climbing(house.imports), "\n".join(map(str, climbing(house.imports)))
+
+
+def test_no_room_takes_another_rooms_private_names(house: House) -> None:
+    assert not private(house.imports), "\n".join(map(str, private(house.imports)))
+
+
+def test_no_circle_of_files(house: House) -> None:
+    """`griddle/__init__` and packages that re-export nothing are no part of any."""
+    found = circles(arrows_between(house.imports, {module: module for module in house.files}))
+    assert not found, found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_it_is_for(house: House, room: str) -> None:
+    """What lives there, which rooms it imports, and where to start reading."""
+    said = ast.get_docstring(ast.parse((REPOSITORY / "pipeline" / room / "__init__.py").read_text())) or ""
+    paragraphs = said.split("\n\n")
+    imports = next(text for text in paragraphs if text.startswith("Imports "))
+    named = set(re.findall(r"`(\w+)`", imports)) & set(ROOMS)
+    arrows = arrows_between(house.imports, {module: room_of(module) for module in house.files})
+    assert named == arrows.get(room, set()) - {"cache_schemas"}
+    (first,) = re.findall(r"Start\s+with\s+`(\w+\.py)`", said)
+    assert (REPOSITORY / "pipeline" / room / first).is_file()
+
+
+def test_the_page_names_every_room_in_order() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text()
+    places = [page.find(f"| `{room}` |") for room in ROOMS]
+    assert -1 not in places, "docs/architecture.md has a table with a row for each room"
+    assert places == sorted(places)
+
+
+def test_what_is_forbidden_is_found(tmp_path: Path) -> None:
+    """The checks themselves: a house with one of each fault."""
+    for package in house_of.PACKAGES:
+        (tmp_path / package).mkdir()
+    for name, text in {
+        "pipeline/config/low.py": "def f():\n    from pipeline.plan.high import x\n",
+        "pipeline/plan/high.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import stages.top\nfrom pipeline.config.low import _y\n",
+        "pipeline/plan/other.py": "from pipeline.plan.third import z\n",
+        "pipeline/plan/third.py": "import pipeline.plan.other\n",
+        "stages/top.py": "from cache_schemas.ground import g\n",
+        "cache_schemas/ground.py": "from griddle import public\n",
+        "griddle/__init__.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    imports = House(tmp_path).imports
+    assert climbing(imports) == [
+        Import("pipeline.config.low", 2, "pipeline.plan.high", "x"),
+        Import("pipeline.plan.high", 3, "stages.top", None),
+        Import("cache_schemas.ground", 1, "griddle", "public"),
+    ]
+    assert private(imports) == [Import("pipeline.plan.high", 4, "pipeline.config.low", "_y")]
+    modules = {module: module for module in House(tmp_path).files}
+    assert circles(arrows_between(imports, modules)) == [
+        ["pipeline.config.low", "pipeline.plan.high"],
+        ["pipeline.plan.other", "pipeline.plan.third"],
+    ]
