@@ -19,7 +19,8 @@ import click
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pipeline.datasets.records import ImageRecord, RigidStep, ScanRecord
+from pipeline.datasets.records import ImageRecord, ScanRecord
+from pipeline.geometry.calibration import RigidStep
 
 published_option = click.option(
     "--published",

@@ -126,7 +126,7 @@ def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, poin
         stage: of_stage[0]
         for stage, of_stage in plan.experiment.stores("nuscenes", plan.experiment.students["s"]).items()
     }
-    at = {stage: plan.experiment.cache / store.folder for stage, store in stores.items()}
+    at = {stage: plan.experiment.store_path(store) for stage, store in stores.items()}
     write_scans(READER, root, stores["scans"], record, "m", at["scans"])
     there = PartitionReader(at["scans"], SCANS, name, "m")
     offsets = there.read("scan_offsets")

@@ -241,7 +241,7 @@ def _fill(
 ) -> Reading:
     """One partition's stores, those that are not there yet, and where they are."""
     members = {stage: str(member) for stage, member in partition.member_digests().items()}
-    at = {stage: plan.experiment.cache / store.folder for stage, store in stores.items()}
+    at = {stage: plan.experiment.store_path(store) for stage, store in stores.items()}
     reader = reader_named(recordings.reader)
     traits = reader.traits
     if not is_valid(at["views"], partition.name, members["views"]):

@@ -155,7 +155,7 @@ def _entries(one: Assumed, val: int) -> list[dict[str, Any]]:
 
 
 def _write_lot(plan: Plan, lot: Lot, when: dict[str, Any]) -> None:
-    folder = plan.experiment.cache / lot.store.folder
+    folder = plan.experiment.store_path(lot.store)
     folder.mkdir(parents=True, exist_ok=True)
     partitions = []
     for entry, member in lot.members:

@@ -44,10 +44,10 @@ This page is generated from `cache_schemas/`, one module a store: `python -m cac
 * Every array has the attributes `units`, `about` and, where its values are coordinates, `frame`; the tables repeat
   them. Every group has the attributes of its table and these; metadata is consolidated.
 * What is written once stays readable. **New arrays go into a store of their own kind** (as `full_scans/1` did): a version
-  that is raised changes every id of that store and of all that reads it, and hours of computing are lost for what most do
-  not need. A version is raised only when an array's shape or meaning was wrong; the new store then lies beside the old.
-* Stores, runs and imports that were made before a change of Griddle keep their ids, and are taken as they are. What they
-  did not record is said once, as "not recorded". Only changed content makes a new id.
+  that is raised changes every id of that store and of all that reads it, and everybody computes those
+  anew, also who does not need the new array. A version is raised only when an array's shape or meaning was wrong; the new store then lies beside the old.
+* Stores, runs and imports that were made before a change of Griddle keep their ids, and are taken as they are. Where one did
+  not record something that is asked for today, the answer is "not recorded", said once. Only changed content makes a new id.
 """
 
 MANIFEST = """\

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from pipeline.cache.open_cache import OpenedCache, open_cache
     from pipeline.cache.open_features import OpenedFeatures
     from pipeline.cache.open_store import OpenedStore
-    from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits
+    from pipeline.datasets.reader import AbsentPartition, Reader, Traits
     from pipeline.datasets.readers import reader_named
-    from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
+    from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+    from pipeline.geometry.calibration import MaskRule, RigidStep
     from pipeline.training.open_run import OpenedRun, open_run
 
 __all__ = [
@@ -40,14 +41,14 @@ __all__ = [
 _WHERE = {
     "AbsentPartition": "pipeline.datasets.reader",
     "ImageRecord": "pipeline.datasets.records",
-    "MaskRule": "pipeline.datasets.reader",
+    "MaskRule": "pipeline.geometry.calibration",
     "OpenedCache": "pipeline.cache.open_cache",
     "OpenedFeatures": "pipeline.cache.open_features",
     "OpenedRun": "pipeline.training.open_run",
     "OpenedStore": "pipeline.cache.open_store",
     "PartitionRecord": "pipeline.datasets.records",
     "Reader": "pipeline.datasets.reader",
-    "RigidStep": "pipeline.datasets.records",
+    "RigidStep": "pipeline.geometry.calibration",
     "ScanRecord": "pipeline.datasets.records",
     "Traits": "pipeline.datasets.reader",
     "open_cache": "pipeline.cache.open_cache",

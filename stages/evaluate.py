@@ -139,11 +139,11 @@ def _prepare(experiment: Experiment, wanted: Evaluation, threads: int | None) ->
     from pipeline.preprocessing.intensity_stats import write as write_stats
 
     unknown = to_measure(experiment, wanted.dataset)
-    if unknown is not None and not (experiment.workdir / unknown.path).exists():
+    if unknown is not None and not experiment.stats_path(unknown).exists():
         for lot in unknown.lots(experiment.config.lot_partitions):
             fill(experiment, lot, threads)
         spread = measure(experiment.cache, unknown, threads)
-        write_stats(experiment.workdir / unknown.path, unknown, spread)
+        write_stats(experiment.stats_path(unknown), unknown, spread)
     for lot in wanted.lots:
         fill(experiment, lot, threads)
 

@@ -44,7 +44,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     for item in chosen:
         if item in waiting:
             continue
-        folder = plan.experiment.workdir / item.folder
+        folder = plan.experiment.run_path(item)
         with Lease(folder) as lease:
             if is_probed(folder, item):
                 log(f"{what} {item.folder}: complete already")

@@ -79,10 +79,10 @@ def lots_that_fit(plan: Plan, stage: str, digest: str | None, number: int | None
     Raises:
         GriddleError: if what is missing of them does not fit where the cache lies.
     """
-    from pipeline.plan.cost.free_space import check_room
+    from pipeline.plan.cost.free_space import check_space
 
     lots = chosen_lots(plan, stage, digest, number)
-    check_room(plan, lots)
+    check_space(plan, lots)
     return lots
 
 

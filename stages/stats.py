@@ -41,7 +41,7 @@ def stats(
             f"--stats {name}: the plan measures no such thing; run the same snakemake command again"
         )
     for key, one in plan.to_measure.items():
-        path = plan.experiment.workdir / one.path
+        path = plan.experiment.stats_path(one)
         if name in (None, key) and not path.exists():
             spread = measure(plan.experiment.cache, one, threads)
             write(path, one, spread)

@@ -68,11 +68,11 @@ def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
     """
     from snakemake.exceptions import WorkflowError
 
-    from pipeline.plan.cost.free_space import check_room
+    from pipeline.plan.cost.free_space import check_space
 
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in STAGES]
     try:
-        told = check_room(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
+        told = check_space(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
     except GriddleError as error:
         raise WorkflowError(f"griddle: {error}") from None
     if told:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import house as house_of
 import pytest
-from house import ROOMS, House, Import, arrows_between, circles, climbing, private, room_of
+from house import ROOMS, House, arrows_between, circles, climbing, forbidden, private, room_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -40,12 +40,16 @@ def test_no_import_climbs(house: House) -> None:
     assert not climbing(house.imports), "\n".join(map(str, climbing(house.imports)))
 
 
+def test_no_relative_import_and_none_of_what_is_no_product(house: House) -> None:
+    assert not forbidden(house.imports), "\n".join(map(str, forbidden(house.imports)))
+
+
 def test_no_room_takes_another_rooms_private_names(house: House) -> None:
     assert not private(house.imports), "\n".join(map(str, private(house.imports)))
 
 
 def test_no_circle_of_files(house: House) -> None:
-    """`griddle/__init__` and packages that re-export nothing are no part of any."""
+    """Of no two files each imports the other, directly or by way of others."""
     found = circles(arrows_between(house.imports, {module: module for module in house.files}))
     assert not found, found
 
@@ -81,19 +85,38 @@ def test_what_is_forbidden_is_found(tmp_path: Path) -> None:
         "pipeline/plan/third.py": "import pipeline.plan.other\n",
         "stages/top.py": "from cache_schemas.ground import g\n",
         "cache_schemas/ground.py": "from griddle import public\n",
-        "griddle/__init__.py": "",
+        "griddle/__init__.py": 'WHERE = {"x": "stages.top"}\n',
+        "pipeline/common/hidden.py": "from importlib import import_module\nhigh = import_module('pipeline.plan.high')\n",
+        "pipeline/common/sly.py": "import pipeline.common.hidden as h\nimport pipeline.plan.other as o\nprint(h._a, o._b)\n",
+        "pipeline/common/near.py": "from . import hidden\nfrom tests.conftest import x\nf = f'pipeline.cache.{x}'\n",
+        "pipeline/cache/__init__.py": "",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.joinpath("__init__.py").touch()
         (tmp_path / name).write_text(text)
     imports = House(tmp_path).imports
-    assert climbing(imports) == [
-        Import("pipeline.config.low", 2, "pipeline.plan.high", "x"),
-        Import("pipeline.plan.high", 3, "stages.top", None),
-        Import("cache_schemas.ground", 1, "griddle", "public"),
+    assert sorted(map(str, climbing(imports))) == [
+        "cache_schemas.ground:1 imports griddle.public",
+        "griddle:1 imports stages.top",
+        "pipeline.common.hidden:2 imports pipeline.plan.high",
+        "pipeline.common.near:3 imports pipeline.cache",
+        "pipeline.common.sly:2 imports pipeline.plan.other",
+        "pipeline.common.sly:3 imports pipeline.plan.other._b",
+        "pipeline.config.low:2 imports pipeline.plan.high.x",
+        "pipeline.plan.high:3 imports stages.top",
     ]
-    assert private(imports) == [Import("pipeline.plan.high", 4, "pipeline.config.low", "_y")]
+    assert list(map(str, private(imports))) == [
+        "pipeline.common.sly:3 imports pipeline.plan.other._b",
+        "pipeline.plan.high:4 imports pipeline.config.low._y",
+    ]
+    assert list(map(str, forbidden(imports))) == [
+        "pipeline.common.near:1 imports ..hidden",
+        "pipeline.common.near:2 imports tests.conftest.x",
+    ]
     modules = {module: module for module in House(tmp_path).files}
-    assert circles(arrows_between(imports, modules)) == [
+    known = [one for one in imports if one.of in modules]
+    assert circles(arrows_between(known, modules)) == [
+        ["cache_schemas.ground", "griddle", "stages.top"],
         ["pipeline.config.low", "pipeline.plan.high"],
         ["pipeline.plan.other", "pipeline.plan.third"],
     ]

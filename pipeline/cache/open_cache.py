@@ -34,7 +34,7 @@ class OpenedCache:
 
     Attributes:
         path: the cache's folder.
-        stores: all of them: scans, labels, views, features.
+        stores: all of them, of every kind.
     """
 
     def __init__(self, path: Path) -> None:

@@ -233,7 +233,7 @@ def _against_index(
         if reader.read("view_scan").tolist() != of_scan:
             yield "pairs views with other scans than the index"
     if store.stage in ("views", "labels", "full_scans"):
-        scans, member = plan.experiment.cache / store.scans.folder, str(entry.members["scans"])
+        scans, member = plan.experiment.store_path(store.scans), str(entry.members["scans"])
         if not is_valid(scans, entry.name, member):
             return
         try:

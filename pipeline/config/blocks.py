@@ -7,7 +7,7 @@ have caches and runs is marked with `later()`: it enters an id only where it is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PositiveInt,
+    TypeAdapter,
     ValidationInfo,
     model_validator,
 )
@@ -34,30 +35,42 @@ def choice(default: Any, description: str) -> Any:
     return Field(default=default, description=description, json_schema_extra={"identity": False})
 
 
-def later(born: Any, description: str, *, default: Any = PydanticUndefined, stage: str | None = None) -> Any:
+def later(
+    born: Any, description: str, *, default: Any = PydanticUndefined, changes: str | None = None
+) -> Any:
     """A field that came after caches and runs of its block were made.
 
-    born: the value that stands for what the code did before; with it the field is in no id, so that all of them stay.
-    default: today's, where it is another; what was recorded before the field was there still reads as `born`.
-    stage: of a dataset's field, whose store it changes, and so that of all that is made from it: `scans` (where it is
-    left out), `labels` or `views`.
+    born: the value, as plain JSON, that stands for what the code did before. A field with this value enters no id, so that
+    old ids stay.
+    default: today's, where it is another, or where the field is a block. What was recorded before the field was there
+    still reads as `born`.
+    changes: which of the block's `CHANGES` the field changes; where it is left out, the first of them.
     """
+    if isinstance(born, Block):
+        raise TypeError("born: give the block's values as plain JSON, and the block itself as the default")
     return Field(
         default=born if default is PydanticUndefined else default,
         description=description,
-        json_schema_extra={"born": _json(born), **({"stage": stage} if stage else {})},
+        json_schema_extra={"born": _json(born), **({"changes": changes} if changes else {})},
         validate_default=True,
     )
 
 
 class Block(BaseModel):
-    """Shared behaviour: unknown keys are refused, values are frozen."""
+    """Shared behaviour: unknown keys are refused, values are frozen.
+
+    Attributes:
+        CHANGES: what a field that came later may change, where that is not all that the block is made of; None where no
+            field of the block enters any id.
+    """
+
+    CHANGES: ClassVar[tuple[str, ...] | None] = ("all",)
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self) -> dict[str, Any]:
-        """Every field that can change results, defaults filled in, as plain JSON values; of those that came later the ones
-        that are not as they were born."""
+        """Every field that can change results, defaults filled in, as plain JSON values; a field that came later only
+        where its value is not the one it was born with."""
         values: dict[str, Any] = {}
         for name, marks in self._marks().items():
             value = _json(getattr(self, name))
@@ -65,28 +78,57 @@ class Block(BaseModel):
                 values[name] = value
         return values
 
-    def came_later(self, stage: str | None = None) -> dict[str, Any]:
-        """Of `resolved()` the fields that came later: for identities that name their fields one by one."""
+    def came_later(self, *changes: str) -> dict[str, Any]:
+        """Of `resolved()` the fields that came later: for identities that name their fields one by one. changes: only those
+        that change one of these."""
         marks = self._marks()
         return {
             name: value
             for name, value in self.resolved().items()
-            if "born" in marks[name] and stage in (None, marks[name].get("stage", "scans"))
+            if "born" in marks[name] and (not changes or marks[name]["changes"] in changes)
         }
 
     @classmethod
     def _marks(cls) -> dict[str, dict[str, Any]]:
-        """What `choice` and `later` say of each field."""
+        """What `choice` and `later` say of each field.
+
+        Raises:
+            TypeError: if a field that came later says nothing that holds for this block.
+        """
         extras = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
-        return {name: extra if isinstance(extra, dict) else {} for name, extra in extras.items()}
+        found = {name: dict(extra) if isinstance(extra, dict) else {} for name, extra in extras.items()}
+        for name, marks in found.items():
+            if "born" not in marks:
+                continue
+            if cls.CHANGES is None:
+                raise TypeError(
+                    f"{cls.__name__}.{name}: none of its fields enters an id; mark it with choice()"
+                )
+            marks.setdefault("changes", cls.CHANGES[0])
+            if marks["changes"] not in cls.CHANGES:
+                raise TypeError(f"{cls.__name__}.{name}: changes is one of {', '.join(cls.CHANGES)}")
+            info = cls.model_fields[name]
+            whole: Any = Annotated[info.annotation, name, *info.metadata]
+            given: Any = TypeAdapter(whole).validate_python(marks["born"])
+            if not isinstance(given, Block) and _json(given) != marks["born"]:
+                raise TypeError(f"{cls.__name__}.{name}: write born as an id has it, {_json(given)!r}")
+        return found
 
     @model_validator(mode="before")
     @classmethod
     def _as_recorded(cls, values: Any, info: ValidationInfo) -> Any:
-        """Of a block that was recorded (`RECORDED`), fields that were not there yet are as they were born."""
+        """Of a block that was recorded (`RECORDED`), fields that were not there yet are as they were born; in nested blocks,
+        too, also in those that it does not name."""
         if not isinstance(values, dict) or info.context != RECORDED:
             return values
-        return {name: marks["born"] for name, marks in cls._marks().items() if "born" in marks} | values
+        born = {name: marks["born"] for name, marks in cls._marks().items() if "born" in marks}
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        nested = {
+            name: block.model_dump(include=block.model_fields_set)
+            for name, block in defaults.items()
+            if isinstance(block, Block)
+        }
+        return nested | born | values
 
 
 class Words:
@@ -128,4 +170,6 @@ def _json(value: Any) -> Any:
         return value.resolved()
     if isinstance(value, (list, tuple)):
         return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
     return value

@@ -18,6 +18,9 @@ from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
 
+RUN_FILES = ("provenance.json", "lease.json", "resume")
+"""Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -52,7 +55,7 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     except ValueError as error:
         raise BadInput(f"config {path}: {error}") from error
     try:
-        recorded = (path.parent / "provenance.json").exists()  # a run's config.yaml
+        recorded = any((path.parent / name).exists() for name in RUN_FILES)
         config = Config.model_validate(raw, context=RECORDED if recorded else None)
     except ValidationError as error:
         raise BadInput(_explain(error, path)) from error

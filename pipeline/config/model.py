@@ -29,6 +29,8 @@ __all__ = [
 class Dataset(Block):
     """One dataset: where it lies and which part of it is used."""
 
+    CHANGES = ("scans", "labels", "views")
+
     reader: str = Field(
         description=(
             "How the dataset is read: nuscenes, semantic_kitti, pandaset64 or pandasetgt; or your own reader by its file "
@@ -89,6 +91,8 @@ class Dataset(Block):
 
 class Points(Block):
     """How a scan becomes the points of a sample."""
+
+    CHANGES = ("stores", "views", "full_scans", "samples")
 
     voxel: PositiveFloat = Field(0.1, description="Side of a voxel in metres; one point of each is kept.")
     neighbours: PositiveInt = Field(16, description="Nearest neighbours that the embedding sees.")
@@ -288,6 +292,8 @@ class Student(Block):
 
 class Config(Block):
     """One experiment."""
+
+    CHANGES = None
 
     description: str = choice("", "For people: what it is, the command, what to expect.")
     workdir: str = choice("work", "Where indices, lots, runs and reports go. ${VARIABLES} are expanded.")

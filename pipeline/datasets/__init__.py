@@ -3,5 +3,5 @@
 `reader.py` says what a reader must do, `records.py` what it gives, `index.py` finds out once what a tree holds. `town/` is the
 toy town that each dataset's `toy.py` writes in its own format.
 
-Imports `common` and `config`. Start with `reader.py`.
+Imports `common`, `config`, and `geometry` for calibration. Start with `reader.py`.
 """

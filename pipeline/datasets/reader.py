@@ -10,35 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.records import PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import STRICT, MaskRule
 
 if TYPE_CHECKING:
     import numpy as np
 
 Rule = Literal["published", "strict"]
-
-
-@dataclass(frozen=True)
-class MaskRule:
-    """Which points a camera sees: `along` > beyond, first < u < width - last, first < v < height - last.
-
-    Attributes:
-        beyond: metres.
-        along: what `beyond` is measured along: `depth`, the camera's optical axis, or `x`, the scan's first axis.
-        first: pixels left out at the left and the upper side.
-        last: pixels left out at the right and the lower side.
-        arithmetic: `float64`, or `float32` where the published code keeps points in float32 between the steps of
-            the projection.
-    """
-
-    beyond: float
-    along: Literal["depth", "x"]
-    first: int
-    last: int
-    arithmetic: Literal["float64", "float32"]
-
-
-STRICT = MaskRule(beyond=1.0, along="depth", first=1, last=1, arithmetic="float64")
-"""One rule for all datasets; the border is that of the nuScenes devkit's `map_pointcloud_to_image`."""
 
 
 @dataclass(frozen=True)

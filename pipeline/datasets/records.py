@@ -10,29 +10,7 @@ from typing import Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import size_of
-
-
-@dataclass(frozen=True)
-class RigidStep:
-    """One rigid motion on the way from the scan's frame to a camera's.
-
-    Forward: rotate, then translate. Inverse: translate back, then rotate back.
-
-    Attributes:
-        rotation: quaternion w, x, y, z; or a 3 x 3 matrix row by row, where a dataset gives one (it is used as it is,
-            rounding and all, so not with `inverse`).
-        translation: metres.
-    """
-
-    rotation: tuple[float, ...]
-    translation: tuple[float, ...]
-    inverse: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.rotation) != 4 and (len(self.rotation) != 9 or self.inverse):
-            raise ValueError(f"a rotation has 4 numbers, or 9 going forward, not {len(self.rotation)}")
-        if len(self.translation) != 3:
-            raise ValueError(f"a translation has 3 numbers, not {len(self.translation)}")
+from pipeline.geometry.calibration import RigidStep
 
 
 @dataclass(frozen=True)

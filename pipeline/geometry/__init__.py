@@ -1,5 +1,6 @@
 """From points to pixels and cells: projection, voxels, neighbours, the student's planes, whole scans. Numpy and scipy alone.
 
-Imports `config` for the blocks that say how, and `datasets` for calibration records and rigid steps. Start with
-`projection.py`.
+`calibration.py` says what is known of a camera; it knows no dataset.
+
+Imports `config` for the blocks that say how. Start with `projection.py`.
 """

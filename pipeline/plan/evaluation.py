@@ -73,7 +73,7 @@ def scored_run(experiment: Experiment, run: LabelledRun) -> Scored:
         raise BadInput(
             f"{run.folder} is the teacher itself, which sees no whole scan; give a probe of a student"
         )
-    folder, classes = experiment.workdir / run.folder, experiment.traits[run.train[0].dataset].classes
+    folder, classes = experiment.run_path(run), experiment.traits[run.train[0].dataset].classes
     return Scored(folder, run.id, run.student, run.points, run.block, run.seed, classes, run)
 
 

@@ -33,6 +33,13 @@ class InFolder(Protocol):
     def folder(self) -> str: ...
 
 
+class Measured(Protocol):
+    """What is to be measured once: it has a file, relative to the workdir."""
+
+    @property
+    def path(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One config on the datasets that are there.
@@ -59,6 +66,10 @@ class Experiment:
         """The folder of a pretraining, a probe, a baseline or a finetuning."""
         return self.workdir / run.folder
 
+    def stats_path(self, measured: Measured) -> Path:
+        """Where the outcome of measuring a dataset's intensities lies."""
+        return self.workdir / measured.path
+
     def store_path(self, store: Store) -> Path:
         """The folder of a store's partitions."""
         return self.cache / store.folder
@@ -83,7 +94,7 @@ class Experiment:
         what = identity.scan_identity(
             dataset_name, self.config.datasets[dataset_name], self.traits[dataset_name]
         )
-        return Store("scans", dataset_name, identity.scan_id(dataset_name, what), what)
+        return Store("scans", dataset_name, identity.store_id(dataset_name, what), what)
 
     def stores(self, dataset_name: str, student: Student) -> dict[str, tuple[Store, ...]]:
         """The stores of a dataset that a student needs, by stage: one each, and one of features for each teacher."""
@@ -102,11 +113,9 @@ class Experiment:
 
         return {
             "scans": (scans,),
-            "labels": (store("labels", identity.label_id(label), label, None),),
-            "views": (store("views", identity.view_id(dataset_name, view), view, student.points),),
-            "full_scans": (
-                store("full_scans", identity.full_scan_id(dataset_name, full), full, student.points),
-            ),
+            "labels": (store("labels", identity.store_id(traits.reader, label), label, None),),
+            "views": (store("views", identity.store_id(dataset_name, view), view, student.points),),
+            "full_scans": (store("full_scans", identity.store_id(dataset_name, full), full, student.points),),
             "features": tuple(features(teacher) for teacher in self.teachers_of(student)),
         }
 

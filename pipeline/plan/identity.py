@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.features import features_schema
@@ -19,9 +20,7 @@ from pipeline.config.standardisation import standardisation_digest
 from pipeline.config.training import Finetune, Labelled, Probe
 from pipeline.datasets.reader import Traits
 from pipeline.plan.label_subset import listed_scans
-
-if TYPE_CHECKING:
-    from pipeline.plan.parts import Run
+from pipeline.plan.parts import Run
 
 VIEWS_ALGORITHM = 2
 """Raised by hand when the meaning of a view partition's bytes changes."""
@@ -50,12 +49,17 @@ def scan_identity(name: str, dataset: Dataset, traits: Traits) -> dict[str, Any]
         reader_version=traits.reader_version,
         dataset_version=dataset.version,
         frame=traits.frame,
-    ) | dataset.came_later("scans")
+        later=[dataset.came_later("scans")],
+    )
 
 
 def label_identity(dataset: Dataset, traits: Traits) -> dict[str, Any]:
-    label_map = _declared(LABELS, label_map=traits.reader, label_map_version=traits.label_map_version)
-    return label_map | dataset.came_later("labels")
+    return _declared(
+        LABELS,
+        label_map=traits.reader,
+        label_map_version=traits.label_map_version,
+        later=[dataset.came_later("labels")],
+    )
 
 
 def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits) -> dict[str, Any]:
@@ -71,21 +75,20 @@ def view_identity(scan_id: str, dataset: Dataset, points: Points, traits: Traits
         variants=points.variants,
         seed=points.seed,
         algorithm=VIEWS_ALGORITHM,
-    ) | (dataset.came_later("views") | points.came_later())
+        later=[dataset.came_later("views"), points.came_later("stores", "views")],
+    )
 
 
 def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
     """Of whole scans for evaluation: neither seed nor variants, for nothing is drawn."""
-    return (
-        _declared(
-            FULL_SCANS,
-            scan_id=scan_id,
-            voxel=points.voxel,
-            neighbours=points.neighbours,
-            field_of_view=[list(side) for side in points.field_of_view],
-            algorithm=FULL_SCANS_ALGORITHM,
-        )
-        | points.came_later()
+    return _declared(
+        FULL_SCANS,
+        scan_id=scan_id,
+        voxel=points.voxel,
+        neighbours=points.neighbours,
+        field_of_view=[list(side) for side in points.field_of_view],
+        algorithm=FULL_SCANS_ALGORITHM,
+        later=[points.came_later("stores", "full_scans")],
     )
 
 
@@ -99,22 +102,20 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
         weights = {"hub": row.hub if row else f"timm/{teacher.model}", "revision": revision}
     else:
         weights = {"file": Path(teacher.weights).name}
-    return (
-        _declared(
-            features_schema(teacher.storage),
-            model=teacher.model,
-            weights=weights,
-            layer=teacher.layer,
-            image_size=list(teacher.image_size),
-            antialias=teacher.antialias,
-            decode=teacher.decode,
-            position_embedding=teacher.position_embedding,
-            precision=teacher.precision,
-            standardise=standardisation_digest(teacher),
-            storage=teacher.storage,
-            algorithm=FEATURES_ALGORITHM,
-        )
-        | teacher.came_later()
+    return _declared(
+        features_schema(teacher.storage),
+        model=teacher.model,
+        weights=weights,
+        layer=teacher.layer,
+        image_size=list(teacher.image_size),
+        antialias=teacher.antialias,
+        decode=teacher.decode,
+        position_embedding=teacher.position_embedding,
+        precision=teacher.precision,
+        standardise=standardisation_digest(teacher),
+        storage=teacher.storage,
+        algorithm=FEATURES_ALGORITHM,
+        later=[teacher.came_later()],
     )
 
 
@@ -209,6 +210,8 @@ def probe_identity(
             "intensity": run.identity["intensity"],
             "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],
         }
+        if came_later := student.came_later() | student.pretrain.came_later():
+            calibration["later"] = came_later  # of the batches that it sees
         subject = frozen | scaled | {"points": points.resolved(), "calibration": calibration}
     elif kind == "scratch":
         epochs = probe.scratch_epochs or probe.epochs
@@ -231,19 +234,8 @@ def _of_points(points: Points, *keys: str) -> dict[str, Any]:
     return {key: resolved[key] for key in keys} | points.came_later()
 
 
-def scan_id(name: str, identity: dict[str, Any]) -> str:
-    return f"{name}-{digest(identity)}"
-
-
-def label_id(identity: dict[str, Any]) -> str:
-    return f"{identity['label_map']}-{digest(identity)}"
-
-
-def view_id(name: str, identity: dict[str, Any]) -> str:
-    return f"{name}-{digest(identity)}"
-
-
-def full_scan_id(name: str, identity: dict[str, Any]) -> str:
+def store_id(name: str, identity: dict[str, Any]) -> str:
+    """Of scans, views and full scans (name: the dataset's) and of labels (the label map's)."""
     return f"{name}-{digest(identity)}"
 
 
@@ -251,8 +243,23 @@ def teacher_id(identity: dict[str, Any]) -> str:
     return f"{short_name(identity['model'])}-{digest(identity)}"
 
 
-def _declared(schema: StoreSchema, **fields: Any) -> dict[str, Any]:
-    """An identity holds exactly the fields that its schema declares, and the schema's version."""
+def _declared(
+    schema: StoreSchema, *, later: Sequence[Mapping[str, Any]] = (), **fields: Any
+) -> dict[str, Any]:
+    """An identity holds exactly the fields that its schema declares, the schema's version, and of keys that came later
+    those that are not as they were born.
+
+    Raises:
+        TypeError: for a field that is missing, or one that is there twice.
+    """
     if set(fields) != set(schema.identity):
         raise TypeError(f"{schema.tag} declares the identity {list(schema.identity)}, got {sorted(fields)}")
-    return {"schema": schema.tag, **fields}
+    found = {"schema": schema.tag, **fields}
+    for block in later:
+        twice = set(block) & set(found)
+        if twice:
+            raise TypeError(
+                f"the identity of {schema.tag} has {sorted(twice)} already; the new key needs another name"
+            )
+        found |= block
+    return found

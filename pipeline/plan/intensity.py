@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from pipeline.plan.parts import Lot, Store, cut
-
-if TYPE_CHECKING:
-    from pipeline.datasets.index import PartitionEntry
+from pipeline.datasets.index import PartitionEntry
 from pipeline.plan.experiment import Experiment
+from pipeline.plan.parts import Lot, Store, cut
 
 KIND = "griddle intensity"
 ALGORITHM = 1
@@ -73,7 +71,7 @@ def to_measure(experiment: Experiment, dataset: str) -> ToMeasure | None:
     return ToMeasure(dataset, experiment.scan_store(dataset), tuple(entries))
 
 
-def identity_of(experiment: Experiment, dataset: str) -> Any:
+def intensity_identity(experiment: Experiment, dataset: str) -> Any:
     """What determines the numbers: they themselves, or what they are measured on."""
     values = given(experiment, dataset)
     measured = to_measure(experiment, dataset)
@@ -91,7 +89,7 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
         return values
     measured = to_measure(experiment, dataset)
     assert measured is not None
-    path = experiment.workdir / measured.path
+    path = experiment.stats_path(measured)
     try:
         body = json.loads(path.read_bytes())
         if body["griddle"] != KIND:
@@ -105,10 +103,10 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
         ) from error
 
 
-def stats_path(experiment: Experiment, dataset: str) -> list[str]:
+def before_intensity(experiment: Experiment, dataset: str) -> list[str]:
     """What must be there before a dataset's intensities can be normalised, as Snakemake sees it."""
     measured = to_measure(experiment, dataset)
-    return [str(experiment.workdir / measured.path)] if measured else []
+    return [str(experiment.stats_path(measured))] if measured else []
 
 
 def all_to_measure(experiment: Experiment) -> list[ToMeasure]:

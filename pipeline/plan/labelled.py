@@ -15,7 +15,7 @@ from pipeline.config.training import Labelled
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.splits import full_name
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.intensity import stats_path
+from pipeline.plan.intensity import before_intensity
 from pipeline.plan.label_subset import number_chosen
 from pipeline.plan.parts import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
@@ -126,7 +126,7 @@ def before_labelled(experiment: Experiment, probe: LabelledRun) -> list[str]:
         return []
     lots = [str(experiment.lot_path(lot)) for lot in probe.lots]
     read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
-    lots += [path for dataset in read for path in stats_path(experiment, dataset)]
+    lots += [path for dataset in read for path in before_intensity(experiment, dataset)]
     return [*lots, str(experiment.run_path(probe.run) / "done.json")] if probe.kind in PRETRAINED else lots
 
 

@@ -27,7 +27,9 @@ def lost_scans(store: PartitionReader) -> set[str]:
     return {item["scan"] for item in store.manifest.left_out if "scan" in item}
 
 
-def allowed(datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]) -> list[str]:
+def refuse_unless_skipped(
+    datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]
+) -> list[str]:
     """What the partitions lack that a run reads, by dataset, as one list.
 
     Raises:

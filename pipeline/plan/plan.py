@@ -12,7 +12,7 @@ from cache_schemas.errors import BadInput
 from pipeline.config.model import Config
 from pipeline.plan.experiment import Experiment, open_experiment
 from pipeline.plan.finetunes import FinetuneRow, FinetuneRun, plan_finetunes
-from pipeline.plan.intensity import ToMeasure, all_to_measure, stats_path
+from pipeline.plan.intensity import ToMeasure, all_to_measure, before_intensity
 from pipeline.plan.labelled import LabelledRun, before_labelled, labelled_markers
 from pipeline.plan.parts import STAGES, Lot, Run
 from pipeline.plan.pretraining import plan_runs
@@ -149,7 +149,7 @@ class Plan:
         run = self.run(run_folder_name)
         if (self.experiment.run_path(run) / "done.json").exists():
             return []
-        stats = [path for name in run.student.datasets for path in stats_path(self.experiment, name)]
+        stats = [path for name in run.student.datasets for path in before_intensity(self.experiment, name)]
         return [*(str(self.experiment.lot_path(lot)) for lot in run.lots), *stats]
 
     def before_stats(self, name: str) -> list[str]:
@@ -160,6 +160,6 @@ class Plan:
                 f"the plan measures no intensities {name}: the config or the dataset changed since it was planned. "
                 f"Run the same snakemake command again."
             )
-        if (self.experiment.workdir / one.path).exists():
+        if self.experiment.stats_path(one).exists():
             return []
         return [str(self.experiment.lot_path(lot)) for lot in one.lots(self.experiment.config.lot_partitions)]

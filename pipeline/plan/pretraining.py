@@ -7,7 +7,7 @@ from pipeline.config.model import Student
 from pipeline.datasets.index import PartitionEntry
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import run_identity
-from pipeline.plan.intensity import identity_of
+from pipeline.plan.intensity import intensity_identity
 from pipeline.plan.parts import Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 from pipeline.plan.starting_weights import imported_runs
 
@@ -52,7 +52,7 @@ def _runs(experiment: Experiment, name: str, student: Student) -> list[Run]:
             f"scan(s) with images; write a smaller one"
         )
     reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-    normalised = {dataset: identity_of(experiment, dataset) for dataset in student.datasets}
+    normalised = {dataset: intensity_identity(experiment, dataset) for dataset in student.datasets}
     return [
         Run(
             name,

@@ -13,7 +13,7 @@ from pipeline.config.model import Student
 from pipeline.config.training import Probe
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import probe_identity
-from pipeline.plan.intensity import identity_of
+from pipeline.plan.intensity import intensity_identity
 from pipeline.plan.labelled import LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
@@ -98,7 +98,7 @@ def _probe_run(
         probe,
         run,
         experiment.teacher_ids(run.student),
-        {dataset: identity_of(experiment, dataset) for dataset in datasets},
+        {dataset: intensity_identity(experiment, dataset) for dataset in datasets},
         readings.identity(),
     )
     calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []

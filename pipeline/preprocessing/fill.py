@@ -15,7 +15,7 @@ from pipeline.config.model import Points
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import PartitionRecord
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.left_out import allowed, left_out_of
+from pipeline.plan.left_out import left_out_of, refuse_unless_skipped
 from pipeline.plan.missing import check_scans
 from pipeline.plan.parts import Lot
 from pipeline.preprocessing.full_scans import write_full_scans
@@ -60,7 +60,7 @@ def _from_scans(experiment: Experiment, lot: Lot, threads: int | None) -> Path:
         scans = PartitionReader(
             experiment.store_path(store.scans), SCANS, partition.name, scans_member[partition.name]
         )
-        allowed(experiment.config.datasets, {store.dataset: left_out_of([scans])})
+        refuse_unless_skipped(experiment.config.datasets, {store.dataset: left_out_of([scans])})
         if store.stage == "full_scans":
             return write_full_scans(store, points, partition, member, folder, scans, threads)
         rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)

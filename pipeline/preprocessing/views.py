@@ -15,10 +15,9 @@ from cache_schemas.writing import PartitionWriter
 from pipeline.common.parallel import for_each
 from pipeline.common.random import generator
 from pipeline.config.model import Points
-from pipeline.datasets.reader import MaskRule
 from pipeline.datasets.records import PartitionRecord
-from pipeline.datasets.rigid import in_file_frame
-from pipeline.geometry.projection import Seen, see
+from pipeline.geometry.calibration import MaskRule
+from pipeline.geometry.projection import Seen, in_file_frame, see
 from pipeline.geometry.reach import with_spares
 from pipeline.geometry.voxels import representatives
 from pipeline.plan.parts import Store

@@ -120,8 +120,8 @@ def before_report(plan: Plan, *, finetuned: bool = False) -> list[str]:
 def drop_stale_report(plan: Plan) -> None:
     """Remove the marker of a report that tells of something which is gone and will be computed again."""
     folders = [plan.experiment.run_path(run) for run in plan.runs.values()]
-    folders += [plan.experiment.workdir / folder for folder in plan.probe_runs]
-    finetunings = [plan.experiment.workdir / folder for folder in plan.finetune_runs]
+    folders += [plan.experiment.run_path(run) for run in plan.probe_runs.values()]
+    finetunings = [plan.experiment.run_path(run) for run in plan.finetune_runs.values()]
     for finetuned, told_of in ((False, folders), (True, folders + finetunings)):
         if not all((f / "done.json").exists() or (f / "provenance.json").exists() for f in told_of):
             Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def _row(
 
 def _metrics(plan: Plan, probe: LabelledRun) -> dict[str, Any] | None:
     """metrics.json of a probe or a finetuning that is done, or None."""
-    folder = plan.experiment.workdir / probe.folder
+    folder = plan.experiment.run_path(probe)
     if not (folder / "done.json").exists():
         return None
     metrics = _read(folder / "metrics.json")

@@ -19,7 +19,7 @@ from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.label_subset import choose
 from pipeline.plan.labelled import LabelledRun
-from pipeline.plan.left_out import allowed
+from pipeline.plan.left_out import refuse_unless_skipped
 from pipeline.streaming.scan_batches import EvaluationScans, ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
@@ -158,7 +158,11 @@ def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
 
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
     """What the sources left out, each once: a split may be trained on and scored."""
-    found = (told for source in sources for told in allowed(experiment.config.datasets, source.left_out))
+    found = (
+        told
+        for source in sources
+        for told in refuse_unless_skipped(experiment.config.datasets, source.left_out)
+    )
     return list(dict.fromkeys(found))
 
 

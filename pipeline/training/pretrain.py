@@ -18,7 +18,7 @@ from pipeline.common.random import scan_key
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.left_out import allowed
+from pipeline.plan.left_out import refuse_unless_skipped
 from pipeline.plan.parts import Run
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps, stream
@@ -46,11 +46,6 @@ def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> 
     return model(batch.clouds, drop), [target.sample(view) for target in batch.targets]
 
 
-def loss_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> Tensor:
-    """Equation 1 over all points of a batch."""
-    return distillation_loss(*features_of(model, batch, step, run))
-
-
 def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Lease) -> Path:
     """Train a run to its end, from its newest checkpoint if there is one; returns the folder.
 
@@ -66,7 +61,7 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
     scans, unusable = source.scans()
     for name in unusable:
         log(f"  left out: {name}: no camera sees enough points, or their images could not be read")
-    unreadable = allowed(experiment.config.datasets, source.left_out)
+    unreadable = refuse_unless_skipped(experiment.config.datasets, source.left_out)
     for told in unreadable:
         log(f"  left out, unreadable: {told}")
     training = student.pretrain

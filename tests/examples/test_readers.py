@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import griddle
-from pipeline.datasets.reader import STRICT, MaskRule
+from pipeline.geometry.calibration import STRICT, MaskRule
 from pipeline.geometry.projection import see
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

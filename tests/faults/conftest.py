@@ -169,7 +169,7 @@ class World:
 
         def write(store: Store, partition: PartitionRecord, member: str, folder: Path) -> Manifest:
             if stage == "full_scans":
-                at = plan.experiment.cache / store.scans.folder
+                at = plan.experiment.store_path(store.scans)
                 scans = PartitionReader(at, SCANS, partition.name, str(partition.member_digests()["scans"]))
                 return write_full_scans(store, store.source, partition, member, folder, scans)  # type: ignore[arg-type]
             to = write_scans if stage == "scans" else write_labels
@@ -183,7 +183,7 @@ class World:
     def members(plan: Plan, stage: str) -> dict[str, tuple[Path, str]]:
         """By scene, its store folder and member digest."""
         return {
-            entry.name: (plan.experiment.cache / lot.store.folder, member)
+            entry.name: (plan.experiment.store_path(lot.store), member)
             for lot in plan.lots(stage)
             for entry, member in lot.members
         }

@@ -29,12 +29,13 @@ from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Config, Student
 from pipeline.datasets.index import make_index
+from pipeline.losses.distillation import distillation_loss
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps
 from pipeline.streaming.view_source import ViewSource
 from pipeline.students.distilled import build
-from pipeline.training.pretrain import features_of, loss_of
+from pipeline.training.pretrain import features_of
 
 CAMERAS = 6
 SMALL, PUBLISHED = (112, 224), (224, 448)
@@ -187,7 +188,7 @@ def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
     for lot in plan.lots("views"):
 
         def views(partition, member, folder, lot=lot):
-            there = plan.experiment.cache / lot.store.scans.folder
+            there = plan.experiment.store_path(lot.store.scans)
             scans = PartitionReader(there, SCANS, partition.name, partition.member_digests()["scans"])
             rule, points = reader.traits.mask("published"), lot.store.source
             return write_views(
@@ -275,7 +276,7 @@ def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name:
     )
     assert moved < 1e-5
 
-    from_cache = loss_of(model, batch, step, run)
+    from_cache = distillation_loss(*features_of(model, batch, step, run))
     from_cache.backward()
     gradients = [parameter.grad.flatten().clone() for parameter in model.parameters()]
     model.zero_grad()
@@ -310,7 +311,7 @@ def test_smaller_storage_moves_features_loss_and_gradients_a_little(
     losses, gradients = [], []
     for one, of in ((batch, run), (exact, exact_run)):
         model.zero_grad()
-        loss = loss_of(model, one, 0, of)
+        loss = distillation_loss(*features_of(model, one, 0, of))
         loss.backward()
         losses.append(loss.item())
         gradients.append(torch.cat([parameter.grad.flatten().clone() for parameter in model.parameters()]))

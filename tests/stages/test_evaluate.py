@@ -72,9 +72,9 @@ def plan(config_path: Path) -> Plan:
 def folders(plan: Plan) -> list[Path]:
     runs = [*plan.probe_runs.values(), *plan.finetune_runs.values()]
     return [
-        plan.experiment.workdir / run.folder
+        plan.experiment.run_path(run)
         for run in runs
-        if (plan.experiment.workdir / run.folder / "done.json").exists()
+        if (plan.experiment.run_path(run) / "done.json").exists()
     ]
 
 

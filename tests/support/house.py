@@ -16,11 +16,14 @@ from pathlib import Path
 
 PACKAGES = ("griddle", "stages", "pipeline", "cache_schemas")
 
+NEVER = ("tests", "benchmarks", "examples")
+"""What no product code imports."""
+
 ROOMS = (
     "common",
     "config",
-    "datasets",
     "geometry",
+    "datasets",
     "plan",
     "teachers",
     "students",
@@ -59,18 +62,38 @@ class House:
         self.imports = [one for module in self.files for one in self._imports_of(module)]
 
     def _imports_of(self, module: str) -> Iterator[Import]:
-        for node in ast.walk(ast.parse(self.files[module].read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        tree = ast.parse(self.files[module].read_text(encoding="utf-8"))
+        modules: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                source = "." * node.level + (node.module or "")
                 for alias in node.names:
-                    full = f"{node.module}.{alias.name}"
+                    full = f"{source}.{alias.name}"
                     if full in self.files:
+                        modules[alias.asname or alias.name] = full
                         yield Import(module, node.lineno, full, None)
-                    elif node.module in self.files:
-                        yield Import(module, node.lineno, node.module, alias.name)
+                    elif source in self.files or node.level or source.split(".")[0] in NEVER:
+                        yield Import(module, node.lineno, source, alias.name)
             elif isinstance(node, ast.Import):
                 for alias in node.names:
-                    if alias.name in self.files:
+                    if alias.name in self.files or alias.name.split(".")[0] in NEVER:
+                        modules[alias.asname or alias.name] = alias.name
                         yield Import(module, node.lineno, alias.name, None)
+            elif isinstance(node, ast.Constant) and "." in str(node.value) and node.value in self.files:
+                yield Import(
+                    module, node.lineno, str(node.value), None
+                )  # for import_module, or a table of names
+            elif isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
+                package = str(node.values[0].value).rstrip(".")
+                if package in self.files:
+                    yield Import(module, node.lineno, package, None)
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and ast.unparse(node.value) in modules
+            ):
+                yield Import(module, node.lineno, modules[ast.unparse(node.value)], node.attr)
 
     def lines(self) -> int:
         return sum(path.read_text(encoding="utf-8").count("\n") for path in self.files.values())
@@ -108,6 +131,11 @@ def climbing(imports: Iterable[Import]) -> list[Import]:
     ]
 
 
+def forbidden(imports: Iterable[Import]) -> list[Import]:
+    """Relative imports, which hide where they lead, and imports of what is no product code."""
+    return [one for one in imports if one.of.startswith(".") or one.of.split(".")[0] in NEVER]
+
+
 def private(imports: Iterable[Import]) -> list[Import]:
     """Imports of another room's name that begins with an underscore."""
     return [
@@ -115,7 +143,7 @@ def private(imports: Iterable[Import]) -> list[Import]:
         for one in imports
         if room_of(one.module) != room_of(one.of)
         and (one.name or one.of.rsplit(".", 1)[-1]).startswith("_")
-        and one.name != "__version__"
+        and not (one.name or "").startswith("__")
     ]
 
 
@@ -151,8 +179,8 @@ def arrows_between(imports: Iterable[Import], place: dict[str, str]) -> dict[str
     """From each place of a module to those that it imports from, itself left out."""
     arrows: dict[str, set[str]] = {}
     for one in imports:
-        here, there = place[one.module], place[one.of]
-        if here != there:
+        here, there = place[one.module], place.get(one.of)
+        if there is not None and here != there:
             arrows.setdefault(here, set()).add(there)
     return arrows
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
-from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits, Typical
-from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
+from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
+from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import MaskRule, RigidStep
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from cache_schemas.errors import BadInput
 from pipeline.datasets.pandaset.classes import CLASS_OF_RAW, CLASSES
 from pipeline.datasets.pandaset.sequence import frames, read_sequence
-from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits, Typical
+from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import MaskRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +106,7 @@ class PandaSetReader(Reader):
         import numpy as np
 
         from pipeline.datasets.pandaset.tables import read_columns
-        from pipeline.datasets.rigid import along_steps
+        from pipeline.geometry.projection import along_steps
 
         columns = read_columns(root / scan.path, POINTS)
         rows = self._rows(root / scan.path, columns["d"])

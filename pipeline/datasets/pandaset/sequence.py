@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.reader import AbsentPartition
-from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
+from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import RigidStep
 
 NORTH_OF_EL_CAMINO = 37.6
 """Degrees of latitude: San Francisco, which is train, lies north of it, El Camino Real, which is val, south (ScaLR's

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.datasets.records import RigidStep
+from pipeline.geometry.calibration import RigidStep
 
 ARCHIVE = "data_odometry_calib.zip (KITTI odometry benchmark, calibration files)"
 _EXPONENT = re.compile(r"[+-]?\d\.\d+e[+-]\d\d", re.ASCII)

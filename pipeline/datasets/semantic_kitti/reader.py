@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_schemas.errors import BadInput
-from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits, Typical
+from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.classes import CLASS_OF_ID, CLASSES, SPLIT_OF_SEQUENCE
 from pipeline.datasets.semantic_kitti.sequence import CAMERA, LABEL_BYTES, POINT_BYTES, RUN, Sequence
+from pipeline.geometry.calibration import MaskRule
 
 if TYPE_CHECKING:
     import numpy as np

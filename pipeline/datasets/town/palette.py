@@ -1,7 +1,7 @@
 """Colours: one list for everything, so that a colour is no proof of a class.
 
 Each label draws from all of the list; those it is likelier to have (trees green, roads grey) only make a
-street look like one. `tests/pipeline/toy/test_camouflage.py` holds how little a colour gives away.
+street look like one. `tests/pipeline/datasets/town/test_camouflage.py` holds how little a colour gives away.
 """
 
 from __future__ import annotations

@@ -230,10 +230,12 @@ def estimate(
             for name, run in plan.runs.items()
         },
         "probes": {
-            folder: (plan.experiment.workdir / folder / "done.json").exists() for folder in plan.probe_runs
+            folder: (plan.experiment.run_path(run) / "done.json").exists()
+            for folder, run in plan.probe_runs.items()
         },
         "finetunings": {
-            folder: (plan.experiment.workdir / folder / "done.json").exists() for folder in plan.finetune_runs
+            folder: (plan.experiment.run_path(run) / "done.json").exists()
+            for folder, run in plan.finetune_runs.items()
         },
         "cache": str(plan.experiment.cache),
         "free_bytes": free_bytes(plan.experiment.cache),

@@ -11,7 +11,7 @@ from pipeline.plan.parts import STAGES, Lot
 from pipeline.plan.plan import Plan
 
 
-def check_room(plan: Plan, lots: Iterable[Lot]) -> str | None:
+def check_space(plan: Plan, lots: Iterable[Lot]) -> str | None:
     """Refuse to start on lots whose missing partitions do not fit where the cache lies.
 
     Stores whose size nobody can say before (a teacher of an unknown name) are not counted.

@@ -12,8 +12,9 @@ import numpy as np
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Points
 from pipeline.datasets.index import Index, PartitionEntry
-from pipeline.datasets.reader import MaskRule, Reader, Traits
+from pipeline.datasets.reader import Reader, Traits
 from pipeline.datasets.records import ScanRecord
+from pipeline.geometry.calibration import MaskRule
 
 SCANS = 8
 """Scans that are looked at, each of another partition where there are so many."""

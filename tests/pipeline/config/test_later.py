@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config import model
 from pipeline.config.blocks import RECORDED, Block, later
-from pipeline.config.load import load_config
+from pipeline.config.load import RUN_FILES, load_config
 from pipeline.config.model import (
     Augment,
     Config,
@@ -27,6 +27,8 @@ from pipeline.config.model import (
     Teacher,
 )
 from pipeline.config.training import Labelled, LabelledAugment
+from pipeline.datasets.readers import reader_named
+from pipeline.plan.identity import view_identity
 from pipeline.plan.starting_weights import student_of_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -171,7 +173,7 @@ def test_a_default_that_is_not_what_it_was_born_with_enters(
 
 
 def test_a_whole_block_is_born_later(pinned: dict[str, Any], bear: Callable[..., None]) -> None:
-    bear(Student, Rung, later(Rung(), "A block."), name="rung")
+    bear(Student, Rung, later({"height": 1}, "A block.", default=Rung()), name="rung")
     assert wide() == pinned
 
     def higher(config: dict[str, Any]) -> None:
@@ -182,19 +184,106 @@ def test_a_whole_block_is_born_later(pinned: dict[str, Any], bear: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("stage", "kinds"),
+    ("changes", "kinds"),
     [
         ("views", {"views", "runs", "probes"}),
         ("labels", {"probes", "finetunings"}),
     ],
 )
 def test_a_datasets_key_says_which_store_it_changes(
-    stage: str, kinds: set[str], pinned: dict[str, Any], bear: Callable[..., None]
+    changes: str, kinds: set[str], pinned: dict[str, Any], bear: Callable[..., None]
 ) -> None:
-    bear(Dataset, int, later(1, "What was born later.", stage=stage))
+    bear(Dataset, int, later(1, "What was born later.", changes=changes))
     after = wide(set_in("datasets", "nuscenes"))
-    assert kinds_that_differ(pinned, after) == kinds | ({"finetunings"} if stage == "views" else set())
-    assert (pinned["stores"]["labels"] != after["stores"]["labels"]) == (stage == "labels")
+    assert kinds_that_differ(pinned, after) == kinds | ({"finetunings"} if changes == "views" else set())
+    assert (pinned["stores"]["labels"] != after["stores"]["labels"]) == (changes == "labels")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        (None, {"views", "full_scans"}),
+        ("views", {"views"}),
+        ("full_scans", {"full_scans"}),
+        ("samples", set()),
+    ],
+)
+def test_a_key_of_points_says_whether_stores_hang_on_it(
+    changes: str | None, kinds: set[str], pinned: dict[str, Any], bear: Callable[..., None]
+) -> None:
+    bear(Points, int, later(1, "What was born later.", changes=changes))
+    after = wide(set_in("students", "several", "points"))
+    assert kinds_that_differ(pinned, after) == kinds | {"runs", "probes", "finetunings"}
+
+
+@pytest.mark.parametrize("keys", [("students", "several"), ("students", "several", "pretrain")])
+def test_a_calibration_hangs_on_the_batches_that_it_sees(
+    keys: tuple[str, ...], pinned: dict[str, Any], bear: Callable[..., None]
+) -> None:
+    """Other baselines see none of the student's batches."""
+    bear(Student if len(keys) == 2 else Optimiser, int, later(1, "What was born later."))
+    after = wide(set_in(*keys))
+    gone = {folder.split("/")[-1].split("-")[0] for folder in set(pinned["probes"]) - set(after["probes"])}
+    assert gone == {"calibrated", "wide", "few"}  # and the two probes of the run itself
+
+
+def test_two_keys_of_one_name_are_refused(bear: Callable[..., None]) -> None:
+    """Else the later one would stand for the earlier, and two stores would share an id."""
+    bear(Dataset, int, later(0, "What was born later.", changes="views"), name="seed")
+    dataset = Dataset.model_validate({"reader": "nuscenes", "root": "r", "seed": 5})
+    with pytest.raises(TypeError, match="views/4 has \\['seed'\\] already"):
+        view_identity("scans", dataset, Points(), reader_named("nuscenes").traits)
+
+
+@pytest.mark.parametrize(
+    ("block", "annotation", "field", "complaint"),
+    [
+        (
+            Points,
+            int,
+            lambda: later(1, "d", changes="view"),
+            "Points.born_later: changes is one of stores, views",
+        ),
+        (Network, int, lambda: later(1, "d", changes="views"), "Network.born_later: changes is one of all"),
+        (Config, int, lambda: later(1, "d"), "Config.born_later: none of its fields enters an id"),
+        (Network, float, lambda: later("1.5", "d"), "Network.born_later: write born as an id has it, 1.5"),
+        (Student, Rung, lambda: later(Rung(), "d"), "born: give the block's values as plain JSON"),
+    ],
+)
+def test_a_mark_that_would_do_nothing_or_something_else_is_refused(
+    block: type[Block], annotation: Any, field: Any, complaint: str, bear: Callable[..., None]
+) -> None:
+    def use() -> None:
+        bear(block, annotation, field())
+        block.model_construct().resolved()
+
+    with pytest.raises(TypeError, match=complaint):
+        use()
+
+
+def test_a_block_that_was_recorded_without_its_nested_ones(bear: Callable[..., None]) -> None:
+    bear(Augment, int, later(1, "What was born later.", default=3))
+    student = {"datasets": ["d"], "teacher": "t"}
+    today = Student.model_validate({**student, "augment": {}})
+    assert today.augment.born_later == 3  # type: ignore[attr-defined]
+    assert Student.model_validate(student, context=RECORDED).augment.born_later == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("beside", RUN_FILES)
+def test_the_config_of_a_run_that_was_cut_off_is_a_recorded_one(
+    beside: str, tmp_path: Path, bear: Callable[..., None]
+) -> None:
+    bear(Network, int, later(1, "What was born later.", default=3))
+    (tmp_path / "config.yaml").write_text((GOLDEN / "_run" / "config.yaml").read_text())
+    (tmp_path / beside).touch()
+    (student,) = load_config(tmp_path / "config.yaml").students.values()
+    assert student.network.born_later == 1  # type: ignore[attr-defined]
+
+
+def test_what_is_in_a_mapping_of_blocks_is_resolved(bear: Callable[..., None]) -> None:
+    bear(Student, dict[str, Rung], later({}, "Blocks by name."), name="rungs")
+    made = Student.model_validate({"datasets": ["d"], "teacher": "t", "rungs": {"a": {"height": 2}}})
+    assert made.resolved()["rungs"] == {"a": {"height": 2}}
 
 
 def test_a_key_that_is_none_of_ours_is_still_refused(bear: Callable[..., None]) -> None:

@@ -11,10 +11,9 @@ from nuscenes.utils.geometry_utils import transform_matrix, view_points
 from pyquaternion import Quaternion
 
 from pipeline.datasets.nuscenes.reader import READER
-from pipeline.datasets.reader import STRICT, MaskRule
-from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
-from pipeline.datasets.rigid import to_camera
-from pipeline.geometry.projection import pinhole, see
+from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import STRICT, MaskRule, RigidStep
+from pipeline.geometry.projection import pinhole, see, to_camera
 
 PUBLISHED = READER.traits.mask("published")
 

@@ -47,7 +47,7 @@ def test_all_points_of_the_train_split_and_nothing_else(
 ) -> None:
     plan = plan_of(unpublished, monkeypatch)
     (one,) = plan.to_measure.values()
-    folder = plan.experiment.cache / one.store.folder
+    folder = plan.experiment.store_path(one.store)
     values = np.concatenate(
         [
             PartitionReader(folder, SCANS, e.name, str(e.members["scans"])).read("intensity")

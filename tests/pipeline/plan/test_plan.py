@@ -13,7 +13,8 @@ from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Config, Dataset, Points, Teacher
 from pipeline.datasets.nuscenes.reader import TRAITS
-from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
+from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import RigidStep
 from pipeline.plan import identity
 from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
@@ -200,11 +201,11 @@ def test_ids_are_what_they_were() -> None:
     """Whoever changes these numbers makes every cache of every user anew: say so in the version, and mean it."""
     dataset = Dataset(reader="nuscenes", root="x", version="v1.0-trainval")
     scan = identity.scan_identity("nuscenes", dataset, TRAITS)
-    scan_id = identity.scan_id("nuscenes", scan)
+    scan_id = identity.store_id("nuscenes", scan)
     view = identity.view_identity(scan_id, dataset, Points(), TRAITS)
     teacher = identity.teacher_identity(Teacher(model="vit_small_patch14_dinov2.lvd142m"))
     assert scan_id == "nuscenes-20c52df484"
-    assert identity.view_id("nuscenes", view) == "nuscenes-65906d005b"
+    assert identity.store_id("nuscenes", view) == "nuscenes-65906d005b"
     assert identity.teacher_id(teacher) == "vit_small_patch14_dinov2-bc0f7a0064"
 
 

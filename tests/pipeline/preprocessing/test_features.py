@@ -52,7 +52,7 @@ def compute(plan: Plan, lot: Lot, teacher: LoadedTeacher, progress: Progress | N
 
 def contents(plan: Plan, lot: Lot) -> dict[str, str]:
     """Content digest of every partition that is published."""
-    found = sorted((plan.experiment.cache / lot.store.folder).glob("*.json"))
+    found = sorted((plan.experiment.store_path(lot.store)).glob("*.json"))
     return {path.name.split(".")[0]: json.loads(path.read_bytes())["content_digest"] for path in found}
 
 
@@ -84,7 +84,7 @@ def test_the_store_holds_what_the_teacher_gives_for_each_image_in_order(plan: Pl
     compute(plan, lot, teacher)
     entry, member = lot.members[1]
     partition = plan.experiment.indices[lot.store.dataset].load_partition(entry)
-    manifest = next((plan.experiment.cache / lot.store.folder).glob(f"{entry.name}.{member}.json"))
+    manifest = next((plan.experiment.store_path(lot.store)).glob(f"{entry.name}.{member}.json"))
     stored = zarr.open_array(
         manifest.with_name(f"{entry.name}.{contents(plan, lot)[entry.name]}.zarr") / "features"
     )[:]
@@ -100,7 +100,7 @@ def test_a_manifest_says_how_fast_it_was_made_outside_its_digest(
 ) -> None:
     _, teacher = changed(plan, lot, tmp_path)
     compute(plan, lot, teacher)
-    path = next((plan.experiment.cache / lot.store.folder).glob("*.json"))
+    path = next((plan.experiment.store_path(lot.store)).glob("*.json"))
     body = json.loads(path.read_bytes())
     made = body["made"]
     assert made["device"].startswith("cpu ")
@@ -121,7 +121,7 @@ def test_a_bad_image_costs_its_partition_and_no_other(
         compute(plan, lot, teacher)
     assert sorted(contents(plan, lot)) == sorted([names[0], names[2]])
     assert [
-        path.name for path in (plan.experiment.cache / lot.store.folder).iterdir() if "writing" in path.name
+        path.name for path in (plan.experiment.store_path(lot.store)).iterdir() if "writing" in path.name
     ] == []
     assert f"{names[1]}: cannot be computed" in capsys.readouterr().err
 
@@ -156,7 +156,7 @@ def test_out_of_memory_loses_what_is_in_flight_and_the_same_command_goes_on(
     before = contents(plan, lot)
     assert list(before) == [first]
     assert [
-        path.name for path in (plan.experiment.cache / lot.store.folder).iterdir() if "writing" in path.name
+        path.name for path in (plan.experiment.store_path(lot.store)).iterdir() if "writing" in path.name
     ] == []
     capsys.readouterr()
     compute(plan, lot, teacher)

@@ -40,7 +40,7 @@ record = index.load_partition(index.partitions[0])
 (scan,) = record.scans
 record = replace(record, scans=tuple(replace(scan, name=f"scan-{n}") for n in range(count)))
 peaks = []
-at = {stage: plan.experiment.cache / store.folder for stage, store in stores.items()}
+at = {stage: plan.experiment.store_path(store) for stage, store in stores.items()}
 write_scans(READER, Path(dataset.root), stores["scans"], record, "0", at["scans"])
 peaks.append(peak())
 scans = PartitionReader(at["scans"], SCANS, record.name, "0")

@@ -64,7 +64,7 @@ def train(plan: Plan) -> None:
 
 def score(plan: Plan, run: Any, miou: float) -> None:
     iou = {name: miou if number % 2 else None for number, name in enumerate(CLASSES)}
-    folder = plan.experiment.workdir / run.folder
+    folder = plan.experiment.run_path(run)
     write_json(folder / "metrics.json", {"probe_id": run.id, "miou": miou, "iou": iou, "points": 1234})
     write_json(folder / "done.json", {})
 
@@ -130,7 +130,7 @@ def test_metrics_of_another_probe_are_refused(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0])
     train(plan)
     run = next(iter(plan.probe_runs.values()))
-    path = plan.experiment.workdir / run.folder / "metrics.json"
+    path = plan.experiment.run_path(run) / "metrics.json"
     write_json(path, json.loads(path.read_text()) | {"probe_id": "other"})
     with pytest.raises(GriddleError, match=r"metrics.json belongs to other"):
         gather(plan)

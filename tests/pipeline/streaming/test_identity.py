@@ -31,7 +31,7 @@ def partition(plan: Plan, stage: str) -> tuple[Path, str, dict[str, Any]]:
     for lot in plan.lots(stage):
         for entry, member in lot.members:
             if entry.name == SCENE:
-                return plan.experiment.cache / lot.store.folder, member, lot.store.identity
+                return plan.experiment.store_path(lot.store), member, lot.store.identity
     raise AssertionError(stage)
 
 

@@ -62,7 +62,7 @@ class Bench:
         self.plan: Plan = filled.workspace.plan()
         (lot,) = self.plan.lots("features")
         self.members = lot.members
-        self.folder = self.plan.experiment.cache / lot.store.folder
+        self.folder = self.plan.experiment.store_path(lot.store)
         self.root = Path(self.plan.experiment.config.datasets["nuscenes"].root)
         self.load = self.plan.experiment.indices["nuscenes"].load_partition
 

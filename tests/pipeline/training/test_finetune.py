@@ -67,7 +67,7 @@ def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     task = prepare(plan.experiment, run, CPU)
     start = {name: value.clone() for name, value in task.features.state_dict().items()}
     training.finetune(plan.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
-    folder = plan.experiment.workdir / run.folder
+    folder = plan.experiment.run_path(run)
     weights = load_file(folder / "weights.safetensors")
     still = [name for name, value in start.items() if torch.equal(value, weights[f"student.{name}"])]
     # Batch norm follows these: their sum with it does not change, and their gradients are 0 to rounding.
@@ -94,7 +94,7 @@ def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
     config = other.experiment.config.model_copy(update={"checkpoint_minutes": 1e-9})
     eager = plan_experiment(config, plan.experiment.workdir)
     training.finetune(eager.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
-    folder = plan.experiment.workdir / run.folder
+    folder = plan.experiment.run_path(run)
     whole, curve = load_file(folder / "weights.safetensors"), (folder / "metrics.csv").read_text()
     for path in ("weights.safetensors", "metrics.json", "provenance.json", "done.json", "metrics.csv"):
         (folder / path).unlink()

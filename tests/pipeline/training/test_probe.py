@@ -125,7 +125,7 @@ def test_the_teacher_is_scored_on_what_cameras_see(plan: Plan) -> None:
     seen = 0
     for lot in plan.lots("views"):
         if lot.split == "val":
-            for path in (plan.experiment.cache / lot.store.folder).glob("scene-0103.*.json"):
+            for path in (plan.experiment.store_path(lot.store)).glob("scene-0103.*.json"):
                 seen += json.loads(path.read_text())["counts"]["seen_points"]
     assert confusion.counts.sum() + ignored == seen > 0
 
@@ -135,7 +135,7 @@ def test_the_command_probes_all_then_nothing_and_the_table_is_printed(
 ) -> None:
     main(["probe", "--config", str(config_path)])
     for probe in plan.probe_runs.values():
-        folder = plan.experiment.workdir / probe.folder
+        folder = plan.experiment.run_path(probe)
         metrics = json.loads((folder / "metrics.json").read_text())
         assert is_probed(folder, probe)
         assert 0 < metrics["miou"] < 1

@@ -13,8 +13,7 @@ import pytest
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.readers import packaged
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.datasets.rigid import in_file_frame
-from pipeline.geometry.projection import see
+from pipeline.geometry.projection import in_file_frame, see
 from pipeline.geometry.voxels import representatives
 
 SENSOR = {"pandaset64": 0, "pandasetgt": 1}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets.reader import MaskRule
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.reader import READER
+from pipeline.geometry.calibration import MaskRule
 from pipeline.geometry.projection import see
 
 COUNTS = {
@@ -62,8 +62,7 @@ def test_taking_p2_apart_moves_no_point_by_a_billionth_of_a_pixel(
     real: Path, scans: list[ScanRecord]
 ) -> None:
     """P2 · Tr is one matrix in the published code, a turn, a step and a pinhole here: rounding differs, no pixel does."""
-    from pipeline.datasets.rigid import to_camera
-    from pipeline.geometry.projection import pinhole
+    from pipeline.geometry.projection import pinhole, to_camera
 
     for scan in scans:
         xyz, pixel = projected(real, scan)

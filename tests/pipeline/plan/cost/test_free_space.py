@@ -47,12 +47,12 @@ def needed(plan: Plan) -> int:
 
 def test_just_enough_is_enough_and_a_byte_less_is_not(plan: Plan, disk: Callable[[int], None]) -> None:
     disk(needed(plan))
-    told = room.check_room(plan, all_lots(plan))
+    told = room.check_space(plan, all_lots(plan))
     assert told is not None
     assert "to be written to" in told
     disk(needed(plan) - 1)
     with pytest.raises(GriddleError) as refused:
-        room.check_room(plan, all_lots(plan))
+        room.check_space(plan, all_lots(plan))
     assert refused.value.exit_code == 1
     said = str(refused.value)
     assert f"{needed(plan):,} bytes" in said
@@ -65,7 +65,7 @@ def test_just_enough_is_enough_and_a_byte_less_is_not(plan: Plan, disk: Callable
 def test_what_is_there_already_needs_no_room(plan: Plan, disk: Callable[[int], None]) -> None:
     whole = needed(plan)
     for lot in plan.lots("features"):
-        folder = plan.experiment.cache / lot.store.folder
+        folder = plan.experiment.store_path(lot.store)
         folder.mkdir(parents=True, exist_ok=True)
         for entry, member in lot.members:
             (folder / f"{entry.name}.{member}.json").write_text("{}")
@@ -77,21 +77,21 @@ def test_what_is_there_already_needs_no_room(plan: Plan, disk: Callable[[int], N
         ]
         for entry, _ in lot.members:
             for suffix in ("zarr", "crc"):
-                (plan.experiment.cache / lot.store.folder / f"{entry.name}.c.{suffix}").touch()
+                (plan.experiment.store_path(lot.store) / f"{entry.name}.c.{suffix}").touch()
         body = {"griddle": KIND, "partitions": partitions}
         write_json(plan.experiment.lot_path(lot), {**body, "digest": digest(body)})
     assert needed(plan) < whole
     disk(needed(plan))
-    assert room.check_room(plan, all_lots(plan)) is not None
+    assert room.check_space(plan, all_lots(plan)) is not None
     disk(0)
-    assert room.check_room(plan, plan.lots("features")) is None
+    assert room.check_space(plan, plan.lots("features")) is None
 
 
 def test_only_the_lots_that_are_started_count(plan: Plan, disk: Callable[[int], None]) -> None:
     disk(sum(row.bytes or 0 for row in pending(plan, plan.lots("scans"))))
-    assert room.check_room(plan, plan.lots("scans")) is not None
+    assert room.check_space(plan, plan.lots("scans")) is not None
     with pytest.raises(GriddleError, match="does not fit"):
-        room.check_room(plan, all_lots(plan))
+        room.check_space(plan, all_lots(plan))
 
 
 def test_the_disk_is_the_one_on_which_the_cache_will_lie(tmp_path: Path) -> None:
