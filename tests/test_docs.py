@@ -159,3 +159,24 @@ def test_links_lead_to_files() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+PATH = re.compile(
+    r"(?<![\w/.$}-])(?:pipeline|stages|cache_schemas|griddle|tests|benchmarks|examples|docs|\.ci)/[\w/.-]*\w\.(?:py|md|smk|sh|json|yaml)\b"
+)
+
+
+def test_every_file_of_the_repository_that_is_named_somewhere_is_there() -> None:
+    """In pages, comments, docstrings and messages: a file that moves takes its name along."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split()
+    lost = [
+        f"{name}: {path}"
+        for name in listed
+        if name.endswith((".py", ".md", ".smk", ".yaml", ".cfg", ".toml")) or name in ("Snakefile", ".ci/run")
+        for path in PATH.findall((REPOSITORY / name).read_text())
+        if name != "tests/test_house.py"  # its house is made up
+        if not (REPOSITORY / path).exists()
+    ]
+    assert not lost, "\n".join(lost)

@@ -35,6 +35,12 @@ def test_every_module_of_pipeline_lies_in_a_room(house: House) -> None:
     } == set(ROOMS)
 
 
+def test_packages_themselves_import_nothing(house: House) -> None:
+    """What a package's `__init__` imports, everybody imports who imports a module of it; but for the public face."""
+    folders = {module for module, path in house.files.items() if path.stem == "__init__"} - {"griddle"}
+    assert not [one for one in house.imports if one.module in folders]
+
+
 def test_no_import_climbs(house: House) -> None:
     """Lazy ones and those for types alone included."""
     assert not climbing(house.imports), "\n".join(map(str, climbing(house.imports)))

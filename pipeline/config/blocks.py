@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
+from cache_schemas.canonical import digest
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Pair = tuple[PositiveInt, PositiveInt]
 Range = tuple[float, float]
@@ -74,7 +76,9 @@ class Block(BaseModel):
         values: dict[str, Any] = {}
         for name, marks in self._marks().items():
             value = _json(getattr(self, name))
-            if marks.get("identity") is not False and not ("born" in marks and value == marks["born"]):
+            if marks.get("identity") is not False and not (
+                "born" in marks and digest(value) == digest(marks["born"])
+            ):
                 values[name] = value
         return values
 

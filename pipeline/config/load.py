@@ -55,7 +55,8 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     except ValueError as error:
         raise BadInput(f"config {path}: {error}") from error
     try:
-        recorded = any((path.parent / name).exists() for name in RUN_FILES)
+        beside = any((path.parent / name).exists() for name in RUN_FILES)
+        recorded = path.name == "config.yaml" and beside
         config = Config.model_validate(raw, context=RECORDED if recorded else None)
     except ValidationError as error:
         raise BadInput(_explain(error, path)) from error

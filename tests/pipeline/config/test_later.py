@@ -40,7 +40,15 @@ assert _spec.loader is not None
 ids = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(ids)
 
+
+class Rung(Block):
+    """A whole block that is born later."""
+
+    height: int = 1
+
+
 BLOCKS = (
+    Rung,
     Augment,
     LabelledAugment,
     Optimiser,
@@ -55,12 +63,6 @@ BLOCKS = (
     Config,
 )
 """From the inside out: each is built anew after those that it holds."""
-
-
-class Rung(Block):
-    """A whole block that is born later."""
-
-    height: int = 1
 
 
 def rebuild() -> None:
@@ -102,34 +104,61 @@ def set_in(*keys: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+LEARNT = {"runs", "distilled", "finetuned"}
+"""What hangs on all of a student that is pretrained."""
+OWN = {"random", "scratch", "nothing", "calibrated"}
+"""What starts from the student's random start, and knows its network and how whole scans become points."""
+
 WHERE: dict[str, tuple[type[Block], tuple[str, ...], set[str]]] = {
     "dataset": (
         Dataset,
         ("datasets", "nuscenes"),
-        {"scans", "views", "full_scans", "runs", "probes", "finetunings"},
+        {"scans", "views", "full_scans", "inputs", "teacher"} | LEARNT | OWN,
     ),
-    "teacher": (Teacher, ("teachers", "drawn"), {"features", "runs", "probes", "finetunings"}),
-    "student": (Student, ("students", "several"), {"runs", "probes", "finetunings"}),
+    "teacher": (Teacher, ("teachers", "drawn"), {"features", "teacher"} | LEARNT),
+    "student": (Student, ("students", "several"), {"calibrated"} | LEARNT),
     "points": (
         Points,
         ("students", "several", "points"),
-        {"views", "full_scans", "runs", "probes", "finetunings"},
+        {"views", "full_scans", "inputs", "teacher"} | LEARNT | OWN,
     ),
-    "network": (Network, ("students", "several", "network"), {"runs", "probes", "finetunings"}),
-    "augment": (Augment, ("students", "several", "augment"), {"runs", "probes", "finetunings"}),
-    "pretrain": (Optimiser, ("students", "several", "pretrain"), {"runs", "probes", "finetunings"}),
-    "probe": (Probe, ("probes", "wide"), {"probes"}),
-    "probe's augment": (LabelledAugment, ("probes", "wide", "augment"), {"probes"}),
-    "finetuning": (Finetune, ("finetunes", "short"), {"finetunings"}),
-    "finetuning's augment": (LabelledAugment, ("finetunes", "short", "augment"), {"finetunings"}),
-    "imported network": (Network, ("students", "imported", "network"), {"runs", "probes", "finetunings"}),
+    "network": (Network, ("students", "several", "network"), LEARNT | OWN),
+    "augment": (Augment, ("students", "several", "augment"), {"calibrated"} | LEARNT),
+    "pretrain": (Optimiser, ("students", "several", "pretrain"), {"calibrated"} | LEARNT),
+    "probe": (
+        Probe,
+        ("probes", "wide"),
+        {"distilled", "random", "scratch", "calibrated", "inputs", "teacher"},
+    ),
+    "probe's augment": (
+        LabelledAugment,
+        ("probes", "wide", "augment"),
+        {"distilled", "random", "scratch", "calibrated", "inputs"},
+    ),
+    "finetuning": (Finetune, ("finetunes", "short"), {"nothing", "finetuned"}),
+    "finetuning's augment": (LabelledAugment, ("finetunes", "short", "augment"), {"nothing", "finetuned"}),
+    "imported network": (
+        Network,
+        ("students", "imported", "network"),
+        {"random", "scratch", "nothing"} | LEARNT,
+    ),
 }
+"""Of a key that is born later in a block: where it is set, and all that must get another id by it."""
+
+
+def kind_of(folder: str) -> str:
+    """Of a probe, a baseline or a finetuning, by its folder."""
+    parts = folder.split("/")
+    named = {"from_nothing": "nothing", "baselines": parts[2].split("-")[0]}
+    return named.get(parts[1]) or {"probe": "distilled", "finetune": "finetuned"}[parts[2]]
 
 
 def kinds_that_differ(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
-    pairs = {**{kind: (before[kind], after[kind]) for kind in ("runs", "probes", "finetunings")}}
-    pairs |= {stage: (before["stores"][stage], after["stores"][stage]) for stage in before["stores"]}
-    return {kind for kind, (old, new) in pairs.items() if old != new} - {"labels"}
+    """Stores whose id changed, `runs`, and of probes, baselines and finetunings the kinds of those that changed."""
+    stages = {stage for stage in before["stores"] if before["stores"][stage] != after["stores"][stage]}
+    runs = {"runs"} if before["runs"] != after["runs"] else set()
+    gone = {*before["probes"], *before["finetunings"]} - {*after["probes"], *after["finetunings"]}
+    return (stages - {"labels"}) | runs | {kind_of(folder) for folder in gone}
 
 
 @pytest.fixture
@@ -158,7 +187,7 @@ def test_a_default_that_is_not_what_it_was_born_with_enters(
 ) -> None:
     """Who wants the old ids writes the old value; what was recorded before reads as it was."""
     bear(Network, int, later(1, "What was born later.", default=3))
-    assert kinds_that_differ(pinned, wide()) == {"runs", "probes", "finetunings"}
+    assert kinds_that_differ(pinned, wide()) == LEARNT | OWN
     assert Network().born_later == 3  # type: ignore[attr-defined]
     assert Network.model_validate({}, context=RECORDED).born_later == 1  # type: ignore[attr-defined]
     run = GOLDEN / "_run" / "runs" / "wi_tiny-f65f190673"
@@ -179,15 +208,15 @@ def test_a_whole_block_is_born_later(pinned: dict[str, Any], bear: Callable[...,
     def higher(config: dict[str, Any]) -> None:
         config["students"]["several"]["rung"] = {"height": 2}
 
-    assert kinds_that_differ(pinned, wide(higher)) == {"runs", "probes", "finetunings"}
+    assert kinds_that_differ(pinned, wide(higher)) == {"calibrated"} | LEARNT
     assert "rung" not in Student(datasets=["d"], teacher="t").resolved()
 
 
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [
-        ("views", {"views", "runs", "probes"}),
-        ("labels", {"probes", "finetunings"}),
+        ("views", {"views", "teacher", "calibrated"} | LEARNT),
+        ("labels", {"distilled", "finetuned", "inputs", "teacher"} | OWN),
     ],
 )
 def test_a_datasets_key_says_which_store_it_changes(
@@ -195,15 +224,15 @@ def test_a_datasets_key_says_which_store_it_changes(
 ) -> None:
     bear(Dataset, int, later(1, "What was born later.", changes=changes))
     after = wide(set_in("datasets", "nuscenes"))
-    assert kinds_that_differ(pinned, after) == kinds | ({"finetunings"} if changes == "views" else set())
+    assert kinds_that_differ(pinned, after) == kinds
     assert (pinned["stores"]["labels"] != after["stores"]["labels"]) == (changes == "labels")
 
 
 @pytest.mark.parametrize(
     ("changes", "kinds"),
     [
-        (None, {"views", "full_scans"}),
-        ("views", {"views"}),
+        (None, {"views", "full_scans", "teacher"}),
+        ("views", {"views", "teacher"}),
         ("full_scans", {"full_scans"}),
         ("samples", set()),
     ],
@@ -213,18 +242,25 @@ def test_a_key_of_points_says_whether_stores_hang_on_it(
 ) -> None:
     bear(Points, int, later(1, "What was born later.", changes=changes))
     after = wide(set_in("students", "several", "points"))
-    assert kinds_that_differ(pinned, after) == kinds | {"runs", "probes", "finetunings"}
+    assert kinds_that_differ(pinned, after) == kinds | {"inputs"} | LEARNT | OWN
 
 
-@pytest.mark.parametrize("keys", [("students", "several"), ("students", "several", "pretrain")])
-def test_a_calibration_hangs_on_the_batches_that_it_sees(
-    keys: tuple[str, ...], pinned: dict[str, Any], bear: Callable[..., None]
-) -> None:
-    """Other baselines see none of the student's batches."""
-    bear(Student if len(keys) == 2 else Optimiser, int, later(1, "What was born later."))
-    after = wide(set_in(*keys))
-    gone = {folder.split("/")[-1].split("-")[0] for folder in set(pinned["probes"]) - set(after["probes"])}
-    assert gone == {"calibrated", "wide", "few"}  # and the two probes of the run itself
+def test_a_block_in_a_block_both_born_later(pinned: dict[str, Any], bear: Callable[..., None]) -> None:
+    """The outer one's born value says nothing of the inner key: it reads as that was born, not as it is today."""
+    bear(Student, Rung, later({"height": 1}, "A block.", default=Rung()), name="rung")
+    bear(Rung, int, later(1, "What was born later.", default=3))
+    student = {"datasets": ["d"], "teacher": "t"}
+    today = Student.model_validate({**student, "rung": {}})
+    assert today.resolved()["rung"] == {"height": 1, "born_later": 3}
+    recorded = Student.model_validate(student, context=RECORDED)
+    assert recorded.rung.born_later == 1  # type: ignore[attr-defined]
+    assert "rung" not in recorded.resolved()
+
+
+def test_false_is_not_zero(bear: Callable[..., None]) -> None:
+    bear(Network, bool | float, later(False, "What was born later."))
+    assert "born_later" not in Network.model_validate({"born_later": False}).resolved()
+    assert Network.model_validate({"born_later": 0.0}).resolved()["born_later"] == 0.0
 
 
 def test_two_keys_of_one_name_are_refused(bear: Callable[..., None]) -> None:
