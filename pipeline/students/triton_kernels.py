@@ -12,6 +12,9 @@ import triton
 import triton.language as tl
 
 NONE, RELU, GELU = 0, 1, 2
+CELLS = ("OCCUPIED", "DILATED")
+"""Numbers that differ from batch to batch. Triton would compile a kernel anew the first time that one is 1 or a multiple of
+16, and gain nothing by it."""
 
 
 @triton.jit
@@ -89,7 +92,7 @@ def add_to_rows(rows, cells, cell_of_row, out, C, BLOCK: tl.constexpr):
     tl.store(out + row * C + channel, here + there, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CELLS)
 def spread(
     cells, taps, bias, before, back, out, OCCUPIED, DILATED, C, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr
 ):
@@ -110,7 +113,7 @@ def spread(
     tl.store(out + place * C + channel, total, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CELLS)
 def collect(
     dilated,
     taps,
@@ -139,7 +142,7 @@ def collect(
     tl.store(out + cell * C + channel, total, mask=real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=CELLS)
 def tap_gradients(
     dilated,
     cells,

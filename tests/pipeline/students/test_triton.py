@@ -1,10 +1,8 @@
-"""The kernels for NVIDIA GPUs: run here in triton's interpreter against the reference, and compiled for such a GPU."""
+"""The kernels for NVIDIA GPUs: run here in triton's interpreter against the reference.
 
-import os
-import subprocess
-import sys
+`tests/benchmarks/test_gpu_kernels.py` compiles them."""
+
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,16 +74,3 @@ def test_a_whole_student() -> None:
     clouds = batch([3, 2])
     found, expected = (results(make_student(backend, depth=1), clouds) for backend in ("triton", "reference"))
     assert_same(found, expected)
-
-
-@pytest.mark.slow
-def test_the_kernels_compile_for_a_gpu() -> None:
-    """To machine code for an H200 or H100, which needs none; in a process of its own, without the interpreter."""
-    script = Path(__file__).parents[2] / "support" / "compile_kernels.py"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 11
