@@ -55,6 +55,10 @@ def devkit(samples: Path) -> NuScenes:
 
 
 scenes = pytest.mark.parametrize("scene", ["scene-0061", "scene-0003"])
+as_published = pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) >= "2.0.0",
+    reason="under numpy 2 the devkit's own arithmetic is another; ours stays the published one",
+)
 
 
 @scenes
@@ -67,7 +71,7 @@ def test_points_per_camera(scene: str, rule: str, keyframes: dict[str, Keyframe]
 
 
 @scenes
-@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.0.0", reason="numpy < 2 rounds as published")
+@as_published
 def test_float32_repeats_the_devkit_bit_for_bit(
     scene: str, keyframes: dict[str, Keyframe], devkit: NuScenes
 ) -> None:
@@ -98,6 +102,7 @@ def test_float32_repeats_the_devkit_bit_for_bit(
 
 
 @scenes
+@as_published
 def test_the_devkit_sees_the_same_points_at_the_same_pixels(
     scene: str, keyframes: dict[str, Keyframe], devkit: NuScenes
 ) -> None:

@@ -3,6 +3,7 @@
 `tests/benchmarks/test_gpu_kernels.py` compiles them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,20 @@ def mixed(
     names = ["features", *(name for name, _ in mix.named_parameters())]
     grads = torch.autograd.grad((out * direction).sum(), [features, *mix.parameters()])
     return {"output": out} | {f"gradient of {name}": g for name, g in zip(names, grads, strict=True)}
+
+
+@pytest.fixture(autouse=True)
+def interpreter_on_any_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton 3.6's interpreter makes whole numbers of arrays of one number, which numpy 2.4 refuses (triton issue 9171)."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch(tensor: Any, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)
 
 
 @pytest.mark.parametrize("case", CASES)
