@@ -1,0 +1,118 @@
+"""What a section is made of: cells, each run once, within the section's time, whose result is told the moment it is there."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.results import Row
+
+SPOILT = 99
+"""Exit code of a section's process whose GPU answers nothing any more: another process goes on."""
+
+
+class Wrong(Exception):
+    """A result that is not what it must be; its figures are told all the same."""
+
+    def __init__(self, why: str, **figures: Any) -> None:
+        super().__init__(why)
+        self.figures = figures
+
+
+@dataclass
+class Cells:
+    """A section on its way.
+
+    Attributes:
+        device: that everything runs on.
+        quick: whether only the smallest sizes are asked for.
+        packed: what `pack.sh` made.
+        waffleiron, scalr: checkouts of the authors' code, or None.
+        scratch: a folder of the section's own.
+    """
+
+    device: torch.device
+    quick: bool
+    packed: Path
+    scratch: Path
+    ends: float
+    lines: Path
+    waffleiron: Path | None = None
+    scalr: Path | None = None
+    _told: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        rows = [json.loads(line) for line in self.lines.read_text().splitlines() if line]
+        self._told = {row["what"] for row in rows if "what" in row}
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def left(self) -> float:
+        """Seconds until the section's time is over."""
+        return self.ends - time.monotonic()
+
+    def run(self, what: str, cell: Callable[[], Row], *, needs: float = 2.0) -> Row | None:
+        """Run a cell, unless one process before this has told of it or less than `needs` seconds are left.
+
+        What it returns is told with status `ok`; what it raises is told, too: `wrong`, `out of memory` or `failed`, with
+        the last lines of the traceback. Returns the figures of a cell that is ok.
+        """
+        if what in self._told:
+            return None
+        if self.left() < needs:
+            self.leave_out(what, f"{self.left():.0f} s were left, it needs about {needs:.0f}")
+            return None
+        self._write({"began": what})
+        started = time.monotonic()
+        row: Row
+        try:
+            row = {"what": what, "status": "ok", **cell()}
+        except Wrong as error:
+            row = {"what": what, "status": "wrong", "why": str(error), **error.figures}
+        except torch.cuda.OutOfMemoryError:
+            row = {"what": what, "status": "out of memory", "why": "the device's memory is full"}
+        except Exception:
+            row = {"what": what, "status": "failed", "why": _last_lines()}
+        self.tell({**row, "seconds": round(time.monotonic() - started, 2)})
+        if row["status"] != "ok":
+            self._stop_where_spoilt()
+        return row if row["status"] == "ok" else None
+
+    def leave_out(self, what: str, why: str) -> None:
+        """Tell, in words, of a cell that was not run."""
+        if what not in self._told:
+            self.tell({"what": what, "status": "left out", "why": why})
+
+    def tell(self, row: Row) -> None:
+        """Add a row to what is known."""
+        self._told.add(str(row.get("what")))
+        self._write(row)
+
+    def _write(self, row: Row) -> None:
+        with open(self.lines, "a") as file:
+            file.write(json.dumps(row, default=float) + "\n")
+
+    def _stop_where_spoilt(self) -> None:
+        """One CUDA fault fails all that follows in a process."""
+        if not self.on_gpu:
+            return
+        try:
+            torch.cuda.synchronize()
+            torch.ones(1, device=self.device).sum().item()
+            torch.cuda.empty_cache()
+        except Exception:
+            raise SystemExit(SPOILT) from None
+
+
+def _last_lines(most: int = 4) -> str:
+    lines = [line.strip() for line in traceback.format_exc().strip().splitlines()]
+    return " | ".join(lines[-most:])[:800]
