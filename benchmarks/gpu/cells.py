@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu.results import Row
+from benchmarks.gpu.follow import SPOILT
+from benchmarks.gpu.lines import Row, append, begin, told_in
 
-SPOILT = 99
-"""Exit code of a section's process whose GPU answers nothing any more: another process goes on."""
+MOST = 60.0
+"""Seconds that a cell may take, unless it needs more."""
 
 
 class Wrong(Exception):
@@ -35,7 +35,7 @@ class Cells:
         quick: whether only the smallest sizes are asked for.
         packed: what `pack.sh` made.
         waffleiron, scalr: checkouts of the authors' code, or None.
-        scratch: a folder of the section's own.
+        scratch: a folder of the section's own; a process that goes on behind a dead one finds what that one left.
     """
 
     device: torch.device
@@ -49,8 +49,7 @@ class Cells:
     _told: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        rows = [json.loads(line) for line in self.lines.read_text().splitlines() if line]
-        self._told = {row["what"] for row in rows if "what" in row}
+        self._told = told_in(self.lines)
 
     @property
     def on_gpu(self) -> bool:
@@ -60,8 +59,13 @@ class Cells:
         """Seconds until the section's time is over."""
         return self.ends - time.monotonic()
 
-    def run(self, what: str, cell: Callable[[], Row], *, needs: float = 2.0) -> Row | None:
+    def run(
+        self, what: str, cell: Callable[[], Row], *, needs: float = 2.0, most: float | None = None
+    ) -> Row | None:
         """Run a cell, unless one process before this has told of it or less than `needs` seconds are left.
+
+        A cell that takes longer than `most` seconds (by default a minute, or three times what it needs) is taken for
+        hung: its process is ended, and another one goes on behind it.
 
         What it returns is told with status `ok`; what it raises is told, too: `wrong`, `out of memory` or `failed`, with
         the last lines of the traceback. Returns the figures of a cell that is ok.
@@ -71,7 +75,7 @@ class Cells:
         if self.left() < needs:
             self.leave_out(what, f"{self.left():.0f} s were left, it needs about {needs:.0f}")
             return None
-        self._write({"began": what})
+        begin(self.lines, what, max(MOST, 3 * needs) if most is None else most)
         started = time.monotonic()
         row: Row
         try:
@@ -95,11 +99,7 @@ class Cells:
     def tell(self, row: Row) -> None:
         """Add a row to what is known."""
         self._told.add(str(row.get("what")))
-        self._write(row)
-
-    def _write(self, row: Row) -> None:
-        with open(self.lines, "a") as file:
-            file.write(json.dumps(row, default=float) + "\n")
+        append(self.lines, row)
 
     def _stop_where_spoilt(self) -> None:
         """One CUDA fault fails all that follows in a process."""

@@ -8,54 +8,67 @@ import time
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from benchmarks.gpu.lines import Row, append, row_of, whole_lines
 
-BAD = ("failed", "wrong", "died", "cut off")
+BAD = ("failed", "wrong", "died", "hung", "cut off")
 """A row's or section's `status` that needs a look; `out of memory` and `left out` are results."""
+KIND = "griddle gpu benchmark"
+MOST_BYTES = 3_800_000
+"""Of the JSON; rows that come when it is full are counted and not kept."""
 
 
 class Results:
     """What a run has measured so far.
 
     Attributes:
-        body: what is in the file: how the run was asked for, and for each section its seconds, status and rows.
+        body: what is in the file: how the run was asked for, and for each section on what device it ran, its seconds,
+            status and rows.
     """
 
-    def __init__(self, path: Path, asked: dict[str, Any]) -> None:
+    def __init__(self, path: Path, asked: dict[str, Any], keep: bool = False) -> None:
+        """keep: the sections of a file that is there, but for those that are run again."""
         self._path = path
         self._read: dict[str, int] = {}
-        self.body: dict[str, Any] = {
-            "griddle": "griddle gpu benchmark",
-            "asked": asked,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "sections": {},
-        }
+        self._bytes = 0
+        kept = _sections_of(path) if keep else {}
+        self.body: dict[str, Any] = {"griddle": KIND, "asked": asked, "started": _now(), "sections": kept}
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def begin(self, name: str, budget: float) -> None:
-        self.body["sections"][name] = {"status": "running", "budget_s": round(budget, 1), "rows": []}
+        sections = self.body["sections"]
+        sections.pop(name, None)  # it comes last: who reads from the end sees what is new
+        sections[name] = {"status": "running", "started": _now(), "budget_s": round(budget, 1), "rows": []}
         self._write()
 
     def take(self, name: str, lines: Path) -> None:
-        """The rows that a section has told since the last time; half a line waits."""
-        whole = lines.read_text().split("\n")[:-1]
-        new = whole[self._read.get(name, 0) :]
-        if new:
-            self._read[name] = len(whole)
-            self.body["sections"][name]["rows"] += [json.loads(line) for line in new]
+        """What a section has told since the last time; of cells that began nothing is kept."""
+        whole = whole_lines(lines)
+        new = [row_of(line) for line in whole[self._read.get(name, 0) :]]
+        self._read[name] = len(whole)
+        found = [row for row in new if row is not None and "began" not in row]
+        for row in found:
+            self._add(self.body["sections"][name], row)
+        if found:
             self._write()
 
-    def died(self, name: str, lines: Path, code: int, log: Path) -> bool:
-        """Note the cell that a section's process was at when it ended with `code`; whether there was one."""
-        started = _began(lines)
-        if started is None:
-            self.body["sections"][name]["error"] = _tail(log)
-            return False
-        told = {"what": started, "status": "died", "why": f"its process ended with {code}: {_tail(log)}"}
-        with open(lines, "a") as file:
-            file.write(json.dumps(told) + "\n")
+    def _add(self, section: dict[str, Any], row: Row) -> None:
+        if "on" in row:
+            section["on"] = row["on"]
+        elif self._bytes + len(json.dumps(row)) > MOST_BYTES:
+            section["not_kept"] = section.get("not_kept", 0) + 1
+        else:
+            section["rows"].append(row)
+            self._bytes += 2 * len(json.dumps(row))  # a stay on the safe side until it is written
+
+    def note(self, name: str, lines: Path, what: str, status: str, why: str) -> None:
+        """Tell of a cell in its place: its process cannot any more."""
+        append(lines, {"what": what, "status": status, "why": why})
         self.take(name, lines)
-        return True
+
+    def error(self, name: str, why: str) -> None:
+        """Why a section's process ended outside any cell."""
+        self.body["sections"][name]["error"] = why
 
     def finish(self, name: str, seconds: float, *, cut_off: bool) -> None:
         section = self.body["sections"][name]
@@ -65,45 +78,51 @@ class Results:
         self._write()
 
     def end(self) -> None:
-        self.body["ended"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.body["ended"] = _now()
         self._write()
 
     def rows(self, name: str) -> list[Row]:
         return list(self.body["sections"][name]["rows"])
 
     def failed(self) -> bool:
-        return any(section["status"] not in ("ok",) for section in self.body["sections"].values())
+        return any(section["status"] != "ok" for section in self.body["sections"].values())
 
     def at_a_glance(self) -> str:
         """One line a section, and under it each row that needs a look."""
-        lines = [f"{'section':<12}{'status':<10}{'s':>7}{'cells':>7}{'bad':>5}{'left out':>10}"]
+        lines = [
+            f"{'section':<12}{'status':<10}{'s':>7}{'cells':>7}{'bad':>5}{'left out':>10}{'no memory':>11}  on"
+        ]
         for name, section in self.body["sections"].items():
             rows = [row for row in section["rows"] if "status" in row]
             bad = [row for row in rows if row["status"] in BAD]
-            out = [row for row in rows if row["status"] == "left out"]
-            seconds = f"{section.get('seconds', 0):.1f}"
+            out, full = (sum(row["status"] == kind for row in rows) for kind in ("left out", "out of memory"))
             lines.append(
-                f"{name:<12}{section['status']:<10}{seconds:>7}{len(rows):>7}{len(bad):>5}{len(out):>10}"
+                f"{name:<12}{section['status']:<10}{section.get('seconds', 0):>7.1f}{len(rows):>7}{len(bad):>5}"
+                f"{out:>10}{full:>11}  {section.get('on', '')}"
             )
             lines += [f"  {row['status']}: {row['what']}: {row.get('why', '')}" for row in bad]
             if "error" in section:
                 lines.append(f"  {section['error']}")
+            if "not_kept" in section:
+                lines.append(f"  {section['not_kept']} rows were not kept: the file is full")
         return "\n".join([*lines, f"all of it: {self._path}"])
 
     def _write(self) -> None:
         beside = self._path.with_name(f".writing-{self._path.name}")
-        beside.write_text(json.dumps(self.body, indent=1) + "\n")
+        text = json.dumps(self.body, indent=1) + "\n"
+        self._bytes = len(text)
+        beside.write_text(text)
         os.replace(beside, self._path)
 
 
-def _began(lines: Path) -> str | None:
-    """The cell that was begun and never told of."""
-    rows = [json.loads(line) for line in lines.read_text().splitlines() if line]
-    begun = [row["began"] for row in rows if "began" in row]
-    told = {row["what"] for row in rows if "what" in row}
-    return next((name for name in reversed(begun) if name not in told), None)
+def _sections_of(path: Path) -> dict[str, Any]:
+    """The sections of a file that a run before this one wrote; none where there is none."""
+    try:
+        body = json.loads(path.read_text())
+        return dict(body["sections"]) if body["griddle"] == KIND else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
-def _tail(log: Path, lines: int = 4) -> str:
-    text = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return " | ".join(line.strip() for line in text[-lines:])[:600]
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import ctypes
+import signal
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import click
 import torch
 
 from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.lines import append
 from benchmarks.gpu.sections import SECTIONS
 
 
@@ -17,6 +20,7 @@ from benchmarks.gpu.sections import SECTIONS
 @click.argument("name", type=click.Choice(list(SECTIONS)))
 @click.option("--seconds", type=float, required=True)
 @click.option("--lines", type=click.Path(path_type=Path), required=True)
+@click.option("--scratch", type=click.Path(path_type=Path), required=True)
 @click.option("--device", required=True)
 @click.option("--quick", is_flag=True)
 @click.option("--packed", type=click.Path(path_type=Path), required=True)
@@ -26,6 +30,7 @@ def main(
     name: str,
     seconds: float,
     lines: Path,
+    scratch: Path,
     device: str,
     quick: bool,
     packed: Path,
@@ -34,13 +39,18 @@ def main(
 ) -> None:
     """Run the cells of a section for so many seconds."""
     ends = time.monotonic() + seconds
+    _end_with_parent()
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no GPU is found; give --device cpu to see that all of it runs")
-    with tempfile.TemporaryDirectory() as scratch:
-        cells = Cells(
-            torch.device(device), quick, packed.resolve(), Path(scratch), ends, lines, waffleiron, scalr
-        )
-        SECTIONS[name].run(cells)
+    append(lines, {"on": torch.cuda.get_device_name() if device == "cuda" else "cpu"})
+    cells = Cells(torch.device(device), quick, packed.resolve(), scratch, ends, lines, waffleiron, scalr)
+    SECTIONS[name].run(cells)
+
+
+def _end_with_parent() -> None:
+    """Where the process that waits for this one is killed, this one is, too: nobody would read what it tells."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 if __name__ == "__main__":

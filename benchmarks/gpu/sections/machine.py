@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from benchmarks.gpu.cells import Cells
-from benchmarks.gpu.results import Row
+from benchmarks.gpu.lines import Row
 from benchmarks.gpu.timing import copy_rate, product_rate
 
 PACKAGES = ("torch", "torchvision", "triton", "timm", "numpy", "zarr", "pydantic")
