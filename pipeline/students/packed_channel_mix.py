@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.students.normalised import normalised, normalised_backward
-from pipeline.students.sparse_mix import Activation
+from pipeline.students.sparse_mix import Activation, plus
 
 
 def packed_channel_mix(
@@ -71,7 +71,7 @@ class _TwoProducts(torch.autograd.Function):
         # A ReLU's slope can be read off what it gave; GELU's hidden values are computed a second time.
         ctx.save_for_backward(rows, deviation, before, weight_in, weight_out, mask)
         ctx.activation = activation
-        return out.add_(features) if out.dtype == features.dtype else features + out
+        return plus(out, features) if out.dtype == features.dtype else features + out
 
     @staticmethod
     @once_differentiable

@@ -137,7 +137,7 @@ class _AddToRows(torch.autograd.Function):
         ctx: Any, features: Tensor, cells: Tensor, cell: Tensor, order: Tensor, starts: Tensor
     ) -> Tensor:
         ctx.save_for_backward(order, starts)
-        return cells.index_select(0, cell).add_(features)
+        return plus(cells.index_select(0, cell), features)
 
     @staticmethod
     @once_differentiable
@@ -168,7 +168,7 @@ class _TwoConvolutions(torch.autograd.Function):
         activation: Activation,
     ) -> Tensor:
         before = _spread(cells, taps_in, back, mirror, mirror_starts).add_(bias_in)  # (D + 1, C)
-        out = _collect(_activate(before, activation), taps_out, table).add_(bias_out)  # (O, C)
+        out = plus(_collect(_activate(before, activation), taps_out, table), bias_out)  # (O, C)
         ctx.save_for_backward(cells, taps_in, taps_out, before, table, back, mirror, mirror_starts)
         ctx.activation = activation
         return out
@@ -199,6 +199,15 @@ class _TwoConvolutions(torch.autograd.Function):
             None,
             None,
         )
+
+
+def plus(new: Tensor, other: Tensor) -> Tensor:
+    """new + other, in the memory of `new`, as the last step of a forward; under torch.compile in memory of its own.
+
+    torch 2.11 compiles a `Function` whose result was changed in place into wrong gradients, without a word
+    (pytorch issue 180642). There nothing is lost: the sum is part of what computes `new`.
+    """
+    return new + other if torch.compiler.is_compiling() else new.add_(other)
 
 
 def _spread(cells: Tensor, taps: Tensor, back: Tensor, mirror: Tensor, mirror_starts: Tensor) -> Tensor:

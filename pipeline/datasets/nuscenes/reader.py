@@ -6,7 +6,6 @@ calls reads one file with numpy.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
+from pipeline.datasets.nuscenes.devkit import load_database, official_scenes
 from pipeline.datasets.reader import AbsentPartition, MaskRule, Reader, Traits, Typical
 from pipeline.datasets.records import ImageRecord, PartitionRecord, RigidStep, ScanRecord
 
@@ -64,8 +64,9 @@ class NuScenesReader(Reader):
         return [*tables, *folders, root / "lidarseg" / version]
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
-        nusc = _load_devkit(root, version)
-        splits = _official_splits()
+        nusc = load_database(root, version)
+        official = official_scenes("the reader nuscenes")
+        splits = {scene: split for split in ("train", "val", "test") for scene in official[split]}
         labels = {row["sample_data_token"]: row["filename"] for row in getattr(nusc, "lidarseg", [])}
         for scene in sorted(nusc.scene, key=lambda row: row["name"]):
             split = splits.get(scene["name"])
@@ -117,30 +118,6 @@ class NuScenesReader(Reader):
 
 READER = NuScenesReader()
 READERS = (READER,)
-
-
-def _load_devkit(root: Path, version: str) -> Any:
-    """The devkit's database; its bare assertions become errors that say what to do."""
-    from nuscenes.nuscenes import NuScenes
-
-    try:
-        return NuScenes(version=version, dataroot=str(root), verbose=False)
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"a table in {root / version} is no valid JSON ({error}); extract the archive again."
-        ) from error
-    except (AssertionError, FileNotFoundError, KeyError) as error:
-        raise BadInput(
-            f"nuscenes-devkit cannot load {version} from {root}: {type(error).__name__}: {error}.\n"
-            f"Extract the archives of this version whole (metadata, maps, and lidarseg if you have it)."
-        ) from error
-
-
-def _official_splits() -> dict[str, str]:
-    from nuscenes.utils.splits import create_splits_scenes
-
-    official = create_splits_scenes()
-    return {scene: split for split in ("train", "val", "test") for scene in official[split]}
 
 
 def _partition(

@@ -21,6 +21,7 @@ from PIL import Image
 
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_bytes
+from pipeline.datasets.nuscenes.devkit import official_scenes
 from pipeline.datasets.nuscenes.toy_scene import LABEL_FOLDER, WORLD, label_file, write_labels, write_scene
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS, build_tables, map_file
 from pipeline.datasets.town.parameters import Parameters, check_count
@@ -35,16 +36,17 @@ from pipeline.datasets.town.tree import (
 )
 
 _MINI_LABEL_FOLDER = "lidarseg/v1.0-mini"
+_NEEDED_BY = "a toy tree in nuScenes' files"
 
 
 def toy_scene_names(train: int, val: int) -> tuple[list[str], list[str]]:
     """Names from the official lists: those of the mini lists first, so that v1.0-mini and mini_val exist."""
-    from nuscenes.utils import splits  # takes two seconds to import
-
+    official = official_scenes(_NEEDED_BY)
     names = []
     for kind, count, mini, all_names in (
-        ("train", train, splits.mini_train, splits.train), ("val", val, splits.mini_val, splits.val)
-    ):  # fmt: skip
+        ("train", train, official["mini_train"], official["train"]),
+        ("val", val, official["mini_val"], official["val"]),
+    ):
         first = [name for name in mini if name in all_names]
         order = first + [name for name in all_names if name not in first]
         check_count(kind, count, len(order), f"nuScenes has {len(order)} {kind} scenes")
@@ -105,13 +107,12 @@ def _lacks_labels(root: Path, record: Record) -> bool:
 
 def _write_tables(root: Path, records: dict[str, Record]) -> None:
     """Writes the tables of both versions; a file that would not change is left alone."""
-    from nuscenes.utils import splits
-
+    official = official_scenes(_NEEDED_BY)
     if not (root / map_file()).exists():
         buffer = io.BytesIO()
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(buffer, "PNG")
         write_bytes(root / map_file(), buffer.getvalue())
-    mini_names = {*splits.mini_train, *splits.mini_val}
+    mini_names = {*official["mini_train"], *official["mini_val"]}
     ordered = [records[name] for name in sorted(records)]
     mini = [record for record in ordered if record["scene"] in mini_names]
     for version, folder, chosen in (

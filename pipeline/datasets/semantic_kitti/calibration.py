@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.datasets.packages import needed
 from pipeline.datasets.records import RigidStep
 
 ARCHIVE = "data_odometry_calib.zip (KITTI odometry benchmark, calibration files)"
@@ -34,13 +35,14 @@ def read_calibration(path: Path) -> Calibration:
 
     Raises:
         ValueError: in words for the user, for a file that is missing, cut short, or lacks P2 or Tr.
+        BadInput: if pykitti is not there.
     """
     import numpy as np
-    from pykitti.utils import read_calib_file
 
+    pykitti = needed("pykitti.utils", "the reader semantic_kitti", "pykitti")
     try:
         text = path.read_text()
-        rows = read_calib_file(path)
+        rows = pykitti.read_calib_file(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing; extract {ARCHIVE}") from error
     except ValueError as error:
