@@ -11,6 +11,7 @@ another one goes on behind the cell that did it. At the end a table says at a gl
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import time
@@ -69,6 +70,8 @@ def main(
     options = ["--device", device, "--packed", str(packed)] + (["--quick"] if quick else [])
     for name, checkout in (("--waffleiron", waffleiron), ("--scalr", scalr)):
         options += [name, str(checkout.resolve())] if checkout else []
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stages take a GPU where they see one
     signal.signal(signal.SIGTERM, lambda *_: _stop())
     try:
         with tempfile.TemporaryDirectory() as scratch:

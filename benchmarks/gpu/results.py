@@ -53,7 +53,7 @@ class Results:
             self._write()
 
     def _add(self, section: dict[str, Any], row: Row) -> None:
-        if "on" in row:
+        if "what" not in row and "on" in row:
             section["on"] = row["on"]
         elif self._bytes + len(json.dumps(row)) > MOST_BYTES:
             section["not_kept"] = section.get("not_kept", 0) + 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -36,7 +40,13 @@ def run(cells: Cells) -> None:
 
 
 def _device(device: torch.device) -> Row:
-    row: Row = {"python": platform.python_version(), "versions": {name: _version(name) for name in PACKAGES}}
+    row: Row = {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        **_compiler(),
+    }
     if device.type != "cuda":
         return {**row, "name": "cpu", "capability": torch.backends.cpu.get_cpu_capability()}
     found = torch.cuda.get_device_properties(device)
@@ -48,6 +58,15 @@ def _device(device: torch.device) -> Row:
         "multiprocessors": found.multi_processor_count,
         "cuda": torch.version.cuda,
     }
+
+
+def _compiler() -> Row:
+    """What triton needs to start its kernels, also under torch.compile: a C compiler, and Python's headers."""
+    found = [
+        path for name in (os.environ.get("CC"), "gcc", "clang", "cc") if name and (path := shutil.which(name))
+    ]
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return {"c_compiler": found[0] if found else None, "python_headers": header.is_file()}
 
 
 def _version(name: str) -> str | None:
