@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Cells:
     lines: Path
     waffleiron: Path | None = None
     scalr: Path | None = None
-    _told: set[str] = field(default_factory=set)
+    _told: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._told = told_in(self.lines)
@@ -54,6 +55,10 @@ class Cells:
     @property
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
+
+    def ran_out(self, what: str) -> bool:
+        """Whether a cell, perhaps of a process before this one, found too little memory."""
+        return self._told.get(what) == "out of memory"
 
     def left(self) -> float:
         """Seconds until the section's time is over."""
@@ -68,7 +73,7 @@ class Cells:
         hung: its process is ended, and another one goes on behind it.
 
         What it returns is told with status `ok`; what it raises is told, too: `wrong`, `out of memory` or `failed`, with
-        the last lines of the traceback. Returns the figures of a cell that is ok.
+        the last places of the traceback. Returns the figures of a cell that is ok.
         """
         if what in self._told:
             return None
@@ -84,8 +89,8 @@ class Cells:
             row = {"what": what, "status": "wrong", "why": str(error), **error.figures}
         except torch.cuda.OutOfMemoryError:
             row = {"what": what, "status": "out of memory", "why": "the device's memory is full"}
-        except Exception:
-            row = {"what": what, "status": "failed", "why": _last_lines()}
+        except Exception as error:
+            row = {"what": what, "status": "failed", "why": _told(error)}
         self.tell({**row, "seconds": round(time.monotonic() - started, 2)})
         if row["status"] != "ok":
             self._stop_where_spoilt()
@@ -98,13 +103,14 @@ class Cells:
 
     def tell(self, row: Row) -> None:
         """Add a row to what is known."""
-        self._told.add(str(row.get("what")))
+        self._told[str(row.get("what"))] = str(row.get("status"))
         append(self.lines, row)
 
     def _stop_where_spoilt(self) -> None:
         """One CUDA fault fails all that follows in a process."""
         if not self.on_gpu:
             return
+        gc.collect()  # what failed held its tensors
         try:
             torch.cuda.synchronize()
             torch.ones(1, device=self.device).sum().item()
@@ -113,6 +119,11 @@ class Cells:
             raise SystemExit(SPOILT) from None
 
 
-def _last_lines(most: int = 4) -> str:
-    lines = [line.strip() for line in traceback.format_exc().strip().splitlines()]
-    return " | ".join(lines[-most:])[:800]
+def _told(error: Exception, most: int = 4) -> str:
+    """What an exception says, and the last places of its traceback, the innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[-most:]
+    places = [
+        f"{'/'.join(Path(one.filename).parts[-2:])}:{one.lineno} {one.name}" for one in reversed(frames)
+    ]
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:450]} (at {', '.join(places)[:300]})"

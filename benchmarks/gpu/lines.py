@@ -57,9 +57,9 @@ def rows_in(lines: Path) -> list[Row]:
     return [row for line in whole_lines(lines) if (row := row_of(line)) is not None]
 
 
-def told_in(lines: Path) -> set[str]:
-    """Names of the cells that are told of."""
-    return {str(row["what"]) for row in rows_in(lines) if "what" in row}
+def told_in(lines: Path) -> dict[str, str]:
+    """The cells that are told of, and the status of each."""
+    return {str(row["what"]): str(row.get("status")) for row in rows_in(lines) if "what" in row}
 
 
 def in_flight(lines: Path) -> tuple[str, float] | None:

@@ -29,6 +29,7 @@ class Results:
         """keep: the sections of a file that is there, but for those that are run again."""
         self._path = path
         self._read: dict[str, int] = {}
+        self._ran: list[str] = []
         self._bytes = 0
         kept = _sections_of(path) if keep else {}
         self.body: dict[str, Any] = {"griddle": KIND, "asked": asked, "started": _now(), "sections": kept}
@@ -38,6 +39,7 @@ class Results:
     def begin(self, name: str, budget: float) -> None:
         sections = self.body["sections"]
         sections.pop(name, None)  # it comes last: who reads from the end sees what is new
+        self._ran.append(name)
         sections[name] = {"status": "running", "started": _now(), "budget_s": round(budget, 1), "rows": []}
         self._write()
 
@@ -85,14 +87,15 @@ class Results:
         return list(self.body["sections"][name]["rows"])
 
     def failed(self) -> bool:
-        return any(section["status"] != "ok" for section in self.body["sections"].values())
+        return any(self.body["sections"][name]["status"] != "ok" for name in self._ran)
 
     def at_a_glance(self) -> str:
-        """One line a section, and under it each row that needs a look."""
+        """One line a section of this run, and under it each row that needs a look."""
         lines = [
             f"{'section':<12}{'status':<10}{'s':>7}{'cells':>7}{'bad':>5}{'left out':>10}{'no memory':>11}  on"
         ]
-        for name, section in self.body["sections"].items():
+        for name in self._ran:
+            section = self.body["sections"][name]
             rows = [row for row in section["rows"] if "status" in row]
             bad = [row for row in rows if row["status"] in BAD]
             out, full = (sum(row["status"] == kind for row in rows) for kind in ("left out", "out of memory"))
@@ -105,6 +108,8 @@ class Results:
                 lines.append(f"  {section['error']}")
             if "not_kept" in section:
                 lines.append(f"  {section['not_kept']} rows were not kept: the file is full")
+        kept = [name for name in self.body["sections"] if name not in self._ran]
+        lines += [f"of runs before this one: {', '.join(kept)}"] if kept else []
         return "\n".join([*lines, f"all of it: {self._path}"])
 
     def _write(self) -> None:
