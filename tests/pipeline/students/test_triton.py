@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_students import SHAPES, assert_same, batch, cloud_at, make_student, results, scattered
 from torch import Tensor
 
+from benchmarks.gpu.odd_clouds import CASES as ODD
+from benchmarks.gpu.odd_clouds import FEW, SHAPES, cloud_at, scattered
+from benchmarks.gpu.small_students import assert_same, batch, make_student, results
 from pipeline.students.packed import Cloud, pack
 from pipeline.students.sparse_mix import Activation
 from pipeline.students.sparse_plane import sparse_plane
@@ -26,9 +28,8 @@ HEIGHT_AND_WIDTH = SHAPES[1]
 CASES: dict[str, Callable[[], list[Cloud]]] = {
     "unequal and empty": lambda: [scattered(5, 0), scattered(0, 1), scattered(2, 2)],
     "corners": lambda: [cloud_at(np.array([[0, 0, 0], [0, 2, 0], [0, 15, 0], [0, 17, 0]]))],
-    "one cell": lambda: [cloud_at(np.full((6, 3), 7))],
-    "one point": lambda: [scattered(1, 0)],
-    "none": lambda: [scattered(0, 0)],
+    "all in one cell": ODD["all in one cell"],
+    **FEW,
 }
 
 
