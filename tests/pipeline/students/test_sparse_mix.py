@@ -13,6 +13,7 @@ from benchmarks.gpu.odd_clouds import CASES, SHAPES, cloud_at, scattered
 from benchmarks.gpu.small_students import DEPTH, WIDTH, assert_same, double, make_student, results
 from pipeline.students import neighbour_max as neighbour_max_module
 from pipeline.students import sparse_mix as sparse_mix_module
+from pipeline.students.backends import Backend
 from pipeline.students.embedding import Embedding
 from pipeline.students.neighbour_max import neighbour_max
 from pipeline.students.packed import Cloud, pack
@@ -50,9 +51,12 @@ def test_with_dropped_residuals(norm: Norm) -> None:
     assert_same(found, expected)
 
 
-def test_a_batch_without_points() -> None:
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_a_batch_without_points(backend: Backend) -> None:
     clouds = double(pack([scattered(0, 0), scattered(0, 1)]))
-    assert make_student("torch").eval()(clouds).shape == (0, WIDTH)
+    found = results(make_student(backend).eval(), clouds)
+    assert found["output"].shape == (0, WIDTH)
+    assert all(not value.any() for name, value in found.items() if "gradient" in name)
 
 
 def test_float32_agrees_to_its_own_rounding() -> None:
