@@ -79,14 +79,30 @@ def test_a_whole_student() -> None:
     assert_same(found, expected)
 
 
-@pytest.mark.slow
-def test_the_kernels_compile_for_a_gpu() -> None:
-    """To machine code for an H200 or H100, which needs none; in a process of its own, without the interpreter."""
-    script = Path(__file__).parents[2] / "support" / "compile_kernels.py"
+NOT_SPECIALISED = """
+from pipeline.students import triton_kernels as kernels
+for name in ("spread", "collect", "tap_gradients"):
+    print(*sorted(p.name for p in getattr(kernels, name).params if p.do_not_specialize))
+"""
+
+
+def without_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=False, env=environment
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment
     )
+
+
+def test_no_batch_is_compiled_for_by_itself() -> None:
+    done = without_interpreter("-c", NOT_SPECIALISED)
+    assert done.stdout.splitlines() == ["DILATED OCCUPIED"] * 3, done.stderr
+
+
+@pytest.mark.slow
+def test_the_kernels_compile_for_a_gpu() -> None:
+    """To machine code for an H200 or H100, which needs none."""
+    done = without_interpreter(str(Path(__file__).parents[2] / "support" / "compile_kernels.py"))
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 11
