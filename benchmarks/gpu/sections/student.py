@@ -195,10 +195,11 @@ def _floor(sides: Sides, clouds: PackedClouds, width: int, name: str) -> Row:
     if not sides.cells.on_gpu:
         return {}
     card = next((one for key, one in sheets.CARDS.items() if key in torch.cuda.get_device_name()), None)
-    if card is None or name not in sheets.PRECISIONS:
+    precision = sheets.PRECISIONS.get("TF32" if name == "tf32" else name)
+    if card is None or precision is None:
         return {}
     on = [_laid(counts.Laid, clouds, plane, shape) for plane, shape in enumerate(_shapes(sides, width))]
-    given: tuple[Any, ...] = (card, on, width, sheets.PRECISIONS[name], sides.depth)
+    given: tuple[Any, ...] = (card, on, width, precision, sides.depth)
     return {
         "card": card.name,
         "floor_ms": round(1e3 * floors.student_floor(*given), 4),
