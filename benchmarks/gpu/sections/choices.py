@@ -11,11 +11,11 @@ from benchmarks.gpu.cells import Cells, Wrong
 from benchmarks.gpu.clouds import part_of, real_clouds
 from benchmarks.gpu.fixed_step import graphed
 from benchmarks.gpu.lines import Row
-from benchmarks.gpu.quick import settle
+from benchmarks.gpu.quick import fast_backends, settle
 from benchmarks.gpu.student_step import our_step, our_student
 from benchmarks.gpu.timing import times
 from benchmarks.gpu.whole_compiled import compiled_within
-from pipeline.students.backends import Backend, backend_for, triton_runs_on
+from pipeline.students.backends import Backend, backend_for
 from pipeline.students.packed import PackedClouds
 
 SIZES = (
@@ -37,7 +37,7 @@ def run(cells: Cells) -> None:
     """The sizes in turn, then a graph, then compiling."""
     settle(cells)
     quick = cells.quick
-    backends: list[Backend] = ["torch", "triton"] if triton_runs_on(cells.device.type) else ["torch"]
+    backends = fast_backends(cells)
     for width, points, name in ((16, 150, "float32"),) if quick else SIZES:
         what = f"auto, {width} channels, {points} points, {name}"
         cells.run(what, partial(_auto, cells, backends, width, points, name), needs=3)
@@ -46,7 +46,7 @@ def run(cells: Cells) -> None:
     else:
         for width in (256, 768):
             what = f"CUDA graph, {width} channels, 5000 points"
-            cells.run(what, partial(_graph, cells, backends[-1], width), needs=4)
+            cells.run(what, partial(_graph, cells, backends[0], width), needs=4)
     _whole(cells)
 
 

@@ -14,9 +14,9 @@ from benchmarks.gpu.clouds import part_of, real_clouds
 from benchmarks.gpu.lines import Row
 from benchmarks.gpu.losses_and_sampling import losses, sampling
 from benchmarks.gpu.packed import Packed
-from benchmarks.gpu.quick import settle
+from benchmarks.gpu.quick import fast_backends, settle
 from benchmarks.gpu.same_bits import ask_for_the_same_products, same_bits
-from pipeline.students.backends import Backend, triton_runs_on
+from pipeline.students.backends import Backend
 
 COMPILING = 75.0
 """Seconds that compiling may take."""
@@ -26,9 +26,7 @@ def run(cells: Cells) -> None:
     """Backends first; then what is small; then two runs beside each other; last what must be compiled."""
     ask_for_the_same_products()
     settle(cells)
-    backends: list[Backend] = ["triton", "torch"] if triton_runs_on(cells.device.type) else ["torch"]
-    if "triton" not in backends:
-        cells.leave_out("triton", "its kernels run on an NVIDIA GPU alone, and in triton's interpreter")
+    backends = fast_backends(cells)
     names = [name for name in ARITHMETICS if cells.on_gpu or name != "tf32"]
     if not cells.on_gpu:
         cells.leave_out("tf32", "a CPU has no TF32")

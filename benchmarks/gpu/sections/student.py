@@ -21,10 +21,10 @@ from benchmarks.gpu.arithmetic import ARITHMETICS, Arithmetic
 from benchmarks.gpu.cells import Cells
 from benchmarks.gpu.clouds import part_of, real_clouds
 from benchmarks.gpu.lines import Row
-from benchmarks.gpu.quick import settle
+from benchmarks.gpu.quick import fast_backends, settle
 from benchmarks.gpu.student_step import Step, Theirs, optimiser_step, our_step, our_student, products_ms
 from benchmarks.gpu.timing import peak_gigabytes, synchronise, times
-from pipeline.students.backends import Backend, triton_runs_on
+from pipeline.students.backends import Backend
 from pipeline.students.packed import PackedClouds
 from pipeline.students.sparse_plane import sparse_plane
 from pipeline.students.waffleiron import WaffleIron
@@ -101,9 +101,7 @@ def run(cells: Cells) -> None:
     if cells.quick:
         order = tuple(("bfloat16" if name == "float16" else name, 16, 150) for name in ("float16", "float32"))
         sides = Sides(cells, depth=3, count=2)
-    backends: list[Backend] = ["triton", "torch"] if triton_runs_on(cells.device.type) else ["torch"]
-    if "triton" not in backends:
-        cells.leave_out("triton", "its kernels run on an NVIDIA GPU alone, and in triton's interpreter")
+    backends = fast_backends(cells)
     if cells.waffleiron is None:
         cells.leave_out("authors", "no checkout of the authors' code was given: --waffleiron")
     for name, width, points in order:
