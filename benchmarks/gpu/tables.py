@@ -18,6 +18,7 @@ import click
 from benchmarks.gpu.lines import Row
 from benchmarks.gpu.markdown import all_figures, figure, named, number, percent, table
 from benchmarks.gpu.results import BAD, KIND
+from benchmarks.gpu.step_table import step_tables
 from benchmarks.gpu.student_table import student_tables
 
 Section = dict[str, Any]
@@ -190,7 +191,7 @@ TABLES: dict[str, tuple[str, Callable[[list[Row]], list[str]]]] = {
     "correct": ("Is it right", correct_tables),
     "student": ("The student", student_tables),
     "teacher": ("The teacher", teacher_tables),
-    "step": ("A whole step", other_tables),
+    "step": ("A whole step", step_tables),
     "choices": ("What `auto` takes, graphs, compiling the whole", choices_tables),
 }
 

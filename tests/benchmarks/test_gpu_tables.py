@@ -14,6 +14,7 @@ from benchmarks.gpu.tables import all_tables, main
 
 CARD = "NVIDIA H100 80GB HBM3"
 SIZE = "768 channels, 5000 points, bfloat16"
+STEP = "WI-48-768 bfloat16 batch 8"
 FLOORS = {"floor_ms": 14.9, "estimate_ms": 82.2, "authors_estimate_ms": 281.9}
 
 
@@ -75,7 +76,13 @@ def body() -> dict[str, Any]:
                 ok("ViT-L, 224 x 448, bfloat16, 32 in a batch", images_per_s=510.0, share_of_ceiling=0.93, bound_by="decoding"),
                 ok("float32 convolutions in TF32", moved=4e-4),
             ),
-            "step": section(ok("cached", gpu_busy=0.93), status="cut off"),
+            "step": section(
+                ok("cache", megabytes=12.5),
+                ok(f"cached {STEP}, 8 workers", samples_per_s=80.0, ms_a_step=100.0, data_wait_share=0.01, peak_gb=21.0),
+                ok(f"profile of cached {STEP}", busy_ms_a_step=93.0, launches_a_step=2400.0, kernels_ms_a_step={"gemm": 9.5}),
+                bad(f"published {STEP}, 8 workers", "out of memory", "the device's memory is full"),
+                status="cut off",
+            ),
             "choices": section(
                 bad("auto, 256 channels", "wrong", "triton is faster", torch_ms=9.0, triton_ms=6.0, auto="torch", fastest="triton", auto_behind=1.5),
                 error="its process ended with 1",
@@ -98,7 +105,9 @@ def test_figures_stand_in_their_places() -> None:
     assert "| torch, float32 | no | 2 | a, b | 5 | 9 | 1.8 |" in text
     assert "| ViT-L, 224 x 448, bfloat16, 32 in a batch | 510 |  |  | 93 % | decoding |" in text
     assert "| 256 channels **wrong** | 9 | 6 | torch | triton | 1.5 |" in text
-    assert "| cached | ok | gpu busy 0.93 |" in text
+    assert f"| cached {STEP}, 8 workers | 80 | 100 | 1 % | 93 % | 2,400 |  | 21 |" in text
+    assert f"| published {STEP}, 8 workers | out of memory |" in text
+    assert f"| cached {STEP} | gemm | 9.5 |" in text
 
 
 def test_what_is_missing_is_said_in_words() -> None:
