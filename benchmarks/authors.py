@@ -34,7 +34,7 @@ class AuthorsLoader:
     """`sample(scan, camera)` runs the published `__getitem__` of a dataset's class, whose random camera is held to one."""
 
     def __init__(self, checkout: Path, reader: str, root: Path, scans: Sequence[ScanRecord]) -> None:
-        _import_published(checkout)
+        import_published(checkout)
         self._dataset = _PREPARE[reader](root, scans)
         self.version = subprocess.run(
             ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"],
@@ -48,7 +48,8 @@ class AuthorsLoader:
         return self._dataset[scan]
 
 
-def _import_published(checkout: Path) -> None:
+def import_published(checkout: Path) -> None:
+    """Let their packages `datasets` and `models` be imported from a checkout."""
     if not (checkout / "datasets" / "nuscenes_for_scalr.py").is_file():
         raise click.ClickException(f"{checkout} is no checkout of github.com/valeoai/ScaLR")
     if "datasets" in sys.modules:

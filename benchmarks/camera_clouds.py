@@ -39,9 +39,12 @@ def camera_clouds(count: int, points: int) -> PackedClouds:
 @functools.cache
 def camera_cloud(number: int, points: int) -> Cloud:
     """What camera `number` modulo 6 sees; see `camera_clouds`."""
-    cloud = _views()[number % 6]  # (N, 4) x y z in metres, intensity
-    if points > 3000:
-        cloud = _densified(cloud, points, np.random.default_rng(number))
+    return cloud_of(_views()[number % 6], points, number)
+
+
+def cloud_of(seen: npt.NDArray[np.float32], points: int, seed: int) -> Cloud:
+    """Of the points (N, 4) x y z in metres, intensity, that a camera sees; see `camera_clouds`."""
+    cloud = _densified(seen, points, np.random.default_rng(seed)) if points > 3000 else seen
     xyz = cloud[:, :3]
     features = np.column_stack([cloud[:, 3] / 255, xyz, np.linalg.norm(xyz, axis=1)])
     neighbours = cKDTree(xyz).query(xyz, NEIGHBOURS + 1)[1][:, 1:]
@@ -63,8 +66,12 @@ def _densified(
 
 @functools.cache
 def _views() -> list[npt.NDArray[np.float32]]:
-    """The points (N, 4) of each camera's view of the first keyframe, one per voxel, in the field of view."""
-    root, scan = _keyframe()
+    """Those of the first keyframe."""
+    return views_of(*_keyframe())
+
+
+def views_of(root: Path, scan: ScanRecord) -> list[npt.NDArray[np.float32]]:
+    """The points (N, 4) of each camera's view of a keyframe, one per voxel, in the field of view."""
     points = np.fromfile(root / scan.path, "<f4").reshape(-1, 5)[:, :4]
     points = points[representatives(np.ascontiguousarray(points[:, :3]), VOXEL, None)]
     points = points[GRID.inside(points)]

@@ -1,4 +1,5 @@
-"""A cache of real recordings, several times over, for benchmarks: $GRIDDLE_SAMPLES has a few of each lidar.
+"""A cache of real recordings, several times over, for benchmarks: $GRIDDLE_SAMPLES has a few of each lidar, or an index of
+them was packed with their files.
 
 Points and views are computed as always. Patch grids are random numbers of the right size and type: what they are
 does not matter to the time that they take.
@@ -7,7 +8,7 @@ does not matter to the time that they take.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from cache_schemas.scans import SCANS
 from cache_schemas.storage import encode
 from cache_schemas.writing import PartitionWriter
 from pipeline.config.model import Config, Dataset, Points
-from pipeline.datasets.index import make_index
+from pipeline.datasets.index import Index, make_index
 from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
@@ -46,11 +47,12 @@ MOST = 20_000
 
 @dataclass(frozen=True)
 class Recordings:
-    """Where a dataset's samples lie, as a config names it."""
+    """Where a dataset's samples lie, as a config names it. index: made before; without it the dataset's devkit is needed."""
 
     reader: str
     root: Path
     version: str = ""
+    index: Index | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def real_keyframes(
     batch: int,
     recordings: Recordings | None = None,
     teacher: str = "dinov2_vitl14",
+    storages: Sequence[str] = STORAGES,
     **student: object,
 ) -> Keyframes:
     """Partitions of 8 scans, those that there are in turn, with all cameras: nuScenes' two keyframes, or others.
@@ -105,7 +108,8 @@ def real_keyframes(
     student: blocks of the student's config, such as `points` and `network`.
     """
     found = recordings or nuscenes()
-    return _keyframes(found, folder, lambda scan, number: scan, (partitions, 8), batch, teacher, student)
+    size = (partitions, 8)
+    return _keyframes(found, folder, lambda scan, number: scan, size, batch, teacher, student, storages)
 
 
 def nuscenes() -> Recordings:
@@ -181,19 +185,20 @@ def _keyframes(
     batch: int,
     teacher: str,
     student: Mapping[str, object],
+    storages: Sequence[str] = STORAGES,
 ) -> Keyframes:
     """`size`: partitions, and scans in each."""
     folder.mkdir(parents=True)
     name = recordings.reader
     dataset = Dataset(reader=name, root=str(recordings.root), version=recordings.version)
-    index, _ = make_index(folder, name, dataset)
+    index = recordings.index or make_index(folder, name, dataset)[0]
     splits = sorted({entry.split for entry in index.partitions if entry.images})
     config = Config.model_validate(
         {
             "workdir": str(folder),
             "datasets": {name: {"reader": name, "root": str(recordings.root), "version": recordings.version}},
             "teachers": {
-                storage: {"model": teacher, "image_size": IMAGE, "storage": storage} for storage in STORAGES
+                storage: {"model": teacher, "image_size": IMAGE, "storage": storage} for storage in storages
             },
             "students": {
                 storage: {
@@ -203,7 +208,7 @@ def _keyframes(
                     "pretrain": {"batch": 2},
                     **student,
                 }
-                for storage in STORAGES
+                for storage in storages
             },
         }
     )
@@ -221,7 +226,7 @@ def _keyframes(
     rng = np.random.default_rng(0)
     grids = rng.normal(size=(each * len(scans[0].images), *GRID, CHANNELS[teacher])).astype(np.float32)
     runs = {}
-    for storage in STORAGES:
+    for storage in storages:
         run = plan.runs[storage]
         block = run.student
         block = block.model_copy(update={"pretrain": block.pretrain.model_copy(update={"batch": batch})})

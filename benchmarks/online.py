@@ -19,7 +19,7 @@ from typing import Any
 import click
 import torch
 import torch.nn.functional as F
-from authors import AuthorsLoader
+from authors import AuthorsLoader, import_published
 from keyframes import CHANNELS, IMAGE, Keyframes
 from published import network, waffleiron_of
 
@@ -50,7 +50,7 @@ class OnlineStep:
         self._loader = AuthorsLoader(scalr, cache.recordings.reader, cache.recordings.root, cache.scans)
         self._cameras = [[image.camera for image in scan.images] for scan in cache.scans]
         self._collate = import_module("datasets.im_pc_dataset").CollateDistillation()
-        self._teacher = _teacher(scalr, teacher)
+        self._teacher = published_teacher(scalr, teacher)
         self._student = network(
             waffleiron_of(waffleiron),
             width=student.width,
@@ -98,8 +98,9 @@ class OnlineStep:
         return self._loader.sample(scan, cameras[number % len(cameras)])
 
 
-def _teacher(scalr: Path, name: str) -> Any:
-    """Their ImageTeacher with random weights, where it would fetch pretrained ones."""
+def published_teacher(scalr: Path, name: str) -> Any:
+    """Their ImageTeacher with random weights, where it would fetch pretrained ones; they cannot change the time."""
+    import_published(scalr)
     if not (scalr / "models" / "image_teacher.py").is_file():
         raise click.ClickException(f"{scalr} has no models/image_teacher.py: check out its branch main")
     module = import_module("models.image_teacher")

@@ -89,19 +89,29 @@ def run_published(theirs: nn.Module, clouds: PackedClouds, features: Tensor) -> 
 
     features: (P, 5), of the clouds, in any type; gradients flow into it.
     """
+    return unpadded(theirs(*padded(clouds, features)), clouds)
+
+
+def padded(clouds: PackedClouds, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What their network takes of B clouds of up to n points: features (B, 5, n), cells (B, 3, n), which of these are
+    points (B, n), and neighbours (B, 1 + K, n)."""
     longest = int(clouds.sizes().max())
     bounds = clouds.offsets.tolist()
     columns: list[list[Tensor]] = [[], [], [], []]
     for start, stop in itertools.pairwise(bounds):
         extra = longest - (stop - start)
         # The first of their neighbours is the point itself, which their embedding skips.
-        itself = torch.arange(stop - start).unsqueeze(1)  # (n, 1)
+        itself = torch.arange(stop - start, device=features.device).unsqueeze(1)  # (n, 1)
         near = torch.cat((itself, clouds.neighbours[start:stop] - start), 1)  # (n, 1 + K)
         columns[0].append(F.pad(features[start:stop], (0, 0, 0, extra)).T)
         columns[1].append(F.pad(clouds.cells[start:stop], (0, 0, 0, extra)).T)
-        columns[2].append(F.pad(torch.ones(stop - start), (0, extra)))
+        columns[2].append(F.pad(torch.ones(stop - start, device=features.device), (0, extra)))
         columns[3].append(F.pad(near, (0, 0, 0, extra), value=longest - 1).T)
     feats, cells, occupied, neighbours = (torch.stack(column) for column in columns)
-    out = theirs(feats, cells, occupied.to(features.dtype), neighbours)  # (B, out, longest)
+    return feats, cells, occupied.to(features.dtype), neighbours
+
+
+def unpadded(out: Tensor, clouds: PackedClouds) -> Tensor:
+    """Their outputs (B, out, n) without what was padded: (P, out)."""
     sizes = clouds.sizes().tolist()
     return torch.cat([row[:, :size].T for row, size in zip(out, sizes, strict=True)])

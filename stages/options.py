@@ -102,6 +102,8 @@ def pick_device(what: str) -> Any:
     from pipeline.common.log import log
 
     if torch.cuda.is_available():
+        # `precision: float32` means that. torch keeps products in float32 by itself, and lets convolutions go through TF32.
+        torch.backends.cudnn.allow_tf32 = False
         return torch.device("cuda")
     log(f"{what}: no GPU found, running on the CPU with {torch.get_num_threads()} thread(s)")
     return torch.device("cpu")

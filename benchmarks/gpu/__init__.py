@@ -1,3 +1,12 @@
-"""Griddle on an NVIDIA GPU: what one run of six minutes measures (`python -m benchmarks.gpu`), and what can be told
-without a GPU: how the kernels compile (`python -m benchmarks.gpu.kernels`), and the least time that a step can take
-(`python -m benchmarks.gpu.floors`). docs/gpu.md holds the tables."""
+"""Every figure of a GPU, by one command: `python -m benchmarks.gpu --minutes 6`.
+
+A GPU is rented by the minute, on a bare machine without a network. `pack.sh` puts all that it needs into one folder,
+`go.sh` unpacks that there and starts the run; `tables.py` turns the JSON that comes back into the tables of docs/gpu.md.
+`kernels.py` and `floors.py` say what can be said without a GPU. Modules of the folder above are imported by their
+plain names, as its own scripts do.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))

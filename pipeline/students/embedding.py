@@ -58,11 +58,11 @@ class Embedding(nn.Module):
             neighbours = torch.cat((neighbours, itself.unsqueeze(1).expand(-1, count)))
         x = _of_rows(self.norm, features)  # (P + padding, in)
         # index_select and not x[neighbours]: its backward is several times faster on a CPU
-        near = x.index_select(0, neighbours.flatten()).view(len(x), count, -1)  # (P + padding, K, in)
+        near = x.index_select(0, neighbours.flatten()).view(len(x), count, x.shape[1])  # (P + padding, K, in)
         difference = (near - x.unsqueeze(1)).flatten(0, 1)
         hidden = self.neighbour_in(_of_rows(self.neighbour_norm, difference))  # ((P + padding) K, width)
         hidden = self.neighbour_out(_of_rows(self.neighbour_hidden_norm, hidden).relu())
-        return x[:points], hidden.view(len(x), count, -1)[:points].max(dim=1).values
+        return x[:points], hidden.view(len(x), count, hidden.shape[1])[:points].max(dim=1).values
 
     def _normalised(self, features: Tensor, padding: int) -> Tensor:
         """norm(features), (P, in), as if `padding` zero rows were among them."""

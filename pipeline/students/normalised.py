@@ -18,9 +18,19 @@ def normalised(rows: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def normalised_backward(grad: Tensor, rows: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """The gradient of the rows. grad: (P, C). The rest as `normalised` took and gave it. Returns (P, C), new."""
+    """The gradient of the rows. grad: (P, C). The rest as `normalised` took and gave it, mean and deviation in the
+    `statistics_type`. Returns (P, C), new."""
     shape, wanted = [rows.shape[1]], [True, False, False]
     out: Tensor = torch.ops.aten.native_layer_norm_backward(
         grad, rows, shape, mean, deviation, None, None, wanted
     )[0]
     return out
+
+
+def statistics_type(dtype: torch.dtype, kind: str) -> torch.dtype:
+    """In which type torch's LayerNorm gives and wants mean and deviation of rows of `dtype` on a kind of device.
+
+    On a CPU it is the rows' own, on a GPU the one that its kernels sum in: they refuse any other. (aten's
+    native/cuda/layer_norm_kernel.cu, whose `T_ACC` of both 16-bit types is float32.)
+    """
+    return dtype if kind == "cpu" else torch.promote_types(dtype, torch.float32)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pipeline.students.normalised import normalised, normalised_backward
+from pipeline.students.normalised import normalised, normalised_backward, statistics_type
 from pipeline.students.sparse_mix import Activation, plus
 
 
@@ -88,10 +88,8 @@ class _TwoProducts(torch.autograd.Function):
         of_weight_in, of_bias_in = of_before.t() @ rows, of_before.sum(0)  # (C, C), (C,)
         of_rows = of_before @ weight_in  # (P, C)
         # Of rows that are normalised already: mean 0, deviation 1; what the deviation divided comes after.
-        zero, one = (
-            torch.zeros_like(deviation, dtype=rows.dtype),
-            torch.ones_like(deviation, dtype=rows.dtype),
-        )
+        exact = statistics_type(rows.dtype, rows.device.type)
+        zero, one = torch.zeros_like(deviation, dtype=exact), torch.ones_like(deviation, dtype=exact)
         of_features = normalised_backward(of_rows, rows, zero, one).to(grad.dtype)  # (P, C)
         torch.addcmul(grad, of_features, deviation, out=of_features)
         return of_features, of_weight_in, of_bias_in, of_weight_out, of_bias_out, None, None, None

@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 
 NONE, RELU, GELU = 0, 1, 2
-CELLS = ("OCCUPIED", "DILATED")
-"""Numbers that differ from batch to batch. Triton would compile a kernel anew the first time that one is 1 or a multiple of
-16, and gain nothing by it."""
+SIZES = ("OCCUPIED", "DILATED")
+"""Another number in every batch. Triton would compile anew for those that 16 divides, and again for 1, in the middle of a
+training; nothing that is read many at a time lies a multiple of them apart."""
 
 
 @triton.jit
@@ -92,7 +92,7 @@ def add_to_rows(rows, cells, cell_of_row, out, C, BLOCK: tl.constexpr):
     tl.store(out + row * C + channel, here + there, mask=real)
 
 
-@triton.jit(do_not_specialize=CELLS)
+@triton.jit(do_not_specialize=SIZES)
 def spread(
     cells, taps, bias, before, back, out, OCCUPIED, DILATED, C, BLOCK: tl.constexpr, ACTIVATION: tl.constexpr
 ):
@@ -113,7 +113,7 @@ def spread(
     tl.store(out + place * C + channel, total, mask=real)
 
 
-@triton.jit(do_not_specialize=CELLS)
+@triton.jit(do_not_specialize=SIZES)
 def collect(
     dilated,
     taps,
@@ -142,7 +142,7 @@ def collect(
     tl.store(out + cell * C + channel, total, mask=real)
 
 
-@triton.jit(do_not_specialize=CELLS)
+@triton.jit(do_not_specialize=SIZES)
 def tap_gradients(
     dilated,
     cells,

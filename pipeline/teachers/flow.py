@@ -161,9 +161,11 @@ class Flow(Generic[Out]):
     def _run(self, inputs: list[Future[Tensor]]) -> list[Future[Out]]:
         on_stream: Any = torch.cuda.stream(self._lane.stream) if self._on_gpu else nullcontext()
         try:
-            images = filled_up([future.result() for future in inputs], self.batch)
-            with on_stream:
-                grids = self._teacher.features(images)
+            ready = [future.result() for future in inputs]
+            with (
+                on_stream
+            ):  # images that lie on a GPU are put together there: another stream would not wait for it
+                grids = self._teacher.features(filled_up(ready, self.batch))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -69,7 +69,7 @@ def load_input(
 
 def black_input(teacher: Teacher, device: torch.device) -> Tensor:
     """(3, H, W) float32 zeros in the place of an image that cannot be read, where `load_input` puts its results."""
-    return torch.zeros(3, *teacher.image_size, device=device if teacher.decode == "gpu" else CPU)
+    return _done(torch.zeros(3, *teacher.image_size, device=device if teacher.decode == "gpu" else CPU))
 
 
 def _on_device(
@@ -89,9 +89,14 @@ def _on_device(
     resized = torch.nn.functional.interpolate(
         pixels[None], size=size, mode="bilinear", align_corners=False, antialias=antialias
     )[0]
-    if device.type == "cuda":  # who uses it does so on a stream of its own
-        torch.cuda.current_stream(device).synchronize()
-    return resized
+    return _done(resized)
+
+
+def _done(image: Tensor) -> Tensor:
+    """The same image, when a GPU has finished it: who uses it does so on a stream of its own."""
+    if image.device.type == "cuda":
+        torch.cuda.current_stream(image.device).synchronize()
+    return image
 
 
 def _checked(path: Path, image: ImageRecord) -> bytes:

@@ -97,16 +97,21 @@ def _corners(coordinates: Tensor, rows: int, cols: int) -> tuple[Tensor, Tensor]
 
     coordinates: (n, 2) (column, row). Returns (n, 4) int64 and (n, 4) in the type of the coordinates.
     """
-    last = torch.tensor((cols - 1, rows - 1), device=coordinates.device)  # (2,)
-    low = torch.minimum(coordinates.floor().long(), last)  # (n, 2)
-    high = torch.minimum(low + 1, last)  # (n, 2)
-    fraction = coordinates - low  # (n, 2)
-    col, right = torch.stack((low[:, 0], high[:, 0]), 1), fraction[:, :1]  # (n, 2), (n, 1)
-    row, down = torch.stack((low[:, 1], high[:, 1]), 1), fraction[:, 1:]  # (n, 2), (n, 1)
+    col, right = _two(coordinates[:, :1], cols)  # (n, 2), (n, 1)
+    row, down = _two(coordinates[:, 1:], rows)  # (n, 2), (n, 1)
     patches = row.unsqueeze(2) * cols + col.unsqueeze(1)  # (n, 2, 2)
     across = torch.cat((1 - right, right), 1)  # (n, 2)
     along = torch.cat((1 - down, down), 1)  # (n, 2)
     return patches.flatten(1), (along.unsqueeze(2) * across.unsqueeze(1)).flatten(1)
+
+
+def _two(coordinate: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The two of `count` columns or rows around each coordinate (n, 1), (n, 2) int64, and the second one's share (n, 1).
+
+    Bounds are plain numbers: as tensors they would be copied to a GPU, which waits for all that it was given before.
+    """
+    low = coordinate.floor().long().clamp(max=count - 1)  # (n, 1)
+    return torch.cat((low, (low + 1).clamp(max=count - 1)), 1), coordinate - low
 
 
 def _check(pixel: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from small_students import DEPTH, assert_same, batch, make_student, results
 from torch._dynamo.utils import counters
 
+from benchmarks.gpu.small_students import DEPTH, assert_same, batch, make_student, results
 from cache_schemas.errors import BadInput
 from pipeline.students import backends
 from pipeline.students import compiled as compiled_module

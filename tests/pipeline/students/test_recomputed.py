@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from small_students import DEPTH, batch, make_student, results
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.gpu.small_students import DEPTH, batch, make_student, results
 from pipeline.students.recomputed import recomputed
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import Norm, WaffleIron

@@ -2,81 +2,27 @@
 wherever the points lie; and the same bits every time."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from small_students import (
-    DEPTH,
-    SHAPES,
-    WIDTH,
-    assert_same,
-    cloud_at,
-    make_student,
-    results,
-    scattered,
-)
 from torch import Tensor, nn
 
+from benchmarks.gpu.odd_clouds import CASES, SHAPES, cloud_at, scattered
+from benchmarks.gpu.small_students import DEPTH, WIDTH, assert_same, double, make_student, results
 from pipeline.students import neighbour_max as neighbour_max_module
 from pipeline.students import sparse_mix as sparse_mix_module
+from pipeline.students.backends import Backend
 from pipeline.students.embedding import Embedding
 from pipeline.students.neighbour_max import neighbour_max
-from pipeline.students.packed import Cloud, PackedClouds, pack
+from pipeline.students.packed import Cloud, pack
 from pipeline.students.sparse_mix import Activation, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import Norm
 
 torch.set_num_threads(1)
-
-
-def on_borders() -> Cloud:
-    """Points in the four corners and along all four sides of each plane, none inside."""
-    columns = []
-    for height, width in SHAPES:
-        flat = np.arange(height * width)
-        y, x = flat // width, flat % width
-        columns.append(np.resize(flat[(y % (height - 1) == 0) | (x % (width - 1) == 0)], 40))
-    return cloud_at(np.stack(columns, axis=1))
-
-
-def full() -> Cloud:
-    """Every cell of every plane occupied."""
-    return cloud_at(np.stack([np.resize(np.arange(h * w), 30) for h, w in SHAPES], axis=1))
-
-
-def in_one_cell() -> Cloud:
-    return cloud_at(np.full((9, 3), 7))
-
-
-CASES: dict[str, Callable[[], list[Cloud]]] = {
-    "equal": lambda: [scattered(12, 0), scattered(12, 1), scattered(12, 2)],
-    "unequal": lambda: [scattered(25, 0), scattered(3, 1), scattered(12, 2)],
-    "one cloud": lambda: [scattered(10, 0)],
-    "empty clouds": lambda: [
-        scattered(0, 0),
-        scattered(11, 1),
-        scattered(0, 2),
-        scattered(6, 3),
-        scattered(0, 4),
-    ],
-    "one point beside others": lambda: [scattered(1, 0), scattered(9, 1), scattered(1, 2)],
-    "borders and corners": lambda: [on_borders(), scattered(5, 1), on_borders()],
-    "last cell, then first": lambda: [
-        cloud_at(np.array([[29, 17, 14]])),
-        cloud_at(np.array([[0, 0, 0]] * 2)),
-    ],
-    "full planes": lambda: [full(), scattered(4, 0), full()],
-    "all in one cell": lambda: [in_one_cell(), in_one_cell()],
-}
-
-
-def double(clouds: PackedClouds) -> PackedClouds:
-    """The same clouds with float64 features that require a gradient."""
-    return dataclasses.replace(clouds, features=clouds.features.double().requires_grad_())
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -105,9 +51,12 @@ def test_with_dropped_residuals(norm: Norm) -> None:
     assert_same(found, expected)
 
 
-def test_a_batch_without_points() -> None:
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_a_batch_without_points(backend: Backend) -> None:
     clouds = double(pack([scattered(0, 0), scattered(0, 1)]))
-    assert make_student("torch").eval()(clouds).shape == (0, WIDTH)
+    found = results(make_student(backend).eval(), clouds)
+    assert found["output"].shape == (0, WIDTH)
+    assert all(not value.any() for name, value in found.items() if "gradient" in name)
 
 
 def test_float32_agrees_to_its_own_rounding() -> None:

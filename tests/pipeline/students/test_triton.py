@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_students import SHAPES, assert_same, batch, cloud_at, make_student, results, scattered
 from torch import Tensor
 
+from benchmarks.gpu.odd_clouds import CASES as ODD
+from benchmarks.gpu.odd_clouds import FEW, SHAPES, cloud_at, scattered
+from benchmarks.gpu.small_students import assert_same, batch, make_student, results
 from pipeline.students.packed import Cloud, pack
 from pipeline.students.sparse_mix import Activation
 from pipeline.students.sparse_plane import sparse_plane
@@ -25,9 +27,8 @@ HEIGHT_AND_WIDTH = SHAPES[1]
 CASES: dict[str, Callable[[], list[Cloud]]] = {
     "unequal and empty": lambda: [scattered(5, 0), scattered(0, 1), scattered(2, 2)],
     "corners": lambda: [cloud_at(np.array([[0, 0, 0], [0, 2, 0], [0, 15, 0], [0, 17, 0]]))],
-    "one cell": lambda: [cloud_at(np.full((6, 3), 7))],
-    "one point": lambda: [scattered(1, 0)],
-    "none": lambda: [scattered(0, 0)],
+    "all in one cell": ODD["all in one cell"],
+    **FEW,
 }
 
 
@@ -89,3 +90,20 @@ def test_a_whole_student() -> None:
     clouds = batch([3, 2])
     found, expected = (results(make_student(backend, depth=1), clouds) for backend in ("triton", "reference"))
     assert_same(found, expected)
+
+
+NOT_SPECIALISED = """
+from pipeline.students import triton_kernels as kernels
+for name in ("spread", "collect", "tap_gradients"):
+    print(*sorted(p.name for p in getattr(kernels, name).params if p.do_not_specialize))
+"""
+
+
+def test_no_batch_is_compiled_for_by_itself() -> None:
+    """Asked of the kernels themselves, in a process without the interpreter."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", NOT_SPECIALISED], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.splitlines() == ["DILATED OCCUPIED"] * 3, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.config.model import Teacher
+from pipeline.teachers import flow as flow_module
 from pipeline.teachers.flow import Flow, Passage, filled_up, out_of_memory
 from pipeline.teachers.loaded import load_teacher
 
@@ -179,6 +181,37 @@ def test_a_short_batch_is_filled_up_with_its_last_image() -> None:
     batch = filled_up([image(1.0), image(2.0)], 4)
     assert [float(one[0, 0, 0]) for one in batch] == [1.0, 2.0, 2.0, 2.0]
     assert filled_up([image(1.0)], 1).shape == (1, 3, 2, 2)
+
+
+def test_on_a_gpu_a_batch_is_put_together_on_its_lanes_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another stream's work would not be waited for. No GPU is needed: the streams are pretended."""
+    lane = threading.local()
+    seen: list[tuple[str, bool]] = []
+
+    @contextlib.contextmanager
+    def on(stream: object) -> Iterator[None]:
+        lane.stream = stream
+        yield
+        lane.stream = None
+
+    class OnGpu(Fake):
+        device = torch.device("cuda")
+
+        def features(self, images: Tensor) -> np.ndarray:
+            seen.append(("features", lane.stream is not None))
+            return super().features(images)
+
+    def put_together(images: list[Tensor], batch: int) -> Tensor:
+        seen.append(("together", getattr(lane, "stream", None) is not None))
+        return filled_up(images, batch)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: object())
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(flow_module, "filled_up", put_together)
+    with flow_of(OnGpu()) as flow:
+        assert through(flow, [1.0, 2.0]) == [1.0, 2.0]
+    assert seen == [("together", True), ("features", True)]
 
 
 @pytest.mark.usefixtures("four_threads")

@@ -1,40 +1,39 @@
-"""Small clouds on small planes, and students that mix them, for the tests of the student's backends."""
+"""Students on small planes, and what comes out of them: output, gradients and buffers, on any device.
+
+The tests of the student's backends take them, and so does `sections/correct.py` on a GPU.
+"""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.odd_clouds import SHAPES, scattered
 from pipeline.students.backends import Choice
 from pipeline.students.packed import Cloud, PackedClouds, pack
 from pipeline.students.sparse_mix import Activation
 from pipeline.students.waffleiron import Norm, WaffleIron
 
-SHAPES = ((6, 5), (6, 3), (5, 3))
-WIDTH, DEPTH, NEIGHBOURS = 7, 4, 5
+WIDTH, DEPTH = 7, 4
 
 
-def cloud_at(cells: np.ndarray, seed: int = 0) -> Cloud:
-    """A cloud whose points lie in the given cells (N, 3), with random features and neighbours."""
-    rng, points = np.random.default_rng(seed), len(cells)
-    return Cloud(
-        features=rng.normal(size=(points, 5)).astype(np.float32),
-        neighbours=rng.integers(0, max(points, 1), (points, NEIGHBOURS)),
-        cells=cells,
-    )
-
-
-def scattered(points: int, seed: int) -> Cloud:
-    """Points anywhere on the planes, some cells shared."""
-    rng = np.random.default_rng(seed)
-    return cloud_at(np.stack([rng.integers(0, h * w, points) for h, w in SHAPES], axis=1), seed)
+def double(clouds: PackedClouds) -> PackedClouds:
+    """The same clouds with float64 features that want a gradient."""
+    return dataclasses.replace(clouds, features=clouds.features.double().requires_grad_())
 
 
 def batch(sizes: list[int], dtype: torch.dtype = torch.float64) -> PackedClouds:
     """Clouds of so many scattered points, whose features want a gradient."""
-    clouds = pack([scattered(size, seed) for seed, size in enumerate(sizes)])
-    return dataclasses.replace(clouds, features=clouds.features.to(dtype, copy=True).requires_grad_())
+    return wanting([scattered(size, seed) for seed, size in enumerate(sizes)], dtype)
+
+
+def wanting(clouds: Sequence[Cloud], dtype: torch.dtype, device: torch.device | str = "cpu") -> PackedClouds:
+    """Clouds packed, on a device, whose features want a gradient."""
+    packed = pack(clouds).to(device, non_blocking=False)
+    return dataclasses.replace(packed, features=packed.features.to(dtype, copy=True).requires_grad_())
 
 
 def make_student(
@@ -44,13 +43,14 @@ def make_student(
     width: int = WIDTH,
     depth: int = DEPTH,
     checkpointing: bool = False,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
 ) -> WaffleIron:
     """A student in float64 with nothing left at a special value; the same numbers for every backend."""
     torch.manual_seed(0)
     student = WaffleIron(
         width=width,
         depth=depth,
-        plane_shapes=SHAPES,
+        plane_shapes=shapes,
         norm=norm,
         activation=activation,
         backend=backend,
@@ -64,11 +64,17 @@ def make_student(
 
 def results(student: WaffleIron, clouds: PackedClouds, drop: Tensor | None = None) -> dict[str, Tensor]:
     """Output, all gradients of a random function of it, and all buffers after the call."""
-    out = student(clouds, drop)
+    return results_of(student, clouds, student(clouds, drop))
+
+
+def results_of(student: WaffleIron, clouds: PackedClouds, out: Tensor) -> dict[str, Tensor]:
+    """As `results`, of an output that is there already."""
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     parameters = dict(student.named_parameters())
-    grads = torch.autograd.grad((out * direction).sum(), [clouds.features, *parameters.values()])
-    found = {"output": out, "gradient of features": grads[0]}
+    grads = torch.autograd.grad(
+        (out * direction.to(out.device)).sum(), [clouds.features, *parameters.values()]
+    )
+    found = {"output": out.detach(), "gradient of features": grads[0]}
     found |= {f"gradient of {name}": grad for name, grad in zip(parameters, grads[1:], strict=True)}
     return found | {name: buffer.clone() for name, buffer in student.named_buffers()}
 

@@ -1,0 +1,94 @@
+"""Run the sections one after the other, each in a process and within a share of the time, and keep one JSON up to date.
+
+    python -m benchmarks.gpu --minutes 6                    # on a GPU
+    python -m benchmarks.gpu --device cpu --quick           # the same ways on a CPU, small; says nothing about speed
+    python -m benchmarks.gpu --minutes 2 --only student,teacher      # the other sections of the JSON stay
+
+A section writes each result the moment it is there, and this process puts it into the JSON within half a second: a run
+that is cut off leaves all that it had measured. Where a section's process dies or hangs, or a CUDA fault has spoilt it,
+another one goes on behind the cell that did it. At the end a table says at a glance what failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from benchmarks.gpu.follow import run_section
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.sections import SECTIONS, shares_of
+
+
+@click.command()
+@click.option("--minutes", default=6.0, show_default=True, help="For all sections together.")
+@click.option("--only", metavar="A,B", help=f"Only these sections, of {', '.join(SECTIONS)}.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--quick", is_flag=True, help="The smallest sizes alone: to see that all of it runs.")
+@click.option(
+    "--packed",
+    type=click.Path(path_type=Path),
+    default=Path("build/gpu"),
+    show_default=True,
+    help="What pack.sh made: recordings, indices, pictures.",
+)
+@click.option(
+    "--waffleiron", type=click.Path(path_type=Path), help="A checkout of github.com/valeoai/WaffleIron."
+)
+@click.option("--scalr", type=click.Path(path_type=Path), help="A checkout of github.com/valeoai/ScaLR.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("gpu.json"),
+    show_default=True,
+    help="The one JSON.",
+)
+def main(
+    minutes: float,
+    only: str | None,
+    device: str,
+    quick: bool,
+    packed: Path,
+    waffleiron: Path | None,
+    scalr: Path | None,
+    out: Path,
+) -> None:
+    """Measure what `--device` does: does it run, is it right, how fast is it."""
+    chosen = only.split(",") if only else list(SECTIONS)
+    unknown = [name for name in chosen if name not in SECTIONS]
+    if unknown:
+        raise click.UsageError(
+            f"--only {only}: there is no section {unknown[0]}; there are {', '.join(SECTIONS)}"
+        )
+    asked = {"minutes": minutes, "only": chosen, "device": device, "quick": quick}
+    results = Results(out, asked, keep=only is not None)
+    ends = time.monotonic() + 60 * minutes
+    options = ["--device", device, "--packed", str(packed)] + (["--quick"] if quick else [])
+    for name, checkout in (("--waffleiron", waffleiron), ("--scalr", scalr)):
+        options += [name, str(checkout.resolve())] if checkout else []
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stages take a GPU where they see one
+    signal.signal(signal.SIGTERM, lambda *_: _stop())
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for number, name in enumerate(chosen):
+                budget = (ends - time.monotonic()) * shares_of(chosen[number:])[0]
+                click.echo(f"== {name}: {SECTIONS[name].about} ({budget:.0f} s)", err=True)
+                run_section(name, budget, options, Path(scratch), results)
+    finally:
+        results.end()
+        click.echo(results.at_a_glance())
+    raise SystemExit(1 if results.failed() else 0)
+
+
+def _stop() -> None:
+    """A polite end from outside goes the way of all ends: the section's process is ended, the table printed."""
+    raise SystemExit(143)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""One section, in a process of its own: called by `python -m benchmarks.gpu`, which says where its rows go."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.gpu.cells import Cells
+from benchmarks.gpu.lines import append
+from benchmarks.gpu.sections import SECTIONS
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(SECTIONS)))
+@click.option("--seconds", type=float, required=True)
+@click.option("--lines", type=click.Path(path_type=Path), required=True)
+@click.option("--scratch", type=click.Path(path_type=Path), required=True)
+@click.option("--device", required=True)
+@click.option("--quick", is_flag=True)
+@click.option("--packed", type=click.Path(path_type=Path), required=True)
+@click.option("--waffleiron", type=click.Path(path_type=Path))
+@click.option("--scalr", type=click.Path(path_type=Path))
+def main(
+    name: str,
+    seconds: float,
+    lines: Path,
+    scratch: Path,
+    device: str,
+    quick: bool,
+    packed: Path,
+    waffleiron: Path | None,
+    scalr: Path | None,
+) -> None:
+    """Run the cells of a section for so many seconds."""
+    ends = time.monotonic() + seconds
+    _end_with_parent()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no GPU is found; give --device cpu to see that all of it runs")
+    append(lines, {"on": torch.cuda.get_device_name() if device == "cuda" else "cpu"})
+    cells = Cells(torch.device(device), quick, packed.resolve(), scratch, ends, lines, waffleiron, scalr)
+    SECTIONS[name].run(cells)
+
+
+def _end_with_parent() -> None:
+    """Where the process that waits for this one is killed, this one is, too: nobody would read what it tells."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
