@@ -23,9 +23,16 @@ from benchmarks.gpu.follow import run_section
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.sections import SECTIONS, shares_of
 
+MINUTES = {False: 6.0, True: 30.0}
+"""By whether it is quick: then every cell is small, and on a slow machine none is to be left out."""
+
 
 @click.command()
-@click.option("--minutes", default=6.0, show_default=True, help="For all sections together.")
+@click.option(
+    "--minutes",
+    type=float,
+    help=f"For all sections together.  [default: {MINUTES[False]:g}, with --quick at most {MINUTES[True]:g}]",
+)
 @click.option("--only", metavar="A,B", help=f"Only these sections, of {', '.join(SECTIONS)}.")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
 @click.option("--quick", is_flag=True, help="The smallest sizes alone: to see that all of it runs.")
@@ -48,7 +55,7 @@ from benchmarks.gpu.sections import SECTIONS, shares_of
     help="The one JSON.",
 )
 def main(
-    minutes: float,
+    minutes: float | None,
     only: str | None,
     device: str,
     quick: bool,
@@ -64,6 +71,7 @@ def main(
         raise click.UsageError(
             f"--only {only}: there is no section {unknown[0]}; there are {', '.join(SECTIONS)}"
         )
+    minutes = MINUTES[quick] if minutes is None else minutes
     asked = {"minutes": minutes, "only": chosen, "device": device, "quick": quick}
     results = Results(out, asked, keep=only is not None)
     ends = time.monotonic() + 60 * minutes

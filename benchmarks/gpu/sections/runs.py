@@ -35,12 +35,13 @@ def run(cells: Cells) -> None:
     toy = ToyRuns(cells)
     _images(cells, toy)
     _pretrainings(cells, toy)
+    _triton(cells, toy)
     _labelled(cells, toy)
     for precision in ("float32", "float16"):
         cells.run(
             f"resume {precision}", partial(resumed, toy, cells, f"resume-{precision}", precision=precision)
         )
-    _kernels(cells, toy)
+    _compiled(cells, toy)
 
 
 def _images(cells: Cells, toy: ToyRuns) -> None:
@@ -123,8 +124,9 @@ def _pretrainings(cells: Cells, toy: ToyRuns) -> None:
     pretrain("int8 features", toy.student(teacher="int8"))
     pretrain("all cameras", toy.student(cameras="all"), compare=False)
     pretrain("batch norm", toy.student(network={"norm": "batch", "padding_aware": True}), compare=False)
+    head = {} if cells.on_gpu else {"head_width": 32}
     for precision in ("float32", "bfloat16"):
-        pretrain(f"ScaLR+ {precision}", toy.student(precision, SCALR_PLUS), compare=False)
+        pretrain(f"ScaLR+ {precision}", toy.student(precision, {**SCALR_PLUS, **head}), compare=False)
 
 
 def _labelled(cells: Cells, toy: ToyRuns) -> None:
@@ -211,19 +213,22 @@ def _features(folder: Path, device: torch.device, toy: ToyRuns) -> np.ndarray:
     return opened.features(points[:, :3], points[:, 3], dataset=dataset)
 
 
-def _kernels(cells: Cells, toy: ToyRuns) -> None:
-    """Trainings whose kernels are compiled first: triton's in seconds, torch.compile's in a minute."""
-    triton = triton_runs_on(cells.device.type)
+def _triton(cells: Cells, toy: ToyRuns) -> None:
+    """Kernels of our own, each compiled once, in seconds."""
     for precision in PRECISIONS:
         for more, network in (("", {}), (" checkpointing", {"checkpointing": True})):
             if more and precision != "float32":
                 continue
             name = f"{precision} triton{more}"
-            if not triton:
+            if not triton_runs_on(cells.device.type):
                 cells.leave_out(f"pretrain {name}", f"{NEEDS_GPU} and the package triton")
                 continue
             student = toy.student(precision, {"backend": "triton", **network})
             cells.run(f"pretrain {name}", partial(toy.pretrain, name, student), needs=10)
+
+
+def _compiled(cells: Cells, toy: ToyRuns) -> None:
+    """torch.compile takes a minute for each."""
     for precision in PRECISIONS:
         name = f"{precision} compiled"
         if not cells.on_gpu and (cells.quick or precision != "float32"):
