@@ -2,6 +2,9 @@
 
 `tests/benchmarks/test_gpu_kernels.py` compiles them."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
