@@ -95,6 +95,7 @@ def main(
 
 def _stop() -> None:
     """A polite end from outside goes the way of all ends: the section's process is ended, the table printed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
     raise SystemExit(143)
 
 

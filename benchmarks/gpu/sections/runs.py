@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.gpu.cells import Cells, Wrong
 from benchmarks.gpu.lines import Row
@@ -22,6 +23,7 @@ from cache_schemas.removal import remove_partition
 from pipeline.students.backends import triton_runs_on
 from pipeline.teachers.images import DECODES, load_input
 from pipeline.training.open_run import open_run
+from pipeline.training.run_folder import WEIGHTS
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 NEEDS_GPU = "it needs a GPU"
@@ -185,15 +187,18 @@ def _evaluate(main: Experiment, folder: str) -> Row:
 
 
 def _weights(cells: Cells, toy: ToyRuns, main: Experiment) -> Row:
-    """Out as a checkpoint of the authors and in again: the same features to the bit."""
+    """Out as a checkpoint of the authors and in again: the same tensors to the bit, and a student that computes."""
     file, folder = main.workdir / "ckpt_last.pth", main.workdir / "imported"
     main.stage("weights", "export", str(main.run_folder), "--out", str(file))
     main.stage("weights", "import", str(file), "--out", str(folder), "--student", "student")
-    one, other = (_features(path, cells.device, toy) for path in (main.run_folder, folder))
-    apart = float(np.abs(one - other).max())
-    if apart > 1e-5:
-        raise Wrong(f"features differ by {apart:.2e} after export and import")
-    return {"largest_difference": apart}
+    ours, back = (load_file(path / WEIGHTS) for path in (main.run_folder, folder))
+    differ = [name for name in ours if name not in back or not torch.equal(ours[name], back[name])]
+    row = {"tensors": len(ours), "differ": differ[:5]}
+    if differ or len(back) != len(ours):
+        raise Wrong(f"{len(differ)} tensors are not what they were, and {len(back)} came back", **row)
+    if not np.isfinite(_features(folder, cells.device, toy)).all():
+        raise Wrong("the imported student's features are not finite", **row)
+    return row
 
 
 def _open(cells: Cells, toy: ToyRuns, main: Experiment) -> Row:
