@@ -1,4 +1,4 @@
-"""From an image file to the teacher's input, as the published code does it; and what is no image for a teacher."""
+"""From an image file to the teacher's input, as the published code does it. Files that a teacher cannot take are refused."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _on_device(
     resized = torch.nn.functional.interpolate(
         pixels[None], size=size, mode="bilinear", align_corners=False, antialias=antialias
     )[0]
-    if device.type == "cuda":  # who uses it does so on a stream of its own
+    if device.type == "cuda":  # it is used on a stream of its own
         torch.cuda.current_stream(device).synchronize()
     return resized
 
