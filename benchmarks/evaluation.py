@@ -35,6 +35,7 @@ from pipeline.plan.labelled import ProbeReading
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.preprocessing.full_scans import write_full_scans
 from pipeline.preprocessing.scans import write_scans
+from pipeline.preprocessing.target import Target
 from pipeline.streaming.scan_batches import EvaluationScans
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 
@@ -127,7 +128,7 @@ def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, poin
         for stage, of_stage in plan.experiment.stores("nuscenes", plan.experiment.students["s"]).items()
     }
     at = {stage: plan.experiment.store_path(store) for stage, store in stores.items()}
-    write_scans(READER, root, stores["scans"], record, "m", at["scans"])
+    write_scans(Target(stores["scans"], record, "m", at["scans"]), READER, root)
     there = PartitionReader(at["scans"], SCANS, name, "m")
     offsets = there.read("scan_offsets")
     with PartitionWriter(
@@ -141,7 +142,7 @@ def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, poin
         writer.put("scan_offsets", offsets)
         writer.put("label", np.full(int(offsets[-1]), 255, np.uint8))
         writer.publish(counts={}, left_out=[])
-    write_full_scans(stores["full_scans"], points, record, "m", at["full_scans"], there)
+    write_full_scans(Target(stores["full_scans"], record, "m", at["full_scans"]), there, points)
     folders = {stage: (store.folder, "m") for stage, store in stores.items()}
     identities = {store.folder: store.identity for store in stores.values()}
     return ProbeReading(

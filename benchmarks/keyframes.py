@@ -31,6 +31,7 @@ from pipeline.geometry.voxels import representatives
 from pipeline.plan.parts import Reading, Run, Store
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.preprocessing.scans import write_scans
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.views import write_views
 from pipeline.streaming.readahead import STEPS_AHEAD
 from pipeline.streaming.view_batches import PretrainSteps
@@ -250,17 +251,15 @@ def _fill(
     reader = reader_named(recordings.reader)
     traits = reader.traits
     if not is_valid(at["views"], partition.name, members["views"]):
-        write_scans(reader, recordings.root, stores["scans"], partition, members["scans"], at["scans"])
+        targets = {stage: Target(stores[stage], partition, members[stage], at[stage]) for stage in stores}
+        write_scans(targets["scans"], reader, recordings.root)
         write_views(
-            stores["views"],
+            targets["views"],
+            PartitionReader(at["scans"], SCANS, partition.name, members["scans"]),
+            points,
             traits.cameras,
             traits.published_mask,
             traits.published_voxels,
-            points,
-            partition,
-            members["views"],
-            at["views"],
-            PartitionReader(at["scans"], SCANS, partition.name, members["scans"]),
         )
     storage = stores["features"].identity["storage"]
     with PartitionWriter(

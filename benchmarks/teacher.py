@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -168,7 +169,7 @@ def whole_lot(plan: Plan, lot: Lot, teacher: LoadedTeacher, root: Path, images: 
     """A lot as `griddle features` does it, the teacher being there."""
     wall, cpu = time.perf_counter(), time.process_time()
     with FeatureWriter(teacher, "teacher") as writer:
-        do_lot(plan.experiment, lot, lambda p, m, f: writer.write(root, lot.store, p, m, f))
+        do_lot(plan.experiment, lot, partial(writer.write, root))
     return Pace((time.perf_counter() - wall) / images, (time.process_time() - cpu) / images)
 
 

@@ -68,13 +68,13 @@ class ArrayReader:
         first, last = (start + least) // each, (start + most) // each
         wanted = rows.astype(np.int64) + (start - first * each)  # counted from the first row of chunk `first`
         chunk = wanted // each
-        asked = np.zeros(last - first + 1, np.bool_)
-        asked[chunk] = True
-        runs = [(0, len(asked))]
-        if not asked.all():
-            runs = _runs(asked)
-            wanted -= (np.cumsum(~asked) * each)[chunk]  # counted without the chunks that are not read
-        values = np.empty((int(asked.sum()), *layout.chunk), layout.dtype)
+        needed = np.zeros(last - first + 1, np.bool_)
+        needed[chunk] = True
+        runs = [(0, len(needed))]
+        if not needed.all():
+            runs = _runs(needed)
+            wanted -= (np.cumsum(~needed) * each)[chunk]  # counted without the chunks that are not read
+        values = np.empty((int(needed.sum()), *layout.chunk), layout.dtype)
         done = 0
         for begin, end in runs:
             for _, block in self._blocks(first + begin, first + end):

@@ -17,7 +17,7 @@ def check_same_scans(store: PartitionReader, scans: PartitionReader) -> None:
     """
     attributes = store.attributes
     theirs, ours = list(attributes["scans"]), list(scans.attributes["scans"])
-    _check("scans", "scan", store, scans, theirs, ours)
+    _check_lists("scan", store, scans, theirs, ours)
     if "scan_points" in attributes:
         points = np.asarray(attributes["scan_points"])
     else:
@@ -34,24 +34,25 @@ def check_same_images(views: PartitionReader, features: PartitionReader) -> None
     Raises:
         DamagedCache: naming the first image that differs, and both values.
     """
-    _check("images", "image", views, features, views.attributes["images"], features.attributes["images"])
+    _check_lists("image", views, features, views.attributes["images"], features.attributes["images"])
 
 
-def _check(
-    plural: str, one: str, first: PartitionReader, second: PartitionReader, a: list[str], b: list[str]
+def _check_lists(
+    kind: str, first: PartitionReader, second: PartitionReader, a: list[str], b: list[str]
 ) -> None:
+    """Refuse stores that list other scans or images, `a` and `b`. kind: `scan` or `image`."""
     if a == b:
         return
     if len(a) != len(b):
-        told = f"{len(a)} in the first, {len(b)} in the second"
+        difference = f"{len(a)} in the first, {len(b)} in the second"
     else:
         place = next(number for number, names in enumerate(zip(a, b, strict=True)) if names[0] != names[1])
-        told = f"{one} {place} is {a[place]} in the first and {b[place]} in the second"
-    raise _apart(first, second, f"they list other {plural}: {told}")
+        difference = f"{kind} {place} is {a[place]} in the first and {b[place]} in the second"
+    raise _apart(first, second, f"they list other {kind}s: {difference}")
 
 
-def _apart(first: PartitionReader, second: PartitionReader, told: str) -> DamagedCache:
+def _apart(first: PartitionReader, second: PartitionReader, why: str) -> DamagedCache:
     return DamagedCache(
         f"the stores of {first.manifest.partition} do not belong together ({first.manifest.path} and "
-        f"{second.manifest.path}): {told}.\n{mending(first.manifest.path)}"
+        f"{second.manifest.path}): {why}.\n{mending(first.manifest.path)}"
     )

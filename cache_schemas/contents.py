@@ -60,12 +60,12 @@ class Listing:
 
 def store_folders(cache: Path) -> list[StoreFolder]:
     """All store folders of a cache, stage by stage."""
-    found = []
+    folders = []
     for stage, place in PLACES.items():
         for path in sorted(cache.glob(place)):
             if path.is_dir() and not is_beside(path.name) and path.suffix != ".zarr":
-                found.append(StoreFolder(cache, stage, str(path.relative_to(cache))))
-    return found
+                folders.append(StoreFolder(cache, stage, str(path.relative_to(cache))))
+    return folders
 
 
 def list_store(store: StoreFolder) -> Listing:
@@ -82,7 +82,7 @@ def list_store(store: StoreFolder) -> Listing:
             others.append(path)
         elif not (store.stage == "scans" and name == "labels"):
             listing.foreign.append(path)
-    named = {name for manifest in readable(listing.manifests) for name in (manifest.store, manifest.sidecar)}
+    named = named_by(listing.manifests)
     listing.unnamed = [path for path in others if path not in named]
     return listing
 
@@ -94,6 +94,11 @@ def readable(paths: list[Path]) -> Iterator[Manifest]:
             yield read_manifest(path)
         except DamagedCache:
             continue
+
+
+def named_by(paths: list[Path]) -> set[Path]:
+    """The stores and sidecars of the manifests that can be read."""
+    return {path for manifest in readable(paths) for path in (manifest.store, manifest.sidecar)}
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""When a disk will not take what is written: said in words, with what can be done."""
+"""Errors of a disk that is full or may only be read, in words, with what can be done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """What is done inside writes below `folder`.
+    """A context for code that writes below `folder`: what the disk refuses becomes an error in words.
 
     Raises:
         CannotWrite: for a full disk or a quota that is used up (exit code 1), and for a folder that may only be read
@@ -26,10 +26,10 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = explain(error, folder)
-        if told is None:
+        cannot_write = explain(error, folder)
+        if cannot_write is None:
             raise
-        raise told from error
+        raise cannot_write from error
 
 
 def explain(error: OSError, folder: Path) -> CannotWrite | None:
@@ -43,13 +43,13 @@ def explain(error: OSError, folder: Path) -> CannotWrite | None:
                 f"what lies there, `griddle cache gc` what of it nobody needs; then run the same command again."
             )
     if error.errno in REFUSED and _below(error.filename, folder):
-        told = CannotWrite(
+        refused = CannotWrite(
             f"{error.filename or folder}: {os.strerror(error.errno or 0)}. A cache that may only be read serves for "
             f"training where all is there (`griddle plan` says what is not); to compute, write into the config a "
             f"`cache` that is yours, or get the right to write there."
         )
-        told.exit_code = 2
-        return told
+        refused.exit_code = 2
+        return refused
     return None
 
 

@@ -10,17 +10,17 @@ LARGEST = 64
 
 
 def losses(computed: npt.NDArray[np.float32], stored: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """(3, C): over one image, a channel's sums of computed², computed · lost and lost², lost being stored - computed.
+    """(3, C): over one image, a channel's sums of computed², computed · lost and lost², where lost = stored - computed.
 
-    The cosine of vectors that are nearly the same is lost in the rounding of their products; in these sums it is not,
-    and float32 is enough for them.
+    If two vectors are nearly the same, rounding their products hides how far their cosine is from 1. These sums keep it,
+    even in float32.
 
     Args:
         computed, stored: (rows, cols, C).
     """
     a = np.ascontiguousarray(computed.reshape(-1, computed.shape[-1]))  # (rows * cols, C)
     lost = np.ascontiguousarray(stored.reshape(a.shape)) - a
-    sums = [np.einsum("pc,pc->c", one, other) for one, other in ((a, a), (a, lost), (lost, lost))]
+    sums = [np.einsum("pc,pc->c", left, right) for left, right in ((a, a), (a, lost), (lost, lost))]
     return np.stack(sums).astype(np.float64)
 
 

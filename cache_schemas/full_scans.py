@@ -1,9 +1,9 @@
-"""The full-scan store: whole scans as they are scored, one point per voxel, its neighbours, and who stands for whom.
+"""The full-scan store: whole scans as they are scored: one point per voxel, its neighbours, and whose class a point takes.
 
 Made for the evaluated splits alone, once for each voxel size and field of view: scoring a scan then costs no search.
 """
 
-from cache_schemas.schema import ArraySpec, StoreSchema
+from cache_schemas.schema import StoreSchema, offsets, row_numbers
 
 FULL_SCANS = StoreSchema(
     store="full_scans",
@@ -16,54 +16,36 @@ FULL_SCANS = StoreSchema(
         "algorithm": "raised when the meaning of the bytes changes",
     },
     arrays=(
-        ArraySpec(
-            name="scan_offsets",
-            dtype="uint64",
-            dims=("scan_bound",),
-            chunk_rows=4096,
-            units="row",
-            about="Points of scan s are the rows scan_offsets[s] to scan_offsets[s + 1] of nearest.",
+        offsets(
+            "scan_offsets",
+            "scan_bound",
+            "Points of scan s are the rows scan_offsets[s] to scan_offsets[s + 1] of nearest.",
         ),
-        ArraySpec(
-            name="kept_offsets",
-            dtype="uint64",
-            dims=("scan_bound",),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        offsets(
+            "kept_offsets",
+            "scan_bound",
+            (
                 "Scan s keeps the rows kept_offsets[s] to kept_offsets[s + 1] of kept and neighbours: of each voxel the "
                 "first point in file order, where that lies in the field of view."
             ),
         ),
-        ArraySpec(
-            name="kept",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("representative",),
-            chunk_rows=4096,
-            units="row",
-            about="A voxel's representative: its row within its scan. In voxel order.",
+        row_numbers(
+            "kept",
+            ("representative",),
+            "A voxel's representative: its row within its scan. In voxel order.",
         ),
-        ArraySpec(
-            name="neighbours",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("representative", "neighbour"),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        row_numbers(
+            "neighbours",
+            ("representative", "neighbour"),
+            (
                 "The nearest other representatives of the same scan, nearest first, counted within them; a scan that "
                 "keeps fewer fills the row's end with the representative itself."
             ),
         ),
-        ArraySpec(
-            name="nearest",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("point",),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        row_numbers(
+            "nearest",
+            ("point",),
+            (
                 "Of each point of the scan, inside the field of view or not, the nearest representative, counted "
                 "within the scan's: the point takes its class."
             ),

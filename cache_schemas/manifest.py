@@ -78,8 +78,8 @@ def seal(body: dict[str, Any], made_with: Mapping[str, Any] | None = None) -> di
     `made` has a digest of its own, so that no bit of a manifest can change unseen; it is no part of the other.
     """
     sealed = {"griddle": KIND, "format": FORMAT, **body}
-    said = {**made(), **(made_with or {})}
-    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": {**said, "digest": digest(said)}}
+    section = {**made(), **(made_with or {})}
+    return {**sealed, "digest": digest(sealed, DIGEST_LENGTH), "made": {**section, "digest": digest(section)}}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -128,12 +128,12 @@ def open_partition(
     wanted.append((str(manifest.sidecar), manifest.body["crc"]["size"]))
     for path, size in wanted:
         try:
-            found = os.stat(path).st_size
+            actual = os.stat(path).st_size
         except FileNotFoundError as error:
             raise DamagedCache(f"{path} is missing.\n{mending(manifest.path)}") from error
-        if found != size:
+        if actual != size:
             raise DamagedCache(
-                f"{path} has {found} bytes, its manifest says {size}.\n{mending(manifest.path)}"
+                f"{path} has {actual} bytes, its manifest says {size}.\n{mending(manifest.path)}"
             )
     return manifest
 
@@ -151,13 +151,13 @@ def is_valid(
     return True
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The fields in which two identities differ, each with both values, in words."""
-    fields = dict.fromkeys((*wanted, *found))
+    fields = dict.fromkeys((*wanted, *actual))
     return [
-        f"{field} is {_shown(found, field)}, wanted {_shown(wanted, field)}"
+        f"{field} is {_shown(actual, field)}, wanted {_shown(wanted, field)}"
         for field in fields
-        if _shown(found, field) != _shown(wanted, field)
+        if _shown(actual, field) != _shown(wanted, field)
     ]
 
 
@@ -167,10 +167,9 @@ def check_identity(manifest: Manifest, wanted: Mapping[str, Any]) -> None:
     Raises:
         DamagedCache: naming each field that differs, and both values.
     """
-    told = differences(manifest.body["identity"], wanted)
-    if told:
+    if different := differences(manifest.body["identity"], wanted):
         raise DamagedCache(
-            f"{manifest.path} is of another identity: {'; '.join(told)}. It was moved here or renamed.\n"
+            f"{manifest.path} is of another identity: {'; '.join(different)}. It was moved here or renamed.\n"
             f"{mending(manifest.path)}"
         )
 

@@ -1,4 +1,4 @@
-"""Files that one process reads again and again: kept open, those read last, so that handles stay bounded."""
+"""Files that a process reads again and again are kept open: those that were read last, at most `OPEN_FILES`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPEN_FILES = 256
 
 
 class _Handle:
-    """A file descriptor that is closed when nobody holds it any more, so that none is closed under a reader."""
+    """A file descriptor that is closed when the last reader has let it go, never while one reads."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -26,8 +26,8 @@ class _Handle:
 class OpenFiles:
     """Positioned reads of files. Safe in threads, and across a fork: no read moves a shared position.
 
-    A file is kept open for the one `reader` that asked for it: who opens a partition anew reads what lies at its
-    paths now, and not what lay there when another reader opened it.
+    A file is kept open for the one `reader` that asked for it. A reader that opens the partition later opens its files
+    itself, so that it reads the files that lie at these paths by then.
     """
 
     def __init__(self, most: int = OPEN_FILES) -> None:

@@ -1,4 +1,4 @@
-"""Where the stores of a cache lie: from what a store is to its folder, and from the folder back."""
+"""Where the stores of a cache lie: the folder of a store, and the store of a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting finished work in its place: whole or not at all, without locks, as often as anyone likes."""
+"""Publishing finished work: a reader sees all of it or nothing. There are no locks, and publishing twice does no harm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def working_folder(parent: Path, name: str) -> Path:
-    """A new folder beside the place of `name`, named so that its writer can be told."""
+    """A new folder beside the place of `name`. Its name says which process writes it."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep_dead(parent, [name])
     folder = parent / f"{WRITING}-{name}-{_signature()}"
@@ -60,6 +60,15 @@ def fsync_tree(folder: Path) -> None:
         fsync_folder(Path(root))
 
 
+def files_below(folder: Path) -> set[str]:
+    """The files below a folder, relative to it. Fewer, and no error, where another process is just renaming it."""
+    return {
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }
+
+
 def fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -69,7 +78,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete by renaming first, so that nobody sees half of it."""
+    """Delete by renaming first, so that no reader sees half of it."""
     doomed = path.with_name(f"{WRITING}-removed-{path.name}-{_signature()}")
     try:
         os.rename(path, doomed)
@@ -104,7 +113,7 @@ def writer_is_dead(name: str) -> bool:
 def sweep_dead(parent: Path, names: Iterable[str]) -> list[Path]:
     """Remove what processes of this host left of these partitions or files when they were killed.
 
-    What cannot be removed (a folder that may only be read) stays: it harms nobody.
+    What cannot be removed (in a folder that may only be read) stays, and does no harm.
     """
     try:
         left = [entry for entry in os.listdir(parent) if entry.startswith(f"{WRITING}-")]
@@ -112,9 +121,9 @@ def sweep_dead(parent: Path, names: Iterable[str]) -> list[Path]:
         return []
     swept: list[Path] = []
     for name in names if left else ():
-        of_name = re.compile(rf"{re.escape(WRITING)}-(removed-(?:\.writing-)?)?{re.escape(name)}[.-].*")
+        leftover = re.compile(rf"{re.escape(WRITING)}-(removed-(?:\.writing-)?)?{re.escape(name)}[.-].*")
         for entry in left:
-            if of_name.fullmatch(entry) and writer_is_dead(entry):
+            if leftover.fullmatch(entry) and writer_is_dead(entry):
                 with suppress(OSError):
                     delete(parent / entry)
                     swept.append(parent / entry)
@@ -145,7 +154,7 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    # An orphan that nobody reaps (in a container without an init) keeps its number for ever, and writes no more.
+    # In a container without an init, an ended process may keep its number for ever; it writes no more.
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except (OSError, IndexError):

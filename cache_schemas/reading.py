@@ -107,25 +107,25 @@ class PartitionReader:
 
 def check_version(manifest: Manifest, schema: StoreSchema) -> None:
     """Refuse another version of the schema, naming both."""
-    found = manifest.body["schema"]
-    if found != schema.tag:
+    tag = manifest.body["schema"]
+    if tag != schema.tag:
         raise DamagedCache(
-            f"{manifest.path} is of schema {found}; this version of Griddle reads {schema.tag}.\n"
+            f"{manifest.path} is of schema {tag}; this version of Griddle reads {schema.tag}.\n"
             f"{mending(manifest.path)}"
         )
 
 
 def check_metadata(manifest: Manifest) -> dict[str, bytes]:
-    """A changed digit in a zarr.json would move or cut the values: compare those few small files whole.
+    """Compare the few small zarr.json files whole: one changed digit there would move or cut the values.
 
-    Returns what they hold, by their names in the manifest.
+    Returns their bytes, by their names in the manifest.
     """
     store = str(manifest.store)
-    found: dict[str, bytes] = {}
+    metadata: dict[str, bytes] = {}
     for name, entry in manifest.body["files"].items():
         if name.rpartition("/")[2] == "zarr.json":
-            found[name] = _checked(f"{store}/{name}", entry["sha256"], manifest)
-    return found
+            metadata[name] = _checked(f"{store}/{name}", entry["sha256"], manifest)
+    return metadata
 
 
 def _checked(path: str, expected: str, manifest: Manifest) -> bytes:

@@ -1,4 +1,4 @@
-"""Counting a partition anew from its arrays, and whether the numbers in them can be what they are meant to be."""
+"""Counting a partition anew from its arrays, and looking for row numbers that point outside the rows they count in."""
 
 from __future__ import annotations
 
@@ -41,23 +41,19 @@ def recount(reader: PartitionReader, schema: StoreSchema) -> dict[str, int]:
 
 def contradictions(reader: PartitionReader, schema: StoreSchema) -> Iterator[str]:
     """What a reader would stumble over: counts, offsets, lists and row numbers that do not fit each other."""
-    found = recount(reader, schema)
-    said = reader.manifest.counts
-    for name in dict.fromkeys((*said, *found)):
-        if said.get(name) != found.get(name):
-            yield f"counts: {name} is {said.get(name)} in the manifest, counted {found.get(name)}"
+    counted, listed = recount(reader, schema), reader.manifest.counts
+    for name in dict.fromkeys((*listed, *counted)):
+        if listed.get(name) != counted.get(name):
+            yield f"counts: {name} is {listed.get(name)} in the manifest, counted {counted.get(name)}"
     shapes = {spec.name: reader.shape(spec.name) for spec in schema.arrays}
     try:
         schema.check(shapes, reader.attributes)
     except (ValueError, KeyError) as error:
         yield str(error)
         return
-    for name, dim in schema.ragged.items():
-        rows = next(shapes[s.name][s.dims.index(dim)] for s in schema.arrays if dim in s.dims)
-        offsets = reader.read(name).astype(np.int64)
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
-            yield f"{name} does not rise from 0 to the {rows} rows of {dim}"
-            return
+    for problem in schema.misplaced_offsets(shapes, reader.read):
+        yield problem
+        return
     if schema.store in ("scans", "labels", "full_scans"):
         yield from _as_long(reader, "scans", shapes["scan_offsets"][0] - 1)
         yield from _lost_scans(reader, schema)

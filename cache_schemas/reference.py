@@ -43,9 +43,10 @@ This page is generated from `cache_schemas/`, one module a store: `python -m cac
   the rows offsets[i] to offsets[i + 1]. Offsets and other row numbers count within their partition.
 * Every array has the attributes `units`, `about` and, where its values are coordinates, `frame`; the tables repeat
   them. Every group has the attributes of its table and these; metadata is consolidated.
-* What is written once stays readable. **New arrays go into a store of their own kind** (as `full_scans/1` did): a version
-  that is raised changes every id of that store and of all that reads it, and everybody computes those
-  anew, also who does not need the new array. A version is raised only when an array's shape or meaning was wrong; the new store then lies beside the old.
+* What is written once stays readable. **New arrays go into a store of their own kind** (as `full_scans/1` did). Raising a
+  version would change the ids of that store and of everything that reads it, so that all users would compute them anew,
+  even those who do not need the new array. A version is raised only when an array's shape or meaning was wrong; the new
+  store then lies beside the old one.
 * Stores, runs and imports that were made before a change of Griddle keep their ids, and are taken as they are. Where one did
   not record something that is asked for today, the answer is "not recorded", said once. Only changed content makes a new id.
 """
@@ -81,7 +82,7 @@ def reference_text() -> str:
 
 def _store(storages: Storages) -> str:
     # of several ways the one with most arrays: what another lacks stands in the table of storages
-    schema = max(storages.values(), key=lambda one: len(one.arrays))
+    schema = max(storages.values(), key=lambda candidate: len(candidate.arrays))
     place = PLACES[schema.store].replace("*", "{}").format(*_PLACE_NAMES[schema.store])
     bounds = [f"`{name}` divides the rows of dimension {dim}" for name, dim in schema.ragged.items()]
     return "\n".join(
@@ -111,8 +112,8 @@ def _storages(storages: Storages) -> list[str]:
 
 def _array(storages: Storages, spec: ArraySpec, sizes: dict[str, int]) -> str:
     dims = " × ".join(f"{dim} {sizes[dim]}" if dim in sizes else dim for dim in spec.dims)
-    same = [one for schema in storages.values() for one in schema.arrays if one.name == spec.name]
-    types = " or ".join(dict.fromkeys(one.dtype for one in same))
+    arrays = [array for schema in storages.values() for array in schema.arrays if array.name == spec.name]
+    types = " or ".join(dict.fromkeys(array.dtype for array in arrays))
     frame = f" Frame: {spec.frame}." if spec.frame else ""
     return f"| `{spec.name}` | {types} | {dims} | {spec.chunk_rows:,} | {spec.units} | {spec.about}{frame} |"
 

@@ -3,7 +3,7 @@
 Chunks are small: one camera's points are a short run of a scan's, and whole scans take no longer for it.
 """
 
-from cache_schemas.schema import ArraySpec, StoreSchema
+from cache_schemas.schema import CHUNK_ROWS, ArraySpec, StoreSchema, offsets
 
 SCANS = StoreSchema(
     store="scans",
@@ -16,19 +16,16 @@ SCANS = StoreSchema(
         "frame": "the coordinate frame of xyz",
     },
     arrays=(
-        ArraySpec(
-            name="scan_offsets",
-            dtype="uint64",
-            dims=("scan_bound",),
-            chunk_rows=4096,
-            units="row",
-            about="Points of scan s are the rows scan_offsets[s] to scan_offsets[s + 1] of xyz and intensity.",
+        offsets(
+            "scan_offsets",
+            "scan_bound",
+            "Points of scan s are the rows scan_offsets[s] to scan_offsets[s + 1] of xyz and intensity.",
         ),
         ArraySpec(
             name="xyz",
             dtype="float32",
             dims=("point", "axis"),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="m",
             about="Position of each point, in file order.",
             frame="the one that the partition's attribute `frame` names",
@@ -37,7 +34,7 @@ SCANS = StoreSchema(
             name="intensity",
             dtype="float32",
             dims=("point",),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="as recorded",
             about="Return intensity as the dataset records it, not normalised.",
         ),
@@ -58,19 +55,16 @@ LABELS = StoreSchema(
         "label_map_version": "raised when the map changes",
     },
     arrays=(
-        ArraySpec(
-            name="scan_offsets",
-            dtype="uint64",
-            dims=("scan_bound",),
-            chunk_rows=4096,
-            units="row",
-            about="Labels of scan s are the rows scan_offsets[s] to scan_offsets[s + 1].",
+        offsets(
+            "scan_offsets",
+            "scan_bound",
+            "Labels of scan s are the rows scan_offsets[s] to scan_offsets[s + 1].",
         ),
         ArraySpec(
             name="label",
             dtype="uint8",
             dims=("point",),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="class",
             about="Class of each point, row by row with the scan store; 255 is ignored.",
         ),

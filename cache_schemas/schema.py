@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,20 @@ class ArraySpec:
         return (chunk[0] * min(chunks_needed, max(1, SHARD_BYTES // chunk_bytes)), *chunk[1:])
 
 
+CHUNK_ROWS = 4096
+"""Rows of an inner chunk, of all arrays but patch grids."""
+
+
+def offsets(name: str, dim: str, about: str) -> ArraySpec:
+    """An array that divides the rows of others: piece i is the rows offsets[i] to offsets[i + 1]."""
+    return ArraySpec(name, "uint64", (dim,), CHUNK_ROWS, "row", about)
+
+
+def row_numbers(name: str, dims: tuple[str, ...], about: str) -> ArraySpec:
+    """An array of row numbers: 32 bits wide, or 16 in a partition where all of them fit."""
+    return ArraySpec(name, "uint32", dims, CHUNK_ROWS, "row", about, narrow="uint16")
+
+
 @dataclass(frozen=True)
 class StoreSchema:
     """A store's declaration: what every partition of it holds.
@@ -111,6 +126,21 @@ class StoreSchema:
             if spec.name == name:
                 return spec
         raise KeyError(f"{self.tag} declares no array {name!r}, but {[spec.name for spec in self.arrays]}")
+
+    def misplaced_offsets(
+        self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray]
+    ) -> Iterator[str]:
+        """In words, the arrays of offsets that do not rise from 0 to the rows which they divide.
+
+        read: gives an array by its name.
+        """
+        import numpy as np
+
+        for name, dim in self.ragged.items():
+            rows = next(shapes[spec.name][spec.dims.index(dim)] for spec in self.arrays if dim in spec.dims)
+            bounds = read(name).astype(np.int64)
+            if not len(bounds) or bounds[0] != 0 or bounds[-1] != rows or (np.diff(bounds) < 0).any():
+                yield f"{name} must rise from 0 to the {rows} rows of {dim}"
 
     def check(self, shapes: dict[str, tuple[int, ...]], attributes: dict[str, Any]) -> None:
         """Refuse a partition that this schema does not declare as it is.

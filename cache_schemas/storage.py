@@ -1,7 +1,7 @@
 """How feature values are stored: float32, float16, or int8 with one float16 scale for each group of 32 channels.
 
-One scale for a whole row of a patch grid would be ruled by the few massive channels that ViT features have, and leave
-the others almost no levels; a group keeps that loss to itself.
+ViT features have a few very large channels. With one scale for all channels of a patch they would leave almost no levels
+to the others. With groups, a large channel costs only its own group.
 """
 
 from __future__ import annotations

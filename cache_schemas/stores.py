@@ -45,18 +45,18 @@ def schema_of(manifest: Manifest) -> StoreSchema:
     Raises:
         OtherVersion: if it is of a version that this one does not read, naming both, and what to do.
     """
-    found = manifest.body["schema"]
-    if found in _DECLARED:
-        return _DECLARED[found](manifest.body["identity"])
-    store = found.split("/")[0]
-    read = ", ".join(tag for tag in _DECLARED if tag.startswith(f"{store}/")) or "no store of that name"
-    if found in RETIRED:
+    tag = manifest.body["schema"]
+    if tag in _DECLARED:
+        return _DECLARED[tag](manifest.body["identity"])
+    store = tag.split("/")[0]
+    read = ", ".join(known for known in _DECLARED if known.startswith(f"{store}/")) or "no store of that name"
+    if tag in RETIRED:
         raise OtherVersion(
-            f"{manifest.path} is of schema {found}; this version of Griddle reads {read} ({RETIRED[found]}).\n"
+            f"{manifest.path} is of schema {tag}; this version of Griddle reads {read} ({RETIRED[tag]}).\n"
             f"Run the same snakemake command again: it computes the store anew, in a folder beside this one."
         )
     raise OtherVersion(
-        f"{manifest.path} is of schema {found}; this version of Griddle reads {read}.\n"
+        f"{manifest.path} is of schema {tag}; this version of Griddle reads {read}.\n"
         f"Another version wrote it: install that one to read this store, or run the same snakemake command again with "
         f"this one, which computes the store anew, in a folder beside this one."
     )

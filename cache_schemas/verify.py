@@ -1,9 +1,8 @@
-"""Checking one partition whole: every name, size, SHA-256, checksum and count. Says all that is wrong, not the first."""
+"""Checking one partition whole: every name, size, SHA-256, checksum and count. All that is wrong is listed."""
 
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +15,7 @@ from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.contents import NAME, StoreFolder
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, differences, read_manifest
-from cache_schemas.publish import json_bytes
+from cache_schemas.publish import files_below, json_bytes
 from cache_schemas.reading import PartitionReader
 from cache_schemas.recount import contradictions
 from cache_schemas.schema import StoreSchema
@@ -100,18 +99,13 @@ def _names(store: StoreFolder, manifest: Manifest, identity: Mapping[str, Any] |
         yield "is not spelled as it was written"
     if digest(body["identity"]) != store.place.digest:
         yield f"the folder is for the id {store.place.digest}, this identity has {digest(body['identity'])}"
-    for told in differences(body["identity"], identity) if identity is not None else ():
-        yield f"its identity is not that of the config: {told}"
+    for difference in differences(body["identity"], identity) if identity is not None else ():
+        yield f"its identity is not that of the config: {difference}"
 
 
 def _check_files(manifest: Manifest, result: Verified, wrong: Any) -> None:
     listed = manifest.body["files"]
-    found = {
-        os.path.relpath(os.path.join(at, name), manifest.store)
-        for at, _, names in os.walk(manifest.store)
-        for name in names
-    }
-    for name in sorted(found - set(listed)):
+    for name in sorted(files_below(manifest.store) - set(listed)):
         wrong(manifest.store / name, "is in the store, but not in the manifest")
     entries = {manifest.store / name: entry for name, entry in listed.items()}
     for path, entry in (entries | {manifest.sidecar: manifest.body["crc"]}).items():
@@ -167,8 +161,8 @@ def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wro
                             wrong(path, f"chunk {number} is not the one that was written (checksum)")
                 result.chunks += len(offsets)
         except DamagedCache as error:
-            told = str(error).splitlines()[0]
-            wrong(next((p for p in _paths(manifest) if str(p) in told), manifest.store / spec.name), told)
+            line = str(error).splitlines()[0]
+            wrong(next((p for p in _paths(manifest) if str(p) in line), manifest.store / spec.name), line)
         except (OSError, KeyError, ValueError) as error:
             wrong(manifest.store / spec.name, f"cannot be read ({error})")
     for name in manifest.body["files"]:
@@ -177,7 +171,7 @@ def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wro
 
 
 def _attributes(reader: PartitionReader) -> Iterator[str]:
-    """The store repeats what the manifest says, for those who open it alone."""
+    """The store's attributes repeat what the manifest says, for readers that open the store alone."""
     body, attributes = reader.manifest.body, reader.attributes
     pairs = {"griddle_schema": "schema", "partition": "partition", "identity": "identity"}
     for name, key in pairs.items():

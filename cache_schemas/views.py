@@ -4,7 +4,7 @@ Row numbers take 16 bits in a partition where all of them fit, which halves the 
 bits elsewhere: scans of 64 beams hold some 120,000 points, and 70,000 voxels.
 """
 
-from cache_schemas.schema import ArraySpec, StoreSchema
+from cache_schemas.schema import CHUNK_ROWS, ArraySpec, StoreSchema, offsets, row_numbers
 
 VIEWS = StoreSchema(
     store="views",
@@ -26,7 +26,7 @@ VIEWS = StoreSchema(
             name="view_scan",
             dtype="uint32",
             dims=("view",),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="scan",
             about="The scan of each view, counted within the partition.",
         ),
@@ -34,7 +34,7 @@ VIEWS = StoreSchema(
             name="view_camera",
             dtype="uint8",
             dims=("view",),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="camera",
             about="The camera of each view: its place in the attribute `cameras`.",
         ),
@@ -42,32 +42,25 @@ VIEWS = StoreSchema(
             name="image_size",
             dtype="uint32",
             dims=("view", "side"),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="pixel",
             about="Height and width of the original image.",
         ),
-        ArraySpec(
-            name="seen_offsets",
-            dtype="uint64",
-            dims=("view_bound",),
-            chunk_rows=4096,
-            units="row",
-            about="View v sees the rows seen_offsets[v] to seen_offsets[v + 1] of point, pixel and depth.",
+        offsets(
+            "seen_offsets",
+            "view_bound",
+            "View v sees the rows seen_offsets[v] to seen_offsets[v + 1] of point, pixel and depth.",
         ),
-        ArraySpec(
-            name="point",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("seen",),
-            chunk_rows=4096,
-            units="row",
-            about="A seen point: its row within its scan, ascending.",
+        row_numbers(
+            "point",
+            ("seen",),
+            "A seen point: its row within its scan, ascending.",
         ),
         ArraySpec(
             name="pixel",
             dtype="float32",
             dims=("seen", "image_axis"),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="pixel",
             about="Where each seen point falls in the original image, continuous; floor gives the published pixel.",
             frame=(
@@ -79,43 +72,32 @@ VIEWS = StoreSchema(
             name="depth",
             dtype="float32",
             dims=("seen",),
-            chunk_rows=4096,
+            chunk_rows=CHUNK_ROWS,
             units="m",
             about="Distance of each seen point from the camera.",
             frame="the camera's: along its optical axis",
         ),
-        ArraySpec(
-            name="kept_offsets",
-            dtype="uint64",
-            dims=("variant_view_bound",),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        offsets(
+            "kept_offsets",
+            "variant_view_bound",
+            (
                 "With i = 2 (k * views + v): in variant k, view v keeps the rows kept_offsets[i] to [i + 1] of kept "
                 "and neighbours, one seen point per occupied voxel; rows [i + 1] to [i + 2] are more neighbours of "
                 "some of them."
             ),
         ),
-        ArraySpec(
-            name="kept",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("representative",),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        row_numbers(
+            "kept",
+            ("representative",),
+            (
                 "A voxel's representative: its place among the seen points of its view. In voxel order. In a row of "
                 "more neighbours: whose they are, counted within the representatives, ascending."
             ),
         ),
-        ArraySpec(
-            name="neighbours",
-            dtype="uint32",
-            narrow="uint16",
-            dims=("representative", "neighbour"),
-            chunk_rows=4096,
-            units="row",
-            about=(
+        row_numbers(
+            "neighbours",
+            ("representative", "neighbour"),
+            (
                 "The nearest other representatives of the same view and variant, nearest first, counted within "
                 "them. Rows of more neighbours go on where these, and the row before, end: spares for those that a "
                 "crop to `field_of_view` can remove."

@@ -20,6 +20,7 @@ from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
 from cache_schemas.publish import (
     delete,
+    files_below,
     fsync_folder,
     fsync_tree,
     remove_tree,
@@ -89,9 +90,9 @@ class PartitionWriter:
             except OSError:  # a disk so full that it takes no new name
                 delete(self._folder)
         if isinstance(error, OSError):
-            told = explain(error, self.store_folder)
-            if told is not None:
-                raise told from error
+            cannot_write = explain(error, self.store_folder)
+            if cannot_write is not None:
+                raise cannot_write from error
 
     def create(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> _Appender:
         """An empty array of the schema, to be filled row by row with `append`; `dtype` where the schema leaves a choice."""
@@ -147,7 +148,9 @@ class PartitionWriter:
             appender.finish(f"{self.schema.tag}: {name} of {self.partition}")
         shapes = {name: appender.shape for name, appender in self._arrays.items()}
         self.schema.check(shapes, self.attributes)
-        self._check_ragged(shapes)
+        # Offsets that do not divide their rows would cut scans or views wrongly, without an error.
+        for problem in self.schema.misplaced_offsets(shapes, self._read_back):
+            raise ValueError(f"{self.schema.tag}: {problem}")
         store = self._folder / "zarr"
         with warnings.catch_warnings():
             # Zarr warns that consolidated metadata of v3 is young; ours is written once and never changes.
@@ -184,13 +187,8 @@ class PartitionWriter:
         write_json(manifest.path, manifest.body)
         return read_manifest(manifest.path)
 
-    def _check_ragged(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Offsets that do not divide their rows would cut scans or views wrongly, and nobody would see."""
-        for name, dim in self.schema.ragged.items():
-            rows = next(shapes[s.name][s.dims.index(dim)] for s in self.schema.arrays if dim in s.dims)
-            offsets = np.asarray(zarr.open_array(self._folder / "zarr" / name)[:]).astype(np.int64)
-            if not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any():
-                raise ValueError(f"{self.schema.tag}: {name} must rise from 0 to the {rows} rows of {dim}")
+    def _read_back(self, name: str) -> np.ndarray:
+        return np.asarray(zarr.open_array(self._folder / "zarr" / name)[:])
 
     def _checksums(self, store: Path) -> tuple[bytes, dict[str, list[int]]]:
         """The sidecar's bytes, and for each array its first entry there and how many it has."""
@@ -206,7 +204,7 @@ class PartitionWriter:
 
 
 class _Appender:
-    """Fills one array in whole shards, so that nobody ever rewrites part of one."""
+    """Fills one array in whole shards, so that no shard is ever written in part and then again."""
 
     def __init__(self, array: zarr.Array, dtype: str, shard_rows: int) -> None:
         self._array = array
@@ -267,13 +265,7 @@ def _place(store: Path, manifest: Manifest) -> None:
 
 def _is_same(manifest: Manifest) -> bool:
     """Whether the group that is already in place holds exactly the files that the manifest lists."""
-    # `walk` finds less, and raises nothing, where another writer is just setting the group aside.
-    found = {
-        os.path.relpath(f"{at}/{name}", manifest.store)
-        for at, _, names in os.walk(manifest.store)
-        for name in names
-    }
-    if found != set(manifest.body["files"]):
+    if files_below(manifest.store) != set(manifest.body["files"]):
         return False
     try:
         return all(

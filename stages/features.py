@@ -14,9 +14,9 @@ from stages.options import lot_options, lots_that_fit, make_plan, pick_device, s
 if TYPE_CHECKING:
     from cache_schemas.manifest import Manifest
     from pipeline.config.model import Teacher
-    from pipeline.datasets.records import PartitionRecord
     from pipeline.plan.parts import Lot
     from pipeline.plan.plan import Plan
+    from pipeline.preprocessing.target import Target
     from pipeline.teachers.loaded import LoadedTeacher
 
 
@@ -84,7 +84,7 @@ def _do(plan: Plan, lot: Lot, loaded: dict[Teacher, LoadedTeacher], threads: int
             skip = plan.experiment.config.datasets[store.dataset].on_error == "skip"
             writers.append(opened.enter_context(FeatureWriter(loaded[config], name, progress, skip=skip)))
 
-        def compute(partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
-            return writers[0].write(root, store, partition, member, folder)
+        def compute(target: Target) -> Future[Manifest]:
+            return writers[0].write(root, target)
 
         do_lot(plan.experiment, lot, compute, prepare)

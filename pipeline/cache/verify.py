@@ -213,7 +213,7 @@ def _against_index(
         manifest.path.parent, schema_of(manifest), manifest.partition, manifest.member_digest
     )
     attributes = reader.attributes
-    listed = {"scans": [scan.name for scan in record.scans], "images": [i.path for i in record.images]}
+    listed = {"scans": record.scan_names, "images": [i.path for i in record.images]}
     for name, wanted in listed.items():
         if name in attributes and attributes[name] != wanted:
             yield (

@@ -1,4 +1,4 @@
-"""What a reader reads is checked before it is believed: a user's own may be wrong."""
+"""Checks of the arrays that a reader gives: the reader may be a user's own, and wrong."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def read_points(reader: Reader, root: Path, scan: ScanRecord) -> tuple[np.ndarra
     Raises:
         BadInput: for other types, shapes or dtypes, no points, or values that are not finite.
     """
-    given = reader.read_points(root, scan)
-    if not isinstance(given, tuple) or len(given) != 2:
+    pair = reader.read_points(root, scan)
+    if not isinstance(pair, tuple) or len(pair) != 2:
         raise BadInput(
             f"scan {scan.name}: `read_points` of {reader.traits.reader} must give xyz and intensity"
         )
-    xyz, intensity = given
+    xyz, intensity = pair
     _check_array(reader, scan, "read_points", "xyz", xyz, (None, 3), np.float32)
     _check_array(reader, scan, "read_points", "intensity", intensity, (len(xyz),), np.float32)
     if not len(xyz):
@@ -68,11 +68,11 @@ def _check_array(
     shape: tuple[int | None, ...],
     dtype: type,
 ) -> None:
-    """An array of this shape and dtype; None stands for any length."""
+    """Refuse anything but an array of this shape and dtype; None stands for any length."""
     sides = ", ".join("N" if side is None else str(side) for side in shape)
     wanted = f"({sides}{',' if len(shape) == 1 else ''}) {np.dtype(dtype)}"
     if not isinstance(value, np.ndarray):
-        found = type(value).__name__
+        description = type(value).__name__
     elif (
         value.dtype == dtype
         and value.ndim == len(shape)
@@ -80,5 +80,7 @@ def _check_array(
     ):
         return
     else:
-        found = f"{value.shape} {value.dtype}"
-    raise BadInput(f"scan {scan.name}: `{call}` of {reader.traits.reader} gives {what} {found}, not {wanted}")
+        description = f"{value.shape} {value.dtype}"
+    raise BadInput(
+        f"scan {scan.name}: `{call}` of {reader.traits.reader} gives {what} {description}, not {wanted}"
+    )

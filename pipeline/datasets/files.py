@@ -1,4 +1,4 @@
-"""Sizes of files, which tie bytes to identity: a file that is read must have the size that was indexed."""
+"""Sizes of files: a file that is read must have the size that was indexed, which is part of its partition's identity."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def size_of(path: Path) -> int:
 
 
 def check_size(path: Path, indexed: int) -> None:
-    """A partition's member digest holds its files' sizes; other bytes must not be published under it.
+    """Refuse a file of another size than was indexed: a partition's member digest holds the sizes of its files.
 
     Raises:
         BadInput: if the file is missing or has another size than the index says.
     """
-    found = size_of(path)
-    if found != indexed:
+    size = size_of(path)
+    if size != indexed:
         raise BadInput(
-            f"{path} has {found} bytes, the index says {indexed}: it was overwritten or cut. Put the right file "
+            f"{path} has {size} bytes, the index says {indexed}: it was overwritten or cut. Put the right file "
             f"back, or run `griddle index --force` if the new one is right."
         )

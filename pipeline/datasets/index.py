@@ -1,4 +1,4 @@
-"""The index: what a dataset holds, found out once and kept as JSON beside a cue that says when to look again."""
+"""The index: what a dataset holds. It is made once, and kept as JSON beside a cue that says when to make it anew."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def index_folder(workdir: Path, name: str) -> Path:
 
 
 def read_index(workdir: Path, name: str) -> Index | None:
-    """The index that is there, fresh or not, or None."""
+    """The index on disk, fresh or not, or None if there is none."""
     path = index_folder(workdir, name) / "index.json"
     try:
         body = json.loads(path.read_bytes())
@@ -100,7 +100,7 @@ def is_fresh(index: Index | None, dataset: Dataset) -> bool:
 
 
 def make_cue(dataset: Dataset) -> dict[str, Any]:
-    """When this changes it is time to look again. It is never identity.
+    """When this changes, the index is made anew. It enters no id.
 
     Raises:
         BadInput: if the root does not hold this version of the dataset.
@@ -159,11 +159,11 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 absent.append(partition)
                 continue
             if isinstance(dataset.splits, str):
-                of_splits, unnamed = named_split(reader, dataset.splits, partition)
+                parts, unnamed = named_split(reader, dataset.splits, partition)
             else:
-                of_splits, unnamed = resplit(partition, dataset.splits)
-            entries += [_write_partition(folder, part, reader.points_about) for part in of_splits]
-            names |= {part.name: [scan.name for scan in part.scans] for part in of_splits}
+                parts, unnamed = resplit(partition, dataset.splits)
+            entries += [_write_partition(folder, part, reader.points_about) for part in parts]
+            names |= {part.name: part.scan_names for part in parts}
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
         _check_splits(name, dataset, entries, left_out)
@@ -192,7 +192,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
 
 
 def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) -> bool:
-    """Whether a user's own reader was edited without a new version: what it wrote before stays valid."""
+    """Whether a user's own reader was edited without a new version. What was read before the edit stays valid."""
     return bool(
         cue["source"]
         and known["source"]
@@ -202,7 +202,7 @@ def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) ->
 
 
 def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | AbsentPartition]:
-    """What the reader finds, checked: a user's own reader may be wrong."""
+    """What the reader gives, checked: it may be a user's own, and wrong."""
     reader = reader_named(dataset.reader)
     seen: set[str] = set()
     scans: set[str] = set()
@@ -257,14 +257,14 @@ def why_absent(absent: Mapping[str, str]) -> str:
     for name, why in absent.items():
         names.setdefault(why, []).append(name)
     return "; ".join(
-        f"{len(of_why)} partition(s) {why}: {', '.join(of_why[:5])}{' ...' if len(of_why) > 5 else ''}"
-        for why, of_why in names.items()
+        f"{len(absentees)} partition(s) {why}: {', '.join(absentees[:5])}{' ...' if len(absentees) > 5 else ''}"
+        for why, absentees in names.items()
     )
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One indexer at a time; the lock goes with its process."""
+    """A context that one process at a time enters; the lock ends with its process."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

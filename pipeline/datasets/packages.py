@@ -1,4 +1,4 @@
-"""Packages that one reader alone needs: imported when it is called, and named in words where they are not there.
+"""Packages that only one reader needs. They are imported when it is called; an error says what to install.
 
 Everything else works without them: other readers, and whatever starts from a cache.
 """
@@ -16,7 +16,7 @@ def needed(module: str, by: str, package: str, otherwise: str = "") -> Any:
 
     Args:
         module: its full name, as in an import.
-        by: who needs it, to begin the message with.
+        by: what needs it, to begin the message with.
         package: what pip calls it.
         otherwise: a further sentence on how it is installed.
 

@@ -1,4 +1,4 @@
-"""What a dataset must say of itself: the interface that every reader has, those of the package and a user's own."""
+"""The interface that every reader has, those of the package and a user's own: traits, partitions, points, labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Typical:
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of a dataset before any file is read. Its numbers are part of ids.
+    """What is known of a dataset before any file is read. Ids hold its numbers.
 
     Attributes:
         reader, reader_version: raise the version when the meaning of what is read changes.
@@ -48,11 +48,11 @@ class Traits:
         classes: names in order of their numbers; 255 is ignored. Empty where there are never labels.
         cameras: their names, in the published order. Empty where there are never images.
         label_map_version: raise it when the map from raw labels changes.
-        intensity: mean and standard deviation that normalise the raw intensity; None where nobody published them:
+        intensity: mean and standard deviation that normalise the raw intensity; None where none are published:
             `griddle stats` measures them.
         published_mask: the rule of the dataset's published code.
-        published_voxels: the axes along which the published code makes points voxels for pretraining: the scan's, or
-            those of the lidar file, which `ScanRecord.steps` lead away from.
+        published_voxels: along whose axes the published code cuts voxels for pretraining: those of the scan, or those of
+            the lidar file (`ScanRecord.steps` lead from the file's frame to the scan's).
         point_bytes: of a lidar file, for each point; for estimates alone, in no id.
         typical: what its scans are like, where that is known; for estimates alone, in no id.
         named_splits: choices of splits beside the dataset's own, which `Reader.named_split` knows by name.
@@ -104,7 +104,7 @@ class Reader(ABC):
         """All partitions in the dataset's own order, whole, broken (`problem`) or absent."""
 
     def points_about(self, scan: ScanRecord) -> int:
-        """How many points a scan has, about, by the size of its file; for estimates alone, in no id."""
+        """About how many points a scan has, by the size of its file; for estimates alone, in no id."""
         return round(scan.bytes / self.traits.point_bytes)
 
     def named_split(self, choice: str, partition: str, split: str) -> str | None:
@@ -145,10 +145,10 @@ ABSENT = "without any file"
 
 @dataclass(frozen=True)
 class AbsentPartition:
-    """A partition that the dataset's tables name but none of whose files are there, or that is left out for another reason.
+    """A partition that the dataset's tables name, but that has no file here, or is left out for another reason.
 
     Attributes:
-        why: it is left out, as in "3 partition(s) {why}".
+        why: the reason, as in "3 partition(s) {why}".
     """
 
     name: str

@@ -42,12 +42,12 @@ def source_of(name: str) -> Path | None:
 @cache
 def packaged() -> dict[str, Reader]:
     """All readers in the folders of `pipeline/datasets/`, by name: a folder's `reader` module lists its own."""
-    found: dict[str, Reader] = {}
+    by_name: dict[str, Reader] = {}
     for module in iter_modules(pipeline.datasets.__path__):
         if module.ispkg and find_spec(f"pipeline.datasets.{module.name}.reader"):
             readers = import_module(f"pipeline.datasets.{module.name}.reader").READERS
-            found |= {reader.traits.reader: reader for reader in readers}
-    return found
+            by_name |= {reader.traits.reader: reader for reader in readers}
+    return by_name
 
 
 @cache

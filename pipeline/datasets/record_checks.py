@@ -1,4 +1,4 @@
-"""What a reader says of a dataset is checked before it is believed: a user's own may be wrong."""
+"""Checks of the records that a reader gives: the reader may be a user's own, and wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits, seen: set[str]) -> None:
-    """A partition that can be written; its name is added to those `seen`.
+    """Refuse a partition that cannot be written. Its name is added to those `seen`.
 
     Raises:
         ValueError: for a name that is no file's or was there already, an unknown split or camera, no scans, scans out of
@@ -39,7 +39,7 @@ def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits
         return
     if not partition.scans:
         raise ValueError(f"partition {name} has no scans; leave it out, or yield an AbsentPartition")
-    names = Counter(scan.name for scan in partition.scans)
+    names = Counter(partition.scan_names)
     twice = [scan for scan, count in names.items() if count > 1]
     if twice:
         raise ValueError(f"partition {name}: scan {twice[0]} is there {names[twice[0]]} times")
@@ -54,7 +54,7 @@ def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits
 
 
 def check_names(partition: PartitionRecord, seen: set[str]) -> None:
-    """Scans whose names no other partition has: a scan's random draws hang on its name. They are added to those `seen`.
+    """Refuse a scan whose name another partition has, too: a scan's name decides its random draws. Names go to `seen`.
 
     Raises:
         ValueError: naming the first that is there twice.

@@ -1,4 +1,4 @@
-"""What an index says of a dataset: partitions of scans, their files, images and calibration. Plain JSON both ways."""
+"""What an index holds of a dataset: partitions of scans, their files, images and calibration. From JSON and to JSON."""
 
 from __future__ import annotations
 
@@ -130,6 +130,11 @@ class PartitionRecord:
     def images(self) -> tuple[ImageRecord, ...]:
         """All images, scan by scan: the order of the views and of the feature store."""
         return tuple(image for scan in self.scans for image in scan.images)
+
+    @property
+    def scan_names(self) -> list[str]:
+        """The names of all scans, in order."""
+        return [scan.name for scan in self.scans]
 
     def member_digests(self) -> dict[str, str | None]:
         """For each store, a digest of only what it reads; None where there is nothing to read.

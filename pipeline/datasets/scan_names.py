@@ -1,7 +1,7 @@
-"""The names of a dataset's scans, in one small file beside its index: what lists of scans are checked against in a plan.
+"""The names of a dataset's scans, in one small file beside its index. A plan checks lists of scans against them.
 
-The records of partitions hold them, too, but take 8 ms a scene of nuScenes, six seconds for its train split, in each job;
-this file takes a hundredth of that. It is content: its name says of which records it is. No torch, no zarr.
+The records of partitions hold the names, too. Reading those takes 8 ms a scene of nuScenes, six seconds for its train split,
+in each job; this file takes a hundredth of that. Its name holds a digest of the records it was made from. No torch, no zarr.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def named_split(
         )
     split = reader.named_split(choice, partition.name, partition.split)
     if split is None:
-        return [], [scan.name for scan in partition.scans]
+        return [], partition.scan_names
     return [replace(partition, split=split)], []
 
 
@@ -44,20 +44,20 @@ def resplit(
     """
     if splits is None:
         return [partition], []
-    found: dict[str, list[ScanRecord]] = {}
+    chosen: dict[str, list[ScanRecord]] = {}
     left_out: list[str] = []
     for scan in partition.scans:
         split = _split_of(partition.name, scan.name, splits)
         if split is None:
             left_out.append(scan.name)
         else:
-            found.setdefault(split, []).append(scan)
-    if len(found) == 1 and not left_out:
-        return [replace(partition, split=next(iter(found)))], []
+            chosen.setdefault(split, []).append(scan)
+    if len(chosen) == 1 and not left_out:
+        return [replace(partition, split=next(iter(chosen)))], []
     parts = [
-        replace(partition, name=f"{partition.name}-{split}", split=split, scans=tuple(found[split]))
+        replace(partition, name=f"{partition.name}-{split}", split=split, scans=tuple(chosen[split]))
         for split in splits
-        if split in found
+        if split in chosen
     ]
     return parts, left_out
 
@@ -69,11 +69,11 @@ def full_name(partition: str, scan: str) -> str:
 
 def _split_of(partition: str, scan: str, splits: Mapping[Any, Sequence[str]]) -> str | None:
     name = full_name(partition, scan)
-    found = [
+    matching = [
         split
         for split, patterns in splits.items()
         if any(fnmatchcase(name if "/" in pattern else partition, pattern) for pattern in patterns)
     ]
-    if len(found) > 1:
-        raise BadInput(f"splits: {name} is in {' and '.join(found)}; a scan belongs to one split")
-    return found[0] if found else None
+    if len(matching) > 1:
+        raise BadInput(f"splits: {name} is in {' and '.join(matching)}; a scan belongs to one split")
+    return matching[0] if matching else None

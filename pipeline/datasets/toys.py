@@ -1,4 +1,4 @@
-"""Which datasets' formats a toy town can be written in: those whose folder has a toy writer."""
+"""The formats in which a toy town can be written: those of the datasets whose folder has a `toy.py`."""
 
 from __future__ import annotations
 

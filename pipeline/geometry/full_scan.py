@@ -1,4 +1,4 @@
-"""A whole scan as it is scored: one point per voxel, neighbours, and for every point the kept one nearest to it.
+"""A whole scan as it is scored: one kept point per voxel, its neighbours, and for every point the nearest kept one.
 
 Source: validation in ScaLR's released datasets/pc_dataset.py.
 """
@@ -20,7 +20,7 @@ from pipeline.geometry.voxels import representatives
 
 @dataclass(frozen=True)
 class FullScan:
-    """Who is kept of a scan of N points, and who stands for whom.
+    """Which of the N points of a scan are kept, and whose class each point takes.
 
     Attributes:
         kept: (R,) integers, rows of the scan, in voxel order.

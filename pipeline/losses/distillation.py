@@ -26,7 +26,7 @@ def feature_distance(student: Tensor, teachers: Sequence[Tensor]) -> Tensor:
     published code, whose backward divides by the norm, then sets to 0 the rows whose norm is 0. Everywhere else the
     gradient is a unit vector, so nothing overflows near 0.
     """
-    _check(student, teachers)
+    _check_shapes(student, teachers)
     with torch.autocast(student.device.type, enabled=False):
         distance: Tensor = _Distance.apply(student, *(teacher.detach() for teacher in teachers))  # (P,)
     return distance
@@ -43,7 +43,7 @@ def distillation_loss(student: Tensor, teachers: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 def losses_of_parts(student: Tensor, teachers: Sequence[Tensor]) -> list[Tensor]:
     """For the log: each teacher's own mean distance, a scalar each."""
-    _check(student, teachers)
+    _check_shapes(student, teachers)
     parts = student.split([teacher.shape[1] for teacher in teachers], dim=1)
     return [_mean(feature_distance(part, [teacher])) for part, teacher in zip(parts, teachers, strict=True)]
 
@@ -77,15 +77,15 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_distance: Tensor) -> tuple[Tensor | None, ...]:
         student, difference, distance, lengths = ctx.saved_tensors
-        slope = (grad / distance).masked_fill_(distance == 0, 0).unsqueeze(1)  # (P, 1)
-        found = torch.empty_like(difference)  # (P, C)
+        slope = (grad_distance / distance).masked_fill_(distance == 0, 0).unsqueeze(1)  # (P, 1)
+        grad_student = torch.empty_like(difference)  # (P, C)
         for part, apart, length, out in zip(
             student.split(ctx.sizes, dim=1),
             difference.split(ctx.sizes, dim=1),
             lengths.unbind(1),
-            found.split(ctx.sizes, dim=1),
+            grad_student.split(ctx.sizes, dim=1),
             strict=True,
         ):
             part, length = part.to(difference.dtype), length.unsqueeze(1)  # (P, C1), (P, 1)
@@ -97,7 +97,7 @@ class _Distance(torch.autograd.Function):
             scale = slope / divisor
             torch.mul(apart, scale, out=out)
             out.addcmul_(part, along * scale, value=-1)
-        return found.to(student.dtype), *(None for _ in ctx.sizes)
+        return grad_student.to(student.dtype), *(None for _ in ctx.sizes)
 
 
 def _length(features: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ def _length(features: Tensor) -> Tensor:
     return torch.linalg.vector_norm(features, dim=1, keepdim=True)
 
 
-def _check(student: Tensor, teachers: Sequence[Tensor]) -> None:
+def _check_shapes(student: Tensor, teachers: Sequence[Tensor]) -> None:
     wrong = student.shape[1] != sum(teacher.shape[1] for teacher in teachers)
     if wrong or any(len(teacher) != len(student) for teacher in teachers):
         shapes = [tuple(teacher.shape) for teacher in teachers]

@@ -18,8 +18,7 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.progress import Progress
-from pipeline.datasets.records import PartitionRecord
-from pipeline.plan.parts import Store
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 from pipeline.teachers.flow import Flow, Load, Passage
 from pipeline.teachers.images import black_input, load_input
@@ -35,7 +34,7 @@ class FeatureWriter:
 
     Args:
         name: of the teacher in the config, for errors.
-        progress: told of every image, if given.
+        progress: counts every image, if given.
         skip: whether an image that cannot be read is left out, and listed.
     """
 
@@ -58,19 +57,21 @@ class FeatureWriter:
         self._writers.shutdown(wait=True)
         self._flow.__exit__(*error)
 
-    def write(
-        self, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
-    ) -> Future[Manifest]:
+    def write(self, root: Path, target: Target) -> Future[Manifest]:
         """Run the teacher over a partition's images, in order, and publish their patch grids.
 
-        Returns when all images are handed in; the manifest comes when the last of them are computed and published. It
-        comes with a BadInput, naming the file, for an image that is missing, cut, or not what a teacher takes; with
-        `skip` only if that is so of every image.
+        Returns when all images are handed in. The future gives the manifest when the last of them are computed and
+        published. It raises BadInput, naming the file, for an image that is missing, cut, or not what a teacher takes;
+        with `skip` only if that is so of every image.
+
+        Args:
+            root: of the dataset's files.
         """
         config = self._teacher.config
         passage: Passage[Encoded] = Passage()
         unreadable = Unreadable()
-        published = self._writers.submit(self._collect, passage, unreadable, store, partition, member, folder)
+        images = target.partition.images
+        published = self._writers.submit(self._collect, passage, unreadable, target)
         loads: list[Load] = [
             partial(
                 load_input,
@@ -81,12 +82,12 @@ class FeatureWriter:
                 config.decode,
                 self._teacher.device,
             )
-            for image in partition.images
+            for image in images
         ]
         if self._skip:
             loads = [
                 partial(self._load_or_note, load, unreadable, row, image.path)
-                for row, (load, image) in enumerate(zip(loads, partition.images, strict=True))
+                for row, (load, image) in enumerate(zip(loads, images, strict=True))
             ]
         self._flow.hand_in(passage, loads)
         return published
@@ -99,54 +100,32 @@ class FeatureWriter:
             unreadable.note(row, path, error)
             return black_input(self._teacher.config, self._teacher.device)
 
-    def _collect(
-        self,
-        passage: Passage[Encoded],
-        unreadable: Unreadable,
-        store: Store,
-        partition: PartitionRecord,
-        member: str,
-        folder: Path,
-    ) -> Manifest:
+    def _collect(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
         """In a thread of its own: from the grids of a partition to its manifest."""
         try:
-            return self._write(passage, unreadable, store, partition, member, folder)
+            return self._write(passage, unreadable, target)
         except BaseException:
             self._flow.give_up(passage)
             raise
 
-    def _write(
-        self,
-        passage: Passage[Encoded],
-        unreadable: Unreadable,
-        store: Store,
-        partition: PartitionRecord,
-        member: str,
-        folder: Path,
-    ) -> Manifest:
-        teacher, images = self._teacher, partition.images
-        with PartitionWriter(
-            folder,
-            features_schema(teacher.config.storage),
-            partition=partition.name,
-            member_digest=member,
-            identity=store.identity,
-            attributes={
-                "images": [image.path for image in images],
-                "unreadable": [],
-                "teacher": {**store.identity, "weights_digest": teacher.weights_digest},
-                "licence": teacher.licence,
-                "image_size": list(teacher.config.image_size),
-                "patch": teacher.patch,
-            },
-        ) as writer:
+    def _write(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
+        teacher, images = self._teacher, target.partition.images
+        attributes = {
+            "images": [image.path for image in images],
+            "unreadable": [],
+            "teacher": {**target.store.identity, "weights_digest": teacher.weights_digest},
+            "licence": teacher.licence,
+            "image_size": list(teacher.config.image_size),
+            "patch": teacher.patch,
+        }
+        with target.writer(features_schema(teacher.config.storage), attributes) as writer:
             shape = (len(images), *teacher.grid, teacher.channels)
             stored = StoredFeatures(writer, teacher.config.storage, shape)
             for row, image in enumerate(self._flow.take(passage)):
                 size = stored.append_zeros(image) if row in unreadable else stored.append(image)
                 if self._progress:
-                    self._progress.add(partition.name, 1, size)
-            unreadable.refuse_all(len(images), "images")
+                    self._progress.add(target.partition.name, 1, size)
+            unreadable.check_some_readable(len(images), "images")
             writer.set_attribute("unreadable", unreadable.rows)
             return writer.publish(
                 counts={"images": len(images), **unreadable.counts},
@@ -209,11 +188,3 @@ class StoredFeatures:
         for name, array in self._arrays.items():
             array.append(np.zeros_like(image.arrays[name]))
         return sum(part.nbytes for part in image.arrays.values())
-
-
-def write_features(
-    teacher: LoadedTeacher, root: Path, store: Store, partition: PartitionRecord, member: str, folder: Path
-) -> Manifest:
-    """One partition by itself: as `FeatureWriter.write`, and waits for its manifest."""
-    with FeatureWriter(teacher, teacher.config.model) as writer:
-        return writer.write(root, store, partition, member, folder).result()

@@ -1,4 +1,4 @@
-"""One lot of scans, labels, views or full scans: what computes its partitions, and from what.
+"""Filling one lot of scans, labels, views or full scans: which function computes its partitions, and from what.
 
 Features have a file of their own (`features.py`): their teacher is loaded once for many lots.
 """
@@ -13,7 +13,6 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from pipeline.config.model import Points
 from pipeline.datasets.readers import reader_named
-from pipeline.datasets.records import PartitionRecord
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.left_out import left_out_of, refuse_unless_skipped
 from pipeline.plan.missing import check_scans
@@ -21,6 +20,7 @@ from pipeline.plan.parts import Lot
 from pipeline.preprocessing.full_scans import write_full_scans
 from pipeline.preprocessing.lots import do_lot
 from pipeline.preprocessing.scans import write_labels, write_scans
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.views import write_views
 
 
@@ -41,9 +41,8 @@ def fill(experiment: Experiment, lot: Lot, threads: int | None = None) -> Path:
     write = write_labels if lot.store.stage == "labels" else write_scans
     compute = partial(
         write,
-        reader_named(dataset.reader),
-        Path(dataset.root),
-        lot.store,
+        reader=reader_named(dataset.reader),
+        root=Path(dataset.root),
         threads=threads,
         skip=dataset.on_error == "skip",
     )
@@ -56,16 +55,13 @@ def _from_scans(experiment: Experiment, lot: Lot, threads: int | None) -> Path:
     assert isinstance(points, Points)
     scans_member = {entry.name: str(entry.members["scans"]) for entry in lot.entries}
 
-    def compute(partition: PartitionRecord, member: str, folder: Path) -> Manifest:
-        scans = PartitionReader(
-            experiment.store_path(store.scans), SCANS, partition.name, scans_member[partition.name]
-        )
+    def compute(target: Target) -> Manifest:
+        name = target.partition.name
+        scans = PartitionReader(experiment.store_path(store.scans), SCANS, name, scans_member[name])
         refuse_unless_skipped(experiment.config.datasets, {store.dataset: left_out_of([scans])})
         if store.stage == "full_scans":
-            return write_full_scans(store, points, partition, member, folder, scans, threads)
+            return write_full_scans(target, scans, points, threads)
         rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)
-        return write_views(
-            store, traits.cameras, rule, voxels, points, partition, member, folder, scans, threads
-        )
+        return write_views(target, scans, points, traits.cameras, rule, voxels, threads)
 
     return do_lot(experiment, lot, compute, partial(check_scans, experiment, lot))

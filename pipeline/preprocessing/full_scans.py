@@ -1,9 +1,8 @@
-"""Writing the full-scan set: whole scans as probes score them. Nothing is drawn, so it is computed once and stored."""
+"""The full-scans stage: whole scans as they are scored. Nothing in them is random, so they are computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -14,19 +13,13 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.parallel import for_each
 from pipeline.config.model import Points
-from pipeline.datasets.records import PartitionRecord
 from pipeline.geometry.full_scan import FullScan, full_scan
-from pipeline.plan.parts import Store
+from pipeline.preprocessing.target import Target
+from pipeline.preprocessing.unreadable import lost_scans
 
 
 def write_full_scans(
-    store: Store,
-    points: Points,
-    partition: PartitionRecord,
-    member: str,
-    folder: Path,
-    scans: PartitionReader,
-    threads: int | None = None,
+    target: Target, scans: PartitionReader, points: Points, threads: int | None = None
 ) -> Manifest:
     """Compute and publish the full scans of a partition, from its scan store; scan by scan on `threads` threads.
 
@@ -35,45 +28,38 @@ def write_full_scans(
     Raises:
         BadInput: if no point of a scan lies in the field of view.
     """
+    names = target.partition.scan_names
     bounds = scans.read("scan_offsets").astype(np.int64)
-    lost = [item for item in scans.manifest.left_out if "scan" in item]
-    unread = {item["scan"] for item in lost}
+    lost = lost_scans(scans)
+    unread = {entry["scan"] for entry in lost}
 
     def look(number: int) -> FullScan:
-        name = partition.scans[number].name
-        if name in unread:
-            nobody = np.empty(0, np.uint16)
-            return FullScan(nobody, nobody.reshape(0, points.neighbours), nobody)
+        if names[number] in unread:
+            no_rows = np.empty(0, np.uint16)
+            return FullScan(no_rows, no_rows.reshape(0, points.neighbours), no_rows)
         xyz = scans.read("xyz", int(bounds[number]), int(bounds[number + 1]))
         try:
             return full_scan(xyz, points)
         except BadInput as error:
-            raise BadInput(f"{store.dataset} scan {name}: {error}") from error
+            raise BadInput(f"{target.store.dataset} scan {names[number]}: {error}") from error
 
-    found = for_each(look, range(len(partition.scans)), threads)
-    with PartitionWriter(
-        folder,
-        FULL_SCANS,
-        partition=partition.name,
-        member_digest=member,
-        identity=store.identity,
-        attributes={
-            "scans": [scan.name for scan in partition.scans],
-            "voxel": points.voxel,
-            "field_of_view": store.identity["field_of_view"],
-        },
-    ) as writer:
+    full_scans = for_each(look, range(len(names)), threads)
+    attributes = {
+        "scans": names,
+        "voxel": points.voxel,
+        "field_of_view": target.store.identity["field_of_view"],
+    }
+    with target.writer(FULL_SCANS, attributes) as writer:
         writer.put("scan_offsets", bounds.astype(np.uint64))
-        writer.put("kept_offsets", np.cumsum([0, *(len(scan.kept) for scan in found)]).astype(np.uint64))
+        writer.put("kept_offsets", np.cumsum([0, *(len(scan.kept) for scan in full_scans)]).astype(np.uint64))
         for name in ("kept", "neighbours", "nearest"):
-            _append(writer, name, [getattr(scan, name) for scan in found])
+            _append(writer, name, [getattr(scan, name) for scan in full_scans])
         counts = {
-            "scans": len(found),
+            "scans": len(full_scans),
             "points": int(bounds[-1]),
-            "representatives": sum(len(scan.kept) for scan in found),
+            "representatives": sum(len(scan.kept) for scan in full_scans),
+            **({"unreadable": len(lost)} if lost else {}),
         }
-        if lost:
-            counts["unreadable"] = len(lost)
         return writer.publish(counts=counts, left_out=lost)
 
 

@@ -1,4 +1,4 @@
-"""Measuring how a dataset's intensities are spread, over all points of its train split, with dask."""
+"""Measuring the mean and deviation of a dataset's intensities, over all points of its train split."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def measure(cache: Path, measured: ToMeasure, threads: int | None = None) -> Spr
 
 
 def write(path: Path, measured: ToMeasure, spread: Spread) -> None:
-    """The outcome, whole or not at all."""
+    """Write the measured values, whole or not at all."""
     write_json(
         path,
         {

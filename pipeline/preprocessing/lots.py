@@ -1,11 +1,11 @@
-"""Doing a lot: its partitions one after the other, those that are valid skipped, the lot manifest written last."""
+"""Doing a lot: its missing partitions are computed one after the other, and the lot manifest is written last."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache_schemas.canonical import digest
@@ -15,15 +15,15 @@ from cache_schemas.manifest import Manifest, made, open_partition
 from cache_schemas.publish import delete, sweep_dead, working_folder, write_json
 from pipeline.common.log import log
 from pipeline.common.progress import duration
-from pipeline.datasets.records import PartitionRecord
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.lot_status import KIND, is_done
 from pipeline.plan.parts import Lot
+from pipeline.preprocessing.target import Target
 
-Compute = Callable[[PartitionRecord, str, Path], "Manifest | Future[Manifest]"]
-"""(partition, member digest, store folder) -> the published manifest, or the promise of one.
+Compute = Callable[[Target], "Manifest | Future[Manifest]"]
+"""From where a partition is written to its published manifest, or to a future of it.
 
-A promise lets the next partition be computed while this one is flushed and published; one at most is waited for.
+A future lets the next partition be computed while this one is flushed and published. At most one is waited for.
 """
 
 
@@ -32,11 +32,13 @@ def do_lot(
 ) -> Path:
     """Compute what is missing of a lot and write its manifest.
 
-    A partition with bad input does not keep the others from being published. `prepare` is called once, if anything
-    is to be computed: what it raises is no partition's fault.
+    A partition with bad input does not keep the others from being published.
+
+    Args:
+        prepare: called once, before the first partition that is to be computed. An error of it is no partition's fault.
 
     Raises:
-        BadInput: when the lot is done, for the partitions that could not be.
+        BadInput: when the lot is done, for the partitions that could not be computed.
         CannotWrite: at once, for a disk that is full or may only be read.
     """
     store = lot.store
@@ -46,65 +48,111 @@ def do_lot(
     swept += sweep_dead(experiment.lot_path(lot).parent, [experiment.lot_path(lot).name])
     if swept:
         log(f"{store.stage} {store.dataset}: removed {len(swept)} leftover(s) of processes that were killed")
-    valid = [is_done(experiment, store, entry.name, member) for entry, member in lot.members]
-    to_do = len(valid) - sum(valid)
+    missing = [
+        (entry, member) for entry, member in lot.members if not is_done(experiment, store, entry.name, member)
+    ]
     log(
-        f"{store.stage} {store.dataset} {lot.split}: {to_do} of {len(valid)} partition(s) to compute → {folder}"
+        f"{store.stage} {store.dataset} {lot.split}: {len(missing)} of {len(lot.members)} partition(s) to compute → "
+        f"{folder}"
     )
-    if to_do:
+    if missing:
         _try_to_write(folder, lot.entries[0].name)  # before a teacher is loaded for nothing
         if prepare is not None:
             prepare()
-    problems: list[tuple[str, str]] = []
-    started, done = time.monotonic(), 0
-
-    def finish(name: str, begun: float, promise: Future[Manifest]) -> None:
-        nonlocal done
-        try:
-            manifest = promise.result()
-        except BadInput as error:
-            problems.append((name, str(error)))
-            log(f"  {name}: cannot be computed: {error}")
-            return
-        done += 1
-        left = (time.monotonic() - started) / done * (to_do - done - len(problems))
-        log(f"  {name}: {_told(manifest, time.monotonic() - begun)}, {duration(left)} left")
-        for item in manifest.left_out:
-            log(f"    left out: {item['what']}: {item['why']}")
-
-    before: Callable[[], None] | None = None  # the partition before, as long as it is a promise
-    for (entry, member), there in zip(lot.members, valid, strict=True):
-        if there:
-            continue
-        begun = time.monotonic()
-        try:
-            promise = _begin(compute, index.load_partition(entry), member, folder)
-        finally:  # whatever becomes of this one
-            if before:
-                before()
-        before = partial(finish, entry.name, begun, promise)
-        if promise.done():
-            before()
-            before = None
-    if before:
-        before()
-    if problems:
-        raise BadInput(
-            f"{len(problems)} of {len(valid)} partition(s) of {store.dataset} cannot be computed:\n"
-            + "\n".join(f"  {name}: {problem}" for name, problem in problems)
-            + f"\nMend their files and run again, or write datasets.{store.dataset}.leave_out: "
-            + f"[{', '.join(name for name, _ in problems)}]"
-            + (
-                ""
-                if experiment.config.datasets[store.dataset].on_error == "skip"
-                else f", or datasets.{store.dataset}.on_error: skip to go on without these files"
-            )
-        )
+    with _Partitions(compute, len(missing)) as partitions:
+        for entry, member in missing:
+            partitions.compute(Target(store, index.load_partition(entry), member, folder))
+    if partitions.problems:
+        raise _cannot_be_computed(experiment, lot, partitions.problems)
     return _write_lot(experiment, lot, folder)
 
 
+class _Partitions:
+    """A context in which partitions are computed one after the other.
+
+    While one is computed, the one before it may still be being published. Leaving the context waits for the last one.
+
+    Attributes:
+        problems: by partition, why it could not be computed.
+    """
+
+    def __init__(self, compute: Compute, count: int) -> None:
+        self.problems: dict[str, str] = {}
+        self._compute, self._count = compute, count
+        self._started, self._published = time.monotonic(), 0
+        self._previous: _Promise | None = None
+
+    def __enter__(self) -> _Partitions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._finish()
+
+    def compute(self, target: Target) -> None:
+        """Compute a partition; then wait for the one before it."""
+        begun = time.monotonic()
+        future = self._begin(target)
+        self._finish()
+        self._previous = _Promise(target.partition.name, begun, future)
+        if future.done():
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait until the previous partition is published, if there is one, and log what it holds."""
+        promise, self._previous = self._previous, None
+        if promise is None:
+            return
+        try:
+            manifest = promise.future.result()
+        except BadInput as error:
+            self.problems[promise.name] = str(error)
+            log(f"  {promise.name}: cannot be computed: {error}")
+            return
+        now = time.monotonic()
+        self._published += 1
+        still_to_do = self._count - self._published - len(self.problems)
+        left = (now - self._started) / self._published * still_to_do
+        log(f"  {promise.name}: {_described(manifest, now - promise.begun)}, {duration(left)} left")
+        for entry in manifest.left_out:
+            log(f"    left out: {entry['what']}: {entry['why']}")
+
+    def _begin(self, target: Target) -> Future[Manifest]:
+        """A future of the manifest; it is done already if `compute` gave a manifest, or if its input was bad."""
+        done: Future[Manifest] = Future()
+        try:
+            manifest = self._compute(target)
+        except BadInput as error:
+            done.set_exception(error)
+            return done
+        if isinstance(manifest, Future):
+            return manifest
+        done.set_result(manifest)
+        return done
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """A partition that is computed, and perhaps not yet published. begun: by the monotonic clock, s."""
+
+    name: str
+    begun: float
+    future: Future[Manifest]
+
+
+def _cannot_be_computed(experiment: Experiment, lot: Lot, problems: Mapping[str, str]) -> BadInput:
+    """What to do about the partitions that could not be computed."""
+    dataset = lot.store.dataset
+    skips = experiment.config.datasets[dataset].on_error == "skip"
+    return BadInput(
+        f"{len(problems)} of {len(lot.members)} partition(s) of {dataset} cannot be computed:\n"
+        + "\n".join(f"  {name}: {problem}" for name, problem in problems.items())
+        + f"\nMend their files and run again, or write datasets.{dataset}.leave_out: [{', '.join(problems)}]"
+        + ("" if skips else f", or datasets.{dataset}.on_error: skip to go on without these files")
+    )
+
+
 def _try_to_write(folder: Path, name: str) -> None:
-    """A folder that takes no file takes no partition. `name` is one whose leftovers are swept.
+    """Write a file into a store's folder and remove it. name: of a partition; its writer's leftovers are removed, too.
 
     Raises:
         CannotWrite: saying why not.
@@ -140,22 +188,8 @@ def _write_lot(experiment: Experiment, lot: Lot, folder: Path) -> Path:
     return path
 
 
-def _begin(compute: Compute, partition: PartitionRecord, member: str, folder: Path) -> Future[Manifest]:
-    """The promise of a manifest, kept already where `compute` returned one or its input was bad."""
-    promise: Future[Manifest] = Future()
-    try:
-        came = compute(partition, member, folder)
-    except BadInput as error:
-        promise.set_exception(error)
-        return promise
-    if isinstance(came, Future):
-        return came
-    promise.set_result(came)
-    return promise
-
-
-def _told(manifest: Manifest, seconds: float) -> str:
-    """What a partition holds, and how fast it was made: by its own account, if it gives one."""
+def _described(manifest: Manifest, seconds: float) -> str:
+    """What a partition holds, and how fast it was made: by the manifest's own times, if it has some."""
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in manifest.counts.items())
     seconds = max(1e-9, manifest.body["made"].get("seconds", seconds))
     rate = manifest.body["made"].get("images_per_second")

@@ -1,4 +1,4 @@
-"""The scans stage: the points, and where there are any the labels, of a partition's scans."""
+"""The scans and labels stages: the points, and the labels if there are any, of a partition's scans."""
 
 from __future__ import annotations
 
@@ -9,26 +9,17 @@ import numpy as np
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
-from cache_schemas.writing import PartitionWriter
 from pipeline.common.parallel import for_each
 from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
-from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.plan.parts import Store
+from pipeline.datasets.records import ScanRecord
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 
 
 def write_scans(
-    reader: Reader,
-    root: Path,
-    store: Store,
-    partition: PartitionRecord,
-    member: str,
-    folder: Path,
-    threads: int | None = None,
-    *,
-    skip: bool = False,
+    target: Target, reader: Reader, root: Path, threads: int | None = None, *, skip: bool = False
 ) -> Manifest:
     """Read every lidar file of a partition and publish its scans.
 
@@ -39,10 +30,10 @@ def write_scans(
         BadInput: for a file that is missing, cut, or holds values that are not finite; with `skip` only if that is so
             of every file.
     """
-    unreadable = Unreadable()
+    unreadable, scans = Unreadable(), target.partition.scans
 
     def read_one(row: int) -> tuple[np.ndarray, np.ndarray]:
-        scan = partition.scans[row]
+        scan = scans[row]
         try:
             return _points(reader, root, scan)
         except BadInput as error:
@@ -51,18 +42,11 @@ def write_scans(
             unreadable.note(row, scan.path, error)
             return np.empty((0, 3), np.float32), np.empty(0, np.float32)
 
-    read = for_each(read_one, range(len(partition.scans)), threads)
-    unreadable.refuse_all(len(read), "lidar files")
-    names = [scan.name for scan in partition.scans]
+    read = for_each(read_one, range(len(scans)), threads)
+    unreadable.check_some_readable(len(read), "lidar files")
+    names = target.partition.scan_names
     offsets = np.cumsum([0, *(len(xyz) for xyz, _ in read)]).astype(np.uint64)
-    with PartitionWriter(
-        folder,
-        SCANS,
-        partition=partition.name,
-        member_digest=member,
-        identity=store.identity,
-        attributes={"frame": reader.traits.frame, "scans": names},
-    ) as writer:
+    with target.writer(SCANS, {"frame": reader.traits.frame, "scans": names}) as writer:
         writer.put("scan_offsets", offsets)
         writer.put("xyz", np.concatenate([xyz for xyz, _ in read]))
         writer.put("intensity", np.concatenate([intensity for _, intensity in read]))
@@ -71,30 +55,22 @@ def write_scans(
 
 
 def write_labels(
-    reader: Reader,
-    root: Path,
-    store: Store,
-    partition: PartitionRecord,
-    member: str,
-    folder: Path,
-    threads: int | None = None,
-    *,
-    skip: bool = False,
+    target: Target, reader: Reader, root: Path, threads: int | None = None, *, skip: bool = False
 ) -> Manifest:
     """Read every label file of a partition and publish its classes.
 
     Args:
-        skip: whether a file that cannot be read is left out, and listed: its scan's labels are then all 255, and none
-            where it is the lidar file, as the scan store has no points then.
+        skip: whether a file that cannot be read is left out, and listed. If it is the label file, all labels of its scan
+            are 255; if it is the lidar file, the scan has no points, and so no labels.
 
     Raises:
         BadInput: for a file that is missing, has another length than its scan, or holds unknown classes; with `skip`
             only if that is so of every file.
     """
-    unreadable = Unreadable()
+    unreadable, scans = Unreadable(), target.partition.scans
 
     def read_one(row: int) -> np.ndarray:
-        scan, points = partition.scans[row], 0
+        scan, points = scans[row], 0
         path = scan.path
         try:
             points = len(_points(reader, root, scan)[0])
@@ -106,19 +82,12 @@ def write_labels(
             unreadable.note(row, path, error)
             return np.full(points, 255, np.uint8)
 
-    read = for_each(read_one, range(len(partition.scans)), threads)
-    unreadable.refuse_all(len(read), "label files")
-    names = [scan.name for scan in partition.scans]
+    read = for_each(read_one, range(len(scans)), threads)
+    unreadable.check_some_readable(len(read), "label files")
+    names = target.partition.scan_names
     offsets = np.cumsum([0, *map(len, read)]).astype(np.uint64)
     label = np.concatenate(read)
-    with PartitionWriter(
-        folder,
-        LABELS,
-        partition=partition.name,
-        member_digest=member,
-        identity=store.identity,
-        attributes={"classes": list(reader.traits.classes), "scans": names},
-    ) as writer:
+    with target.writer(LABELS, {"classes": list(reader.traits.classes), "scans": names}) as writer:
         writer.put("scan_offsets", offsets)
         writer.put("label", label)
         counts = {"scans": len(read), "points": len(label), "labelled_points": int((label != 255).sum())}

@@ -1,4 +1,4 @@
-"""What of a partition's files could not be read and is left out, where `on_error: skip` allows it: counted and listed."""
+"""Which files of a partition could not be read and are left out, if `on_error: skip` allows it: counted and listed."""
 
 from __future__ import annotations
 
@@ -6,46 +6,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from cache_schemas.errors import BadInput
+from cache_schemas.reading import PartitionReader
 
 
 class Unreadable:
-    """The files of one partition that could not be read, by their rows. Several threads may note theirs."""
+    """The files of one partition that could not be read, by their rows. Several threads may note files at once."""
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[str, str]] = {}
+        self._reasons: dict[int, tuple[str, str]] = {}  # by row: path, and why it cannot be read
 
     def note(self, row: int, path: str, error: BadInput) -> None:
-        """That the file of a row, a path in the dataset's root, cannot be read, and why."""
-        self._found[row] = path, str(error)
+        """Record that the file of a row cannot be read, and why. `path` is relative to the dataset's root."""
+        self._reasons[row] = path, str(error)
 
     def __contains__(self, row: int) -> bool:
-        return row in self._found
+        return row in self._reasons
 
     @property
     def rows(self) -> list[int]:
         """In ascending order."""
-        return sorted(self._found)
+        return sorted(self._reasons)
 
     @property
     def counts(self) -> dict[str, int]:
-        """For a manifest's counts: nothing where all could be read."""
-        return {"unreadable": len(self._found)} if self._found else {}
+        """For a manifest's counts: empty if all files could be read."""
+        return {"unreadable": len(self._reasons)} if self._reasons else {}
 
     def left_out(self, scans: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """For a manifest's list of what was left out. scans: names of all rows, where rows are scans."""
+        """For a manifest's list of what was left out. scans: the names of all rows, if rows are scans."""
         return [
             {"what": path, "why": why, **({} if scans is None else {"scan": scans[row]})}
-            for row, (path, why) in sorted(self._found.items())
+            for row, (path, why) in sorted(self._reasons.items())
         ]
 
-    def refuse_all(self, count: int, what: str) -> None:
-        """A partition of which nothing can be read is no partition: that is a folder that is gone, not a bad file.
+    def check_some_readable(self, count: int, what: str) -> None:
+        """Refuse a partition of which no file can be read: then a folder is missing, not one file damaged.
 
         Raises:
             BadInput: with the first reason.
         """
-        if count and len(self._found) == count:
+        if count and len(self._reasons) == count:
             raise BadInput(
                 f"none of its {count} {what} can be read, and `on_error: skip` leaves out single files alone. The first: "
-                f"{self._found[self.rows[0]][1]}"
+                f"{self._reasons[self.rows[0]][1]}"
             )
+
+
+def lost_scans(scans: PartitionReader) -> list[dict[str, Any]]:
+    """The scans of a partition's scan store whose lidar files could not be read, as its manifest lists them."""
+    return [entry for entry in scans.manifest.left_out if "scan" in entry]

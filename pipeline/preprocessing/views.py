@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,16 @@ import numpy as np
 from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.views import VIEWS
-from cache_schemas.writing import PartitionWriter
 from pipeline.common.parallel import for_each
 from pipeline.common.random import generator
 from pipeline.config.model import Points
-from pipeline.datasets.records import PartitionRecord
+from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import MaskRule
+from pipeline.geometry.neighbours import with_spares
 from pipeline.geometry.projection import Seen, in_file_frame, see
-from pipeline.geometry.reach import with_spares
 from pipeline.geometry.voxels import representatives
-from pipeline.plan.parts import Store
+from pipeline.preprocessing.target import Target
+from pipeline.preprocessing.unreadable import lost_scans
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Kept:
         place: (R,) uint32, places among the view's seen points, in voxel order.
         neighbours: (R, K) uint16 where that is enough, else uint32, places among these R.
         more_of: (M,) uint32, ascending: which of the R each row of `more` belongs to.
-        more: (M, K), the neighbours after these, K in a row.
+        more: (M, K), places of the next nearest neighbours, K in a row.
     """
 
     place: np.ndarray
@@ -41,22 +40,23 @@ class Kept:
 
 
 def write_views(
-    store: Store,
+    target: Target,
+    scans: PartitionReader,
+    points: Points,
     cameras: tuple[str, ...],
     rule: MaskRule,
     voxels: str,
-    points: Points,
-    partition: PartitionRecord,
-    member: str,
-    folder: Path,
-    scans: PartitionReader,
     threads: int | None = None,
 ) -> Manifest:
     """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads.
 
-    Voxels lie along the scan's axes, or along those of its lidar file (`voxels`: `scan` or `file`).
-    Of a scan whose lidar file could not be read no camera sees anything; it is listed as in the scan store.
+    A scan whose lidar file could not be read has views without points; it is listed as in the scan store.
+
+    Args:
+        cameras: of the dataset, in the order of their numbers.
+        voxels: whether voxels lie along the axes of the scan (`scan`) or of its lidar file (`file`).
     """
+    partition = target.partition
     bounds = scans.read("scan_offsets").astype(np.int64)
 
     def look(number: int) -> list[tuple[Seen, list[Kept]]]:
@@ -73,11 +73,32 @@ def write_views(
 
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]
-    kept = [[of_view[variant] for _, of_view in views] for variant in range(points.variants)]
-    lost = [item for item in scans.manifest.left_out if "scan" in item]
-    return _write(
-        store, cameras, points, partition, member, folder, seen, kept, np.diff(bounds).tolist(), lost
-    )
+    kept = [variants[number] for number in range(points.variants) for _, variants in views]
+    arrays = _arrays(partition.scans, cameras, seen, kept)
+    too_few = _views_with_too_few(partition, points, kept)
+    lost = lost_scans(scans)
+    attributes: dict[str, Any] = {
+        "cameras": list(cameras),
+        "images": [image.path for image in partition.images],
+        "scans": partition.scan_names,
+        "scan_points": np.diff(bounds).tolist(),
+        "unusable": list(too_few),
+        "voxel": points.voxel,
+        "variants": points.variants,
+        "spares": points.spare_rows * points.neighbours,
+        "field_of_view": points.reach,
+    }
+    counts = {
+        "views": len(views),
+        "seen_points": len(arrays["point"]),
+        "representatives": sum(len(view.place) for view in kept),
+        "unusable_views": len(too_few),
+        **({"unreadable": len(lost)} if lost else {}),
+    }
+    with target.writer(VIEWS, attributes) as writer:
+        for name, values in arrays.items():
+            writer.put(name, values)
+        return writer.publish(counts=counts, left_out=[*lost, *too_few.values()])
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: Points) -> Kept:
@@ -97,73 +118,43 @@ def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: P
     )
 
 
-def _write(
-    store: Store,
-    cameras: tuple[str, ...],
-    points: Points,
-    partition: PartitionRecord,
-    member: str,
-    folder: Path,
-    seen: list[Seen],
-    kept: list[list[Kept]],
-    scan_points: list[int],
-    lost: list[dict[str, Any]],
-) -> Manifest:
-    images = partition.images
-    scan_of_view = [number for number, scan in enumerate(partition.scans) for _ in scan.images]
-    few = [view for view in range(len(images)) if min(len(k[view].place) for k in kept) <= points.neighbours]
-    in_order = [view for variant in kept for view in variant]
+def _arrays(
+    scans: tuple[ScanRecord, ...], cameras: tuple[str, ...], seen: list[Seen], kept: list[Kept]
+) -> dict[str, np.ndarray]:
+    """The arrays of the view store. seen: of each view. kept: of each view in each variant, variant by variant."""
+    images = [image for scan in scans for image in scan.images]
+    in_file_order = [(view.place, view.more) for view in kept]
     arrays = {
-        "view_scan": np.array(scan_of_view, np.uint32),
+        "view_scan": np.array([number for number, scan in enumerate(scans) for _ in scan.images], np.uint32),
         "view_camera": np.array([cameras.index(image.camera) for image in images], np.uint8),
         "image_size": np.array([[image.height, image.width] for image in images], np.uint32),
         "seen_offsets": np.cumsum([0, *(len(view.point) for view in seen)]).astype(np.uint64),
         "point": np.concatenate([view.point for view in seen]),
         "pixel": np.concatenate([view.pixel for view in seen]),
         "depth": np.concatenate([view.depth for view in seen]),
-        "kept_offsets": np.cumsum([0, *(len(p) for v in in_order for p in (v.place, v.more))]).astype(
+        "kept_offsets": np.cumsum([0, *(len(rows) for pair in in_file_order for rows in pair)]).astype(
             np.uint64
         ),
-        "kept": np.concatenate([part for v in in_order for part in (v.place, v.more_of)]),
-        "neighbours": np.concatenate([part for v in in_order for part in (v.neighbours, v.more)]),
+        "kept": np.concatenate([rows for view in kept for rows in (view.place, view.more_of)]),
+        "neighbours": np.concatenate([rows for view in kept for rows in (view.neighbours, view.more)]),
     }
-    attributes: dict[str, Any] = {
-        "cameras": list(cameras),
-        "images": [image.path for image in images],
-        "scans": [scan.name for scan in partition.scans],
-        "scan_points": scan_points,
-        "unusable": few,
-        "voxel": points.voxel,
-        "variants": points.variants,
-        "spares": points.spare_rows * points.neighbours,
-        "field_of_view": points.reach,
-    }
-    left_out = [
-        {
-            "what": f"view {view} ({images[view].camera} of scan {partition.scans[scan_of_view[view]].name})",
-            "why": f"it sees {min(len(k[view].place) for k in kept)} voxels, no more than the {points.neighbours} "
-            f"neighbours that a point needs; it is never drawn in training",
-        }
-        for view in few
-    ]
     for name in ("point", "kept", "neighbours"):
         arrays[name] = VIEWS.array(name).fitted(arrays[name])
-    with PartitionWriter(
-        folder,
-        VIEWS,
-        partition=partition.name,
-        member_digest=member,
-        identity=store.identity,
-        attributes=attributes,
-    ) as writer:
-        for name, values in arrays.items():
-            writer.put(name, values)
-        counts = {
-            "views": len(images),
-            "seen_points": len(arrays["point"]),
-            "representatives": sum(len(view.place) for view in in_order),
-            "unusable_views": len(few),
+    return arrays
+
+
+def _views_with_too_few(
+    partition: PartitionRecord, points: Points, kept: list[Kept]
+) -> dict[int, dict[str, str]]:
+    """The views that see too few voxels in some variant, by number, as a manifest lists them."""
+    named = [(scan.name, image.camera) for scan in partition.scans for image in scan.images]
+    fewest = np.array([len(view.place) for view in kept]).reshape(points.variants, len(named)).min(axis=0)
+    return {
+        view: {
+            "what": f"view {view} ({camera} of scan {scan})",
+            "why": f"it sees {fewest[view]} voxels, no more than the {points.neighbours} neighbours that a point needs; "
+            f"it is never drawn in training",
         }
-        if lost:
-            counts["unreadable"] = len(lost)
-        return writer.publish(counts=counts, left_out=[*lost, *left_out])
+        for view, (scan, camera) in enumerate(named)
+        if fewest[view] <= points.neighbours
+    }

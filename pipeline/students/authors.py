@@ -29,11 +29,11 @@ from torch import Tensor, nn
 
 from cache_schemas.errors import BadInput
 from pipeline.students.heads import LinearHead, MlpHead, ProbeHead
+from pipeline.students.loading import Shapes, misfits
 from pipeline.students.packed import FEATURES
 from pipeline.students.waffleiron import Norm, WaffleIron
 
 Head = Literal["linear", "mlp", "classes"]
-Shapes = Mapping[str, tuple[int, ...]]
 
 _MODULES = {
     "backbone.embedding.norm": "embed.norm",
@@ -57,12 +57,11 @@ _HEADS: dict[Head, dict[str, str]] = {
     "classes": {"probe.norm": "classif.0", "probe.linear": "classif.1"},
 }
 _MIX = re.compile(r"backbone\.(spatial_mix|channel_mix)\.(\d+)\.(.+)")
-_SHOWN = 4
 
 
 @dataclass(frozen=True)
 class Described:
-    """What a state dict of theirs holds, as far as names and shapes tell: not the activation, which has no tensor.
+    """What network a state dict of theirs holds, by its names and shapes. The activation has no tensor, so it is unknown.
 
     Attributes:
         head: `linear` or `mlp` towards a teacher; `classes` of a probed or finetuned network.
@@ -84,13 +83,13 @@ class Described:
 
     @property
     def network(self) -> dict[str, int | str]:
-        """The keys of a config's `network` that this says."""
-        found: dict[str, int | str] = {"width": self.width, "depth": self.depth, "norm": self.norm}
+        """The keys of a config's `network` that the tensors tell."""
+        keys: dict[str, int | str] = {"width": self.width, "depth": self.depth, "norm": self.norm}
         if self.head != "classes":
-            found["head"] = self.head
+            keys["head"] = self.head
         if self.head_width not in (None, 2048):
-            found["head_width"] = int(self.head_width or 0)
-        return found
+            keys["head_width"] = int(self.head_width or 0)
+        return keys
 
 
 def their_name(ours: str, head: Head) -> str:
@@ -128,28 +127,25 @@ def from_authors(state: Mapping[str, Tensor], described: Described) -> dict[str,
     Raises:
         BadInput: naming a tensor that holds numbers which are not finite.
     """
-    found: dict[str, Tensor] = {}
+    ours: dict[str, Tensor] = {}
     for name, like in _skeleton(described).items():
         value = state[their_name(name, described.head)]
         if not torch.isfinite(value).all():
             raise BadInput(f"{their_name(name, described.head)} holds numbers that are not finite")
-        found[name] = value.detach().to(like.dtype).reshape(like.shape).clone()
-    return found
+        ours[name] = value.detach().to(like.dtype).reshape(like.shape).clone()
+    return ours
 
 
 def describe(shapes: Shapes) -> Described:
-    """What the tensors of a state dict are, all of which must fit together.
+    """What network the tensors of a state dict make up. All of them must fit together.
 
     Raises:
         BadInput: naming tensors that are missing, too many, or of another shape than the rest asks for.
     """
     described = _guess(shapes)
     expected = expected_shapes(described)
-    complaints = _named("missing", [n for n in expected if n not in shapes])
-    complaints += _named("of no use here", [n for n in shapes if n not in expected])
-    complaints += differences(shapes, expected)
-    if complaints:
-        raise BadInput(f"it seems to hold a {described}, but: " + "; ".join(complaints))
+    if problems := misfits(shapes, expected):
+        raise BadInput(f"it seems to hold a {described}, but: " + "; ".join(problems))
     return described
 
 
@@ -159,22 +155,8 @@ def expected_shapes(described: Described) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in theirs.items()}
 
 
-def differences(shapes: Shapes, expected: Shapes) -> list[str]:
-    """The tensors of both whose shapes differ, in words, the first few by name."""
-    other = [name for name in expected if name in shapes and tuple(shapes[name]) != tuple(expected[name])]
-    told = [f"{name} is {tuple(shapes[name])} and should be {tuple(expected[name])}" for name in other]
-    return told[:_SHOWN] + ([f"and so {len(told) - _SHOWN} more"] if len(told) > _SHOWN else [])
-
-
-def _named(what: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    return [f"{len(names)} tensor(s) {what} ({shown})"]
-
-
 def _guess(shapes: Shapes) -> Described:
-    """Width, depth, norm and head, each from one tensor that tells it."""
+    """Width, depth, norm and head, each read off one tensor."""
     for name in ("embed.final.weight", "waffleiron.channel_mix.0.norm.weight"):
         if name not in shapes:
             raise BadInput(

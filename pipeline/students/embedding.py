@@ -13,10 +13,10 @@ from pipeline.students.neighbour_max import neighbour_max
 class Embedding(nn.Module):
     """Normalise; embed the point; embed its neighbours' differences and take their maximum; merge.
 
-    Every norm is a BatchNorm, whatever the norm of the layers that follow. In training its statistics are
-    those of the real points. The authors pad the clouds of a batch with zeros up to the longest, and these
-    enter their statistics: so they do here with `padding_aware`. Clouds of equal size need no padding, and in
-    evaluation nothing looks at the batch: there both are the same.
+    Every norm is a BatchNorm, whatever the norm of the layers that follow. In training its statistics are those
+    of the real points. The authors pad the clouds of a batch with zeros up to the longest, and these zeros enter
+    their statistics; with `padding_aware` they enter ours, too. Both are the same if all clouds have the same
+    size, and in evaluation, which uses no batch statistics.
 
     blocks: treat the neighbours a block at a time, the same to rounding, instead of all at once.
     """
@@ -92,8 +92,6 @@ class Embedding(nn.Module):
         as the norms move them. columns: (in, n), and `padding` of zeros that count in the statistics: a padded
         point lies where its neighbours do. Returns weight (width, in) and bias (width,).
         """
-        if self.neighbour_in.bias is not None:  # `fold` did this once and for all
-            return self.neighbour_in.weight, self.neighbour_in.bias
         count = columns.shape[1] + padding
         wanted = self.neighbour_norm.training or self.neighbour_hidden_norm.training
         mean, covariance = _moments(columns, wanted, padding)  # (in,), (in, in)

@@ -1,11 +1,6 @@
-"""What stands on a student: distillation heads towards the teacher's channels, and the head of a probe.
+"""Heads of a student: distillation heads, which lead to the teachers' channels, and heads of probes, which lead to classes.
 
-Names in the authors' state dict, where the head is called `classif`:
-
-    LinearHead   linear                  classif
-    MlpHead      linear_in, linear_out   classif.0, classif.2
-    JointHead    linear_in, norm, linear_out   (not released)
-    ProbeHead    norm, linear            classif.0, classif.1
+`authors.py` gives the authors' names of their tensors; a `JointHead` was not released.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tensors into a module, all of them and no other: what does not fit is named with shapes, the first few."""
+"""Tensors into a module, all of them and no other. What does not fit is named, with shapes, the first few."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-SHOWN = 3
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of tensors, by their names."""
+
+_SHOWN = 4
 
 
 def tensors_below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -20,21 +23,35 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: naming tensors that are missing, of no use, or of another shape.
     """
-    own = module.state_dict()
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} and should be {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    complaints = [
-        f"{len(names)} tensor(s) {what}: {', '.join(names[:SHOWN])}" + (", ..." if len(names) > SHOWN else "")
-        for what, names in (
-            ("missing", [name for name in own if name not in tensors]),
-            ("of no use here", [name for name in tensors if name not in own]),
-            ("of another shape", shapes),
-        )
-        if names
-    ]
-    if complaints:
-        raise ValueError("; ".join(complaints))
+    if problems := misfits(_shapes(tensors), _shapes(module.state_dict())):
+        raise ValueError("; ".join(problems))
     module.load_state_dict(dict(tensors), strict=True)
+
+
+def misfits(shapes: Shapes, expected: Shapes) -> list[str]:
+    """In words, which tensors are missing, of no use, or of another shape than expected; empty if all fit."""
+    missing = [name for name in expected if name not in shapes]
+    useless = [name for name in shapes if name not in expected]
+    return [
+        *_named("missing", missing),
+        *_named("of no use here", useless),
+        *differences(shapes, expected),
+    ]
+
+
+def differences(shapes: Shapes, expected: Shapes) -> list[str]:
+    """In words, the tensors of both whose shapes differ, the first few by name."""
+    other = [name for name in expected if name in shapes and tuple(shapes[name]) != tuple(expected[name])]
+    lines = [f"{name} is {tuple(shapes[name])} and should be {tuple(expected[name])}" for name in other]
+    return lines[:_SHOWN] + ([f"and so {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
+
+
+def _named(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return [f"{len(names)} tensor(s) {what} ({shown})"]
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tuple(value.shape) for name, value in tensors.items()}

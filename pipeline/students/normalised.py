@@ -1,4 +1,4 @@
-"""LayerNorm before its scale and shift, and back: what the spatial and the channel mix build on.
+"""LayerNorm without its scale and shift, forward and backward: the spatial and the channel mix build on it.
 
 Scale and shift are the same for all rows. Both mixes apply them where there is less to multiply, to sums over cells
 or to the weights that come next, so that neither they nor their gradients cost a pass over the rows.
@@ -17,12 +17,12 @@ def normalised(rows: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     return torch.ops.aten.native_layer_norm(rows, [rows.shape[1]], ones, zeros, eps)
 
 
-def normalised_backward(grad: Tensor, rows: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """The gradient of the rows. grad: (P, C). The rest as `normalised` took and gave it, mean and deviation in the
+def normalised_backward(grad_normalised: Tensor, rows: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """The gradient of `rows`. grad_normalised: (P, C). The rest: what `normalised` took and gave, mean and deviation in the
     `statistics_type`. Returns (P, C), new."""
     shape, wanted = [rows.shape[1]], [True, False, False]
     out: Tensor = torch.ops.aten.native_layer_norm_backward(
-        grad, rows, shape, mean, deviation, None, None, wanted
+        grad_normalised, rows, shape, mean, deviation, None, None, wanted
     )[0]
     return out
 

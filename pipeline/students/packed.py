@@ -83,7 +83,7 @@ def pack(clouds: Sequence[Cloud]) -> PackedClouds:
     if not clouds:
         raise ValueError("no cloud to pack: a batch needs at least one")
     for place, cloud in enumerate(clouds):
-        _check(cloud, place, clouds[0])
+        _check_cloud(cloud, place, clouds[0])
 
     sizes = [len(cloud.features) for cloud in clouds]
     offsets = np.zeros(len(clouds) + 1, dtype=np.int64)  # (B + 1,)
@@ -106,7 +106,7 @@ def pack(clouds: Sequence[Cloud]) -> PackedClouds:
     )
 
 
-def _check(cloud: Cloud, place: int, first: Cloud) -> None:
+def _check_cloud(cloud: Cloud, place: int, first: Cloud) -> None:
     """Raise ValueError where cloud number `place` cannot stand in one batch with the first."""
     points = len(cloud.features)
     expected = {
@@ -115,9 +115,9 @@ def _check(cloud: Cloud, place: int, first: Cloud) -> None:
         "cells": (points, first.cells.shape[1]),
     }
     for name, shape in expected.items():
-        found = getattr(cloud, name).shape
-        if found != shape:
-            raise ValueError(f"cloud {place} of the batch: {name} has shape {found}, expected {shape}")
+        actual = getattr(cloud, name).shape
+        if actual != shape:
+            raise ValueError(f"cloud {place} of the batch: {name} has shape {actual}, expected {shape}")
     bad = np.flatnonzero(~np.isfinite(cloud.features).all(axis=1))  # (bad rows,)
     if len(bad):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""WaffleIron's channel mix in few passes over the rows: two matrix products, and as little beside them as can be.
+"""WaffleIron's channel mix in few passes over the rows: two matrix products and little else.
 
     normalised rows          (P, C)    the norm's scale and shift lie in the first product's weights
     hidden = act(first)      (P, C)
@@ -35,9 +35,9 @@ def packed_channel_mix(
     features: (P, C). scale: (C,). mask: (P,) or None for 1. Returns (P, C) in the features' type. The products are
     done in the type of autocast where that is on.
     """
-    kind, dtype = features.device.type, features.dtype
-    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(kind)
+    device_type, dtype = features.device.type, features.dtype
+    if torch.is_autocast_enabled(device_type) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device_type)
     weight_in = linear_in.weight * norm.weight  # (C, C)
     bias_in = torch.addmv(linear_in.bias, linear_in.weight, norm.bias)  # (C,)
     weight_out, bias_out = linear_out.weight * scale.unsqueeze(1), linear_out.bias * scale
@@ -75,21 +75,21 @@ class _TwoProducts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         rows, deviation, before, weight_in, weight_out, mask = ctx.saved_tensors
         hidden = before if ctx.activation == "relu" else F.gelu(before)  # (P, C)
-        of_out = (grad if mask is None else grad * mask.unsqueeze(1)).to(rows.dtype)  # (P, C)
-        of_weight_out, of_bias_out = of_out.t() @ hidden, of_out.sum(0)  # (C, C), (C,)
-        of_before = of_out @ weight_out  # (P, C)
+        grad_second = (grad_out if mask is None else grad_out * mask.unsqueeze(1)).to(rows.dtype)  # (P, C)
+        grad_weight_out, grad_bias_out = grad_second.t() @ hidden, grad_second.sum(0)  # (C, C), (C,)
+        grad_before = grad_second @ weight_out  # (P, C)
         if ctx.activation == "relu":
-            torch.ops.aten.threshold_backward.grad_input(of_before, before, 0, grad_input=of_before)
+            torch.ops.aten.threshold_backward.grad_input(grad_before, before, 0, grad_input=grad_before)
         else:
-            of_before = torch.ops.aten.gelu_backward(of_before, before)
-        of_weight_in, of_bias_in = of_before.t() @ rows, of_before.sum(0)  # (C, C), (C,)
-        of_rows = of_before @ weight_in  # (P, C)
-        # Of rows that are normalised already: mean 0, deviation 1; what the deviation divided comes after.
+            grad_before = torch.ops.aten.gelu_backward(grad_before, before)
+        grad_weight_in, grad_bias_in = grad_before.t() @ rows, grad_before.sum(0)  # (C, C), (C,)
+        grad_rows = grad_before @ weight_in  # (P, C)
+        # The kept rows are normalised: their mean is 0, their deviation 1. The division by the deviation comes after.
         exact = statistics_type(rows.dtype, rows.device.type)
-        zero, one = torch.zeros_like(deviation, dtype=exact), torch.ones_like(deviation, dtype=exact)
-        of_features = normalised_backward(of_rows, rows, zero, one).to(grad.dtype)  # (P, C)
-        torch.addcmul(grad, of_features, deviation, out=of_features)
-        return of_features, of_weight_in, of_bias_in, of_weight_out, of_bias_out, None, None, None
+        zeros, ones = torch.zeros_like(deviation, dtype=exact), torch.ones_like(deviation, dtype=exact)
+        grad_features = normalised_backward(grad_rows, rows, zeros, ones).to(grad_out.dtype)  # (P, C)
+        torch.addcmul(grad_out, grad_features, deviation, out=grad_features)
+        return grad_features, grad_weight_in, grad_bias_in, grad_weight_out, grad_bias_out, None, None, None

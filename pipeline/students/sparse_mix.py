@@ -55,7 +55,7 @@ def sparse_mix(
 
     features: (P, C). conv_in, conv_out: depthwise 3x3, C channels. scale: (C,). mask: (P,), the same
     for all rows of a cloud, or None for 1. Returns (P, C), in float32 where that is longer than the features'
-    type: sums over cells and taps are not left to the short types of autocast. steps: who does the work, by
+    type: sums over cells and taps are not left to the short types of autocast. steps: what does the work, by
     default torch's own operations.
     """
     steps = steps or TORCH
@@ -85,8 +85,8 @@ def sparse_mix(
         activation,
     )  # (O, C)
     if mask is not None:
-        one_row = plane.order.index_select(0, plane.starts[:-1])  # (O,), a row of each cell
-        mixed = mixed * mask.index_select(0, one_row).unsqueeze(1)
+        first_row = plane.order.index_select(0, plane.starts[:-1])  # (O,), a row of each cell
+        mixed = mixed * mask.index_select(0, first_row).unsqueeze(1)
     out: Tensor = steps.add_to_rows(features, mixed, plane.cell, plane.order, plane.starts)  # (P, C)
     return out
 
@@ -101,9 +101,9 @@ class _CellSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
         (cell,) = ctx.saved_tensors
-        return grad.index_select(0, cell), None, None, None
+        return grad_sums.index_select(0, cell), None, None, None
 
 
 class _NormalisedCellSums(torch.autograd.Function):
@@ -123,10 +123,11 @@ class _NormalisedCellSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, of_sums: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_features: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
         features, mean, deviation, cell = ctx.saved_tensors
-        of_rows = of_sums.index_select(0, cell)  # (P, C)
-        return normalised_backward(of_rows, features, mean, deviation).add_(grad), None, None, None, None
+        grad_rows = grad_sums.index_select(0, cell)  # (P, C)
+        grad = normalised_backward(grad_rows, features, mean, deviation).add_(grad_features)
+        return grad, None, None, None, None
 
 
 class _AddToRows(torch.autograd.Function):
@@ -141,9 +142,9 @@ class _AddToRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         order, starts = ctx.saved_tensors
-        return grad, _sums(grad, order, starts), None, None, None
+        return grad_out, _sums(grad_out, order, starts), None, None, None
 
 
 class _TwoConvolutions(torch.autograd.Function):
@@ -175,24 +176,24 @@ class _TwoConvolutions(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         cells, taps_in, taps_out, before, table, back, mirror, mirror_starts = ctx.saved_tensors
         # The hidden values are computed a second time rather than kept: one cheap pass, D C numbers saved.
         hidden = _activate(before, ctx.activation)  # (D + 1, C)
-        of_taps_out = [read.mul_(grad).sum(1) for _, read in _read(hidden, table)]  # of (taps, C)
+        grad_taps_out = [read.mul_(grad_out).sum(1) for _, read in _read(hidden, table)]  # of (taps, C)
         # The spread's last row has no pairs and is 0: nothing flows into the row that is off the plane.
-        of_before = _spread(grad, taps_out, back, mirror, mirror_starts)  # (D + 1, C)
-        of_before = _activate_backward(of_before, before, ctx.activation)
-        of_cells, of_taps_in = torch.zeros_like(cells), []  # (O, C), of (taps, C)
-        for part, read in _read(of_before, table):
-            _add_products(of_cells, read, taps_in[part])
-            of_taps_in.append(read.mul_(cells).sum(1))
+        grad_before = _spread(grad_out, taps_out, back, mirror, mirror_starts)  # (D + 1, C)
+        grad_before = _activate_backward(grad_before, before, ctx.activation)
+        grad_cells, grad_taps_in = torch.zeros_like(cells), []  # (O, C), of (taps, C)
+        for part, read in _read(grad_before, table):
+            _add_products(grad_cells, read, taps_in[part])
+            grad_taps_in.append(read.mul_(cells).sum(1))
         return (
-            of_cells,
-            torch.cat(of_taps_in),
-            of_before.sum(0),
-            torch.cat(of_taps_out),
-            grad.sum(0),
+            grad_cells,
+            torch.cat(grad_taps_in),
+            grad_before.sum(0),
+            torch.cat(grad_taps_out),
+            grad_out.sum(0),
             None,
             None,
             None,
@@ -220,8 +221,8 @@ def _spread(cells: Tensor, taps: Tensor, back: Tensor, mirror: Tensor, mirror_st
         # One kernel that reads up to 9 rows for each that it writes; nothing between is ever written.
         out = cells.new_zeros(back.shape[1], channels)  # (D + 1, C)
         for column, tap in zip(back, taps, strict=True):
-            found = cells.index_select(0, column.clamp(max=occupied - 1)) * tap  # (D + 1, C)
-            out = out + found * (column < occupied).unsqueeze(1)
+            product = cells.index_select(0, column.clamp(max=occupied - 1)) * tap  # (D + 1, C)
+            out = out + product * (column < occupied).unsqueeze(1)
         return out
     # Writing all 9 O products and summing those of each cell beats 9 gathers of D rows: most cells of D have
     # few occupied neighbours (3 of 9 on the plane seen from above).
@@ -256,7 +257,7 @@ def _read(dilated: Tensor, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _add_products(out: Tensor, read: Tensor, taps: Tensor) -> None:
-    """out (O, C) += the sum of read (taps, O, C) * taps (taps, C); `read` stays as it is."""
+    """out (O, C) += the sum of read (taps, O, C) * taps (taps, C); `read` is not changed."""
     if len(taps) == 1:
         out.addcmul_(read[0], taps[0])
     else:
@@ -274,16 +275,16 @@ def _activate(before: Tensor, activation: Activation) -> Tensor:
     return hidden
 
 
-def _activate_backward(grad: Tensor, before: Tensor, activation: Activation) -> Tensor:
-    """grad times the activation's slope. grad, before: (D + 1, C). Returns (D + 1, C)."""
+def _activate_backward(grad_hidden: Tensor, before: Tensor, activation: Activation) -> Tensor:
+    """grad_hidden times the activation's slope. grad_hidden, before: (D + 1, C). Returns (D + 1, C)."""
     if activation == "relu":
-        return torch.ops.aten.threshold_backward(grad, before, 0)
-    return torch.ops.aten.gelu_backward(grad, before)
+        return torch.ops.aten.threshold_backward(grad_hidden, before, 0)
+    return torch.ops.aten.gelu_backward(grad_hidden, before)
 
 
 def _sums(rows: Tensor, index: Tensor, starts: Tensor) -> Tensor:
     """Sums of rows[index[starts[i]:starts[i + 1]]]. rows: (n, C). starts: (m + 1,). Returns (m, C)."""
-    # Detached: for a tensor that wants a gradient it would also prepare a backward that nobody calls.
+    # Detached: for a tensor that wants a gradient, torch would also prepare a backward, which is never called.
     return F.embedding_bag(index, rows.detach(), starts, mode="sum", include_last_offset=True)
 
 

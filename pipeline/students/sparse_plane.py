@@ -1,10 +1,9 @@
-"""Which cells of a plane hold points, which lie next to those, and who reads whom: everything about a batch
-on one plane that its layers share.
+"""One plane of a batch, by its occupied cells: which cells hold points, which lie next to them, and which reads which.
+All layers on this plane share it.
 
-Of a plane, two 3x3 convolutions in a row read and write few cells if only the occupied ones matter in the
-end: the second is needed at the occupied cells O, so the first is needed at O and the cells around it (the
-dilation D of O, clipped to the plane), and the first reads zero wherever no point lies. Nothing here has the
-size of the plane.
+If only the occupied cells O matter in the end, two 3x3 convolutions in a row read and write few cells of a plane. The
+second is needed at O. The first is needed at O and the cells around it (the dilation D of O, clipped to the plane), and it
+reads zero wherever no point lies. Nothing here has the size of the plane.
 """
 
 from __future__ import annotations

@@ -63,21 +63,21 @@ def cell_sums(
 
 @triton.jit
 def normalised_rows_backward(
-    of_sums, of_rest, rows, mean, deviation, cell_of_row, out, C, BLOCK: tl.constexpr
+    grad_sums, grad_rest, rows, mean, deviation, cell_of_row, out, C, BLOCK: tl.constexpr
 ):
     """out (P, C): the gradient of `cell_sums` with NORMALISE, plus another gradient of the rows; a program a row."""
     row = tl.program_id(0).to(tl.int64)
     channel = tl.arange(0, BLOCK)
     real = channel < C
     cell = tl.load(cell_of_row + row)
-    grad = tl.load(of_sums + cell * C + channel, mask=real, other=0.0)
+    grad = tl.load(grad_sums + cell * C + channel, mask=real, other=0.0)
     scale = tl.load(deviation + row)
     x = tl.load(rows + row * C + channel, mask=real, other=0.0)
     x = tl.where(real, (x - tl.load(mean + row)) * scale, 0.0)
     along = tl.sum(grad * x, 0) / C
-    found = (grad - tl.sum(grad, 0) / C - x * along) * scale
-    rest = tl.load(of_rest + row * C + channel, mask=real, other=0.0)
-    tl.store(out + row * C + channel, found + rest, mask=real)
+    grad_row = (grad - tl.sum(grad, 0) / C - x * along) * scale
+    rest = tl.load(grad_rest + row * C + channel, mask=real, other=0.0)
+    tl.store(out + row * C + channel, grad_row + rest, mask=real)
 
 
 @triton.jit
@@ -87,9 +87,9 @@ def add_to_rows(rows, cells, cell_of_row, out, C, BLOCK: tl.constexpr):
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     real = channel < C
     cell = tl.load(cell_of_row + row)
-    here = tl.load(rows + row * C + channel, mask=real)
-    there = tl.load(cells + cell * C + channel, mask=real)
-    tl.store(out + row * C + channel, here + there, mask=real)
+    own = tl.load(rows + row * C + channel, mask=real)
+    from_cell = tl.load(cells + cell * C + channel, mask=real)
+    tl.store(out + row * C + channel, own + from_cell, mask=real)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -104,8 +104,8 @@ def spread(
     total = tl.zeros((BLOCK,), dtype=out.dtype.element_ty)
     for u in tl.static_range(9):
         cell = tl.load(back + u * (DILATED + 1) + place)
-        found = tl.load(cells + cell * C + channel, mask=real & (cell < OCCUPIED), other=0.0)
-        total += found * tl.load(taps + u * C + channel, mask=real, other=0.0)
+        value = tl.load(cells + cell * C + channel, mask=real & (cell < OCCUPIED), other=0.0)
+        total += value * tl.load(taps + u * C + channel, mask=real, other=0.0)
     if ACTIVATION == 0:
         total += tl.load(bias + channel, mask=real, other=0.0)
     else:
@@ -135,8 +135,8 @@ def collect(
     for u in tl.static_range(9):
         place = tl.load(table + u * OCCUPIED + cell)
         # Activations give 0 for 0, so that nothing comes from off the plane.
-        found = tl.load(dilated + place * C + channel, mask=real & (place < DILATED), other=0.0)
-        total += activated(found, ACTIVATION) * tl.load(taps + u * C + channel, mask=real, other=0.0)
+        value = tl.load(dilated + place * C + channel, mask=real & (place < DILATED), other=0.0)
+        total += activated(value, ACTIVATION) * tl.load(taps + u * C + channel, mask=real, other=0.0)
     if BIAS:
         total += tl.load(bias + channel, mask=real, other=0.0)
     tl.store(out + cell * C + channel, total, mask=real)
@@ -163,6 +163,6 @@ def tap_gradients(
     total = tl.zeros((BLOCK,), dtype=partial.dtype.element_ty)
     for cell in range(part * CELLS, tl.minimum(part * CELLS + CELLS, OCCUPIED)):
         place = tl.load(table + u * OCCUPIED + cell)
-        found = tl.load(dilated + place * C + channel, mask=real & (place < DILATED), other=0.0)
-        total += activated(found, ACTIVATION) * tl.load(cells + cell * C + channel, mask=real, other=0.0)
+        value = tl.load(dilated + place * C + channel, mask=real & (place < DILATED), other=0.0)
+        total += activated(value, ACTIVATION) * tl.load(cells + cell * C + channel, mask=real, other=0.0)
     tl.store(partial + (part * 9 + u) * C + channel, total, mask=real)

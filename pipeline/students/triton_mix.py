@@ -36,9 +36,9 @@ class CellSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
         (cell,) = ctx.saved_tensors
-        return grad.index_select(0, cell), None, None, None
+        return grad_sums.index_select(0, cell), None, None, None
 
 
 class NormalisedCellSums(torch.autograd.Function):
@@ -56,14 +56,14 @@ class NormalisedCellSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, of_sums: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_features: Tensor, grad_sums: Tensor) -> tuple[Tensor | None, ...]:
         features, mean, deviation, cell = ctx.saved_tensors
         points, channels = features.shape
         out = torch.empty_like(features)  # (P, C)
         if points:
             kernels.normalised_rows_backward[(points,)](
-                of_sums.contiguous(),
-                grad.contiguous(),
+                grad_sums.contiguous(),
+                grad_features.contiguous(),
                 features,
                 mean,
                 deviation,
@@ -93,9 +93,9 @@ class AddToRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         order, starts = ctx.saved_tensors
-        return grad, _sums(grad.contiguous(), order, starts), None, None, None
+        return grad_out, _sums(grad_out.contiguous(), order, starts), None, None, None
 
 
 class TwoConvolutions(torch.autograd.Function):
@@ -124,15 +124,15 @@ class TwoConvolutions(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         cells, taps_in, taps_out, before, table, back = ctx.saved_tensors
-        grad = grad.contiguous()
-        of_taps_out = _tap_gradients(before, grad, table, ctx.kind)  # (9, C)
-        of_before = _spread(grad, taps_out, back, before=before, kind=ctx.kind)  # (D, C)
-        of_cells = _collect(of_before, taps_in, table, kernels.NONE, None)  # (O, C)
-        of_taps_in = _tap_gradients(of_before, cells, table, kernels.NONE)  # (9, C)
-        of_tables = (None,) * 5
-        return of_cells, of_taps_in, of_before.sum(0), of_taps_out, grad.sum(0), *of_tables
+        grad_out = grad_out.contiguous()
+        grad_taps_out = _tap_gradients(before, grad_out, table, ctx.kind)  # (9, C)
+        grad_before = _spread(grad_out, taps_out, back, before=before, kind=ctx.kind)  # (D, C)
+        grad_cells = _collect(grad_before, taps_in, table, kernels.NONE, None)  # (O, C)
+        grad_taps_in = _tap_gradients(grad_before, cells, table, kernels.NONE)  # (9, C)
+        grads = grad_cells, grad_taps_in, grad_before.sum(0), grad_taps_out, grad_out.sum(0)
+        return *grads, None, None, None, None, None
 
 
 def _sums(

@@ -5,32 +5,14 @@ Layer d mixes space on plane d modulo the number of planes, then mixes channels.
 are never padded. The `reference` backend makes planes dense, one (height, width, channels) image per cloud;
 the `torch` backend computes the same on the occupied cells alone (see `sparse_mix`).
 
-Parameters have the shapes of linear layers; each maps to one tensor of the authors' state dict:
-
-    ours                                         theirs (same numbers; they carry trailing dimensions of 1)
-    embedding.norm.*                             embed.norm.*
-    embedding.point.{weight,bias}                embed.conv1.{weight,bias}
-    embedding.neighbour_norm.*                   embed.conv2.0.*
-    embedding.neighbour_in.weight                embed.conv2.1.weight
-    embedding.neighbour_hidden_norm.*            embed.conv2.2.*
-    embedding.neighbour_out.weight               embed.conv2.4.weight
-    embedding.merge.{weight,bias}                embed.final.{weight,bias}
-    spatial_mix.D.norm.*                         waffleiron.spatial_mix.D.norm.*
-    spatial_mix.D.conv_in.{weight,bias}          waffleiron.spatial_mix.D.ffn.0.{weight,bias}
-    spatial_mix.D.conv_out.{weight,bias}         waffleiron.spatial_mix.D.ffn.2.{weight,bias}
-    spatial_mix.D.scale                          waffleiron.spatial_mix.D.scale.weight
-    channel_mix.D.norm.*                         waffleiron.channel_mix.D.norm.*
-    channel_mix.D.linear_in.{weight,bias}        waffleiron.channel_mix.D.mlp.0.{weight,bias}
-    channel_mix.D.linear_out.{weight,bias}       waffleiron.channel_mix.D.mlp.2.{weight,bias}
-    channel_mix.D.scale                          waffleiron.channel_mix.D.scale.weight
-
-Their `scale.weight` is (C, 1, 1), ours is (C,): where weight decay spares one-dimensional tensors, theirs
-decays and ours must be named to do so.
+Parameters have the shapes of linear layers. `authors.py` gives the authors' name of each. Their `scale.weight` is
+(C, 1, 1), ours is (C,): where weight decay spares one-dimensional tensors, theirs decays, and ours must be named to decay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -38,13 +20,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.students.backends import CHOICES, Backend, Choice, backend_for, steps_of
 from pipeline.students.compiled import compiled
 from pipeline.students.embedding import Embedding
 from pipeline.students.packed import FEATURES, PackedClouds, check_batch
 from pipeline.students.packed_channel_mix import packed_channel_mix
-from pipeline.students.recomputed import recomputed
 from pipeline.students.sparse_mix import Activation, Steps, sparse_mix
 from pipeline.students.sparse_plane import SparsePlane, sparse_plane
 from pipeline.students.stochastic_depth import CHANNEL, SPATIAL
@@ -272,7 +254,7 @@ def _layer_scale(width: int, value: float | None) -> nn.Parameter:
 
 
 def _add(features: Tensor, residual: Tensor, mask: Tensor | None) -> Tensor:
-    """features + mask * residual, in the place of a residual that nobody needs any more, if its type allows.
+    """features + mask * residual, written over the residual, which is not needed any more, if its type allows.
 
     features, residual: (P, C). mask: (P,) or None for 1. Returns (P, C).
     """
@@ -281,3 +263,34 @@ def _add(features: Tensor, residual: Tensor, mask: Tensor | None) -> Tensor:
     if torch.promote_types(residual.dtype, features.dtype) != residual.dtype:
         return features + residual
     return residual.add_(features)
+
+
+def recomputed(parts: Sequence[nn.Module], run: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """run(*inputs), whose modules are `parts`: only the inputs are kept, and the backward computes the rest again.
+
+    This is activation checkpointing: the same numbers, less memory, more time. The parts draw nothing at random. Running
+    statistics of their norms move once, in the forward.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_at_rest(parts)
+
+    out: Tensor = checkpoint(run, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return out
+
+
+@contextmanager
+def _statistics_at_rest(parts: Sequence[nn.Module]) -> Iterator[None]:
+    """Let norms in training change copies of their running statistics, and drop the copies at the end."""
+    modules = [module for part in parts for module in part.modules()]
+    norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    own = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    try:
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+        yield
+    finally:
+        for norm, buffers in zip(norms, own, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -1,8 +1,8 @@
-"""From the bytes of an image file to its pixels: Pillow's, by whichever decoder gives them faster; and half-size ones.
+"""From the bytes of an image file to its pixels: those of Pillow, by the faster decoder; and pixels of reduced size.
 
 The published code opens images with Pillow, so Pillow's pixels are the rule. torchvision's decoder is built on the same
-libjpeg-turbo and gives them in a quarter of the time, without holding Python's lock; that it does so on this machine is
-not taken on trust, but compared on the first file of each kind.
+libjpeg-turbo. It gives the same pixels in a quarter of the time, without holding Python's lock. Whether they are the same
+on this machine is compared on the first file of each kind.
 """
 
 from __future__ import annotations
@@ -86,5 +86,5 @@ def _by_torchvision(data: bytes) -> Pixels | None:
 def _kind(opened: Any) -> Hashable:
     """What decides how a file is decoded: its format, and for a JPEG its sampling, its order and its colours."""
     layers = [layer[1:3] for layer in getattr(opened, "layer", ())]
-    told = (opened.info.get(key) for key in ("progressive", "adobe", "adobe_transform"))
-    return opened.format, tuple(layers), *told
+    markers = (opened.info.get(key) for key in ("progressive", "adobe", "adobe_transform"))
+    return opened.format, tuple(layers), *markers

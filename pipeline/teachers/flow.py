@@ -1,8 +1,8 @@
 """Images through a teacher: decoded ahead in threads, several forward passes side by side, results in order.
 
-On a CPU every image is computed alone, by one thread, as many at once as there are threads: what comes out depends
-neither on `images_per_batch` nor on the number of threads, and no thread ever waits for another in the middle of a
-matrix product. On a GPU images go in batches that are all of one size, the last one filled up.
+On a CPU every image is computed alone, by one thread; as many images at once as there are threads. The features then
+depend neither on `images_per_batch` nor on the number of threads, and no thread waits for another within a matrix product.
+On a GPU images go in batches of one size; the last one is filled up.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Flow(Generic[Out]):
     At most `window` batches are on their way at any time: memory is bounded by it.
 
     Args:
-        then: what becomes of one image's patch grid (1, rows, cols, C), beside the forward passes.
+        then: called with each image's patch grid (1, rows, cols, C), in a thread beside the forward passes.
 
     Attributes:
         threads: for the work before and after the forward passes; those that torch had when the flow was made.
@@ -116,9 +116,9 @@ class Flow(Generic[Out]):
             passage._batches.put(None)
 
     def take(self, passage: Passage[Out]) -> Iterator[Out]:
-        """What `then` made of each image handed in, in their order.
+        """What `then` returned for each image handed in, in their order.
 
-        Who stops before the end, for whatever reason, calls `give_up`.
+        A caller that stops before the end, for whatever reason, calls `give_up`.
 
         Raises:
             BadInput: what the load of an image raised, or `then`.
@@ -181,8 +181,8 @@ def filled_up(images: list[Tensor], batch: int) -> Tensor:
 def out_of_memory(
     error: BaseException, device: torch.device, name: str, lanes: int, batch: int
 ) -> GriddleError:
-    """What the device said, and what to write where."""
-    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The device's message, and which setting of the config to change."""
+    message = next(iter(str(error).strip().splitlines()), type(error).__name__)
     setting = f"teachers.{name}.images_per_batch"
     if device.type == "cpu":
         at_once = f"{lanes} image(s), one for each thread,"
@@ -194,7 +194,7 @@ def out_of_memory(
         at_once = f"{lanes} images"
         mend = f"{setting} is 1 already: this teacher needs a larger GPU, a smaller image_size or bfloat16."
     return GriddleError(
-        f"{device} ran out of memory on teacher {name} with {at_once} at once ({said}).\n{mend} Then run the same "
+        f"{device} ran out of memory on teacher {name} with {at_once} at once ({message}).\n{mend} Then run the same "
         f"command again: what is published stays, only what was in flight is computed anew."
     )
 
@@ -202,5 +202,5 @@ def out_of_memory(
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    told = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
-    return any(words in str(error) for words in told)
+    phrases = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return any(phrase in str(error) for phrase in phrases)

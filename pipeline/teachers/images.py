@@ -1,4 +1,4 @@
-"""From an image file to the teacher's input, as the published code does it; and what is no image for a teacher."""
+"""From an image file to the teacher's input, as the published code does it. Files that a teacher cannot take are refused."""
 
 from __future__ import annotations
 

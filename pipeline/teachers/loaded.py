@@ -1,4 +1,4 @@
-"""A frozen teacher in memory: a network from timm, its weights, and the layer that is read of it as a patch grid."""
+"""A frozen teacher in memory: a network from timm, its weights, and the layer whose output is its patch grid."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cache_schemas.errors import BadInput
@@ -18,7 +19,6 @@ from pipeline.config.layer import Layer, parse_layer
 from pipeline.config.model import Teacher
 from pipeline.config.registry import REGISTRY, Resample, row_of
 from pipeline.config.standardisation import read_standardisation
-from pipeline.teachers.position import resample_positions
 from pipeline.teachers.reading import Read, reader_of
 from pipeline.teachers.weights import load_weights, weights_digest
 
@@ -29,7 +29,7 @@ class LoadedTeacher:
 
     Attributes:
         read: the forward pass up to the layer that is read.
-        patch: side in pixels of the part of the image that one row of the patch grid stands for.
+        patch: side in pixels of the part of the image that one patch covers.
         grid: rows and columns of the patch grid.
         channels: of a row of the patch grid.
         mean, std: (3, 1, 1) of the input normalisation, from timm's own configuration of the model.
@@ -71,7 +71,7 @@ class LoadedTeacher:
 
 
 def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
-    """Build the model, load or draw its weights, freeze it, and say whose they are.
+    """Build the model, load or draw its weights, freeze it, and log where the weights are from and their licence.
 
     Raises:
         BadInput: if timm has no such model, it has no such layer, its patches do not fit the image size, or the weights
@@ -85,7 +85,7 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
             "`decode: exact`: that is another teacher, with a cache of its own."
         )
     layer = parse_layer(config.layer)
-    _refuse_unknown(config.model)
+    _check_known(config.model)
     model: Any = _weighted(config, layer).eval().requires_grad_(False).to(device)
     read = reader_of(model, layer, config.model)
     data = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg)
@@ -96,7 +96,7 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
             f"{config.model} gives {rows} x {cols} features for images of {height} x {width} pixels, which is no grid of "
             f"square patches; choose multiples of {2 * (height // rows)}"
         )
-    _agree_with_row(config, channels, height // rows)
+    _check_row(config, channels, height // rows)
     affine = read_standardisation(config) or {"mean": [0.0], "deviation": [1.0]}
     if len(affine["mean"]) not in (1, channels):
         raise BadInput(
@@ -124,7 +124,7 @@ def load_teacher(config: Teacher, device: torch.device) -> LoadedTeacher:
     )
 
 
-def _refuse_unknown(model: str) -> None:
+def _check_known(model: str) -> None:
     import timm
 
     name = model.split(".")[0]
@@ -184,6 +184,31 @@ def _original_positions(model: Any, create: Any, config: Teacher, how: Resample)
     model.pos_embed = nn.Parameter(torch.cat([kept.detach(), wide], dim=1))
 
 
+def resample_positions(positions: Tensor, grid: tuple[int, int], how: Resample) -> Tensor:
+    """The embeddings (1, N, C) of a square training grid's patches for another grid: (1, rows * cols, C) float32.
+
+    All three are bicubic in float32 (facebookresearch/dino vision_transformer.py and facebookresearch/dinov2
+    dinov2/models/vision_transformer.py, interpolate_pos_encoding, and dinov2/hub/backbones.py for registers;
+    facebookresearch/mae util/pos_embed.py; chongzhou96/MaskCLIP mmseg/models/backbones/vit.py, resize_pos_embed).
+    DINO and DINOv2 give a scale factor with 0.1 of a patch added, which moves the samples slightly. A model in its
+    training grid is left as it is.
+    """
+    _, count, channels = positions.shape
+    side = round(count**0.5)
+    if side * side != count:
+        raise ValueError(f"{count} positions are no square grid")
+    if grid == (side, side):
+        return positions
+    square = positions.float().reshape(1, side, side, channels).permute(0, 3, 1, 2)  # (1, C, side, side)
+    choices: dict[str, Any] = {"size": grid}
+    if how == "scale factor":
+        choices = {"scale_factor": tuple(float(patches + 0.1) / side for patches in grid)}
+    wide = F.interpolate(square, mode="bicubic", antialias=how == "antialiased size", **choices)
+    if wide.shape[2:] != torch.Size(grid):
+        raise ValueError(f"resampling gave {tuple(wide.shape[2:])} positions, the grid is {grid}")
+    return wide.permute(0, 2, 3, 1).reshape(1, -1, channels)
+
+
 def _convnet(config: Teacher, layer: Layer) -> nn.Module:
     import timm
 
@@ -227,14 +252,14 @@ def _shape(model: Any, read: Read, config: Teacher, device: torch.device) -> tup
     return channels, (rows, cols)
 
 
-def _agree_with_row(config: Teacher, channels: int, patch: int) -> None:
-    """The config was checked, and the plan made, by what the registry says: a row that errs must not pass."""
+def _check_row(config: Teacher, channels: int, patch: int) -> None:
+    """Refuse a registry row that is wrong: the config was checked, and the plan made, by what it says."""
     row = row_of(config.model)
     if row is None or parse_layer(config.layer).where != parse_layer(row.layer).where:
         return
-    said = row.channels if config.layer == row.layer else channels
-    if (patch, channels) != (row.patch, said):
+    row_channels = row.channels if config.layer == row.layer else channels
+    if (patch, channels) != (row.patch, row_channels):
         raise BadInput(
             f"{config.model} has a patch of {patch} pixels and {channels} channels, its registry row says {row.patch} and "
-            f"{said}"
+            f"{row_channels}"
         )

@@ -1,4 +1,4 @@
-"""What is read of a network in a forward pass: a block's output, a part of its attention, MaskCLIP's path, or a stage."""
+"""How a layer is read in a network's forward pass: a block's output, a part of its attention, MaskCLIP's path, or a stage."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Reached(Exception):
 def _up_to(model: Any, module: nn.Module) -> Callable[[Tensor], Tensor]:
     """From images to what a module inside the model is given, (B, N, C). Nothing after it is computed.
 
-    The model ends there ever after, in whichever thread it runs: it serves this one reading.
+    From now on every forward pass of the model ends there, in all threads: the model serves this one reading.
     """
 
     def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -101,7 +101,7 @@ def _up_to(model: Any, module: nn.Module) -> Callable[[Tensor], Tensor]:
             model.forward_features(images)
         except _Reached as reached:
             return reached.value
-        raise RuntimeError("the forward pass never came to the module")
+        raise RuntimeError("the forward pass did not reach the module")
 
     return rows
 

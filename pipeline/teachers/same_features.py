@@ -1,4 +1,4 @@
-"""Whether a teacher still computes what is stored: other versions and devices are no other teacher only if it does."""
+"""Whether a teacher still computes the features that are stored, with other versions or on another device."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def check_unchanged(
     members: Sequence[tuple[PartitionEntry, str]],
     load: Callable[[PartitionEntry], PartitionRecord],
 ) -> list[Compared]:
-    """Before more is computed into a store: if all of it was computed with other versions or on another device,
-    compute four of its images again.
+    """Before more features are computed into a store, compute four of its images again, if all of its features were
+    computed with other versions or on another device.
 
     Args:
         folder: the feature store of one dataset.
@@ -124,16 +124,16 @@ def check_unchanged(
         record = load(entry)
         image = random.choice(readable(teacher.config, folder, entry.name, member))
         compared.append(compare(teacher, folder, root, record, member, image))
-    told = "; ".join(text.replace(", wanted ", ", now ") for text in changed)
-    lowest = min(compared, key=lambda one: one.cosine)
+    changes = "; ".join(text.replace(", wanted ", ", now ") for text in changed)
+    lowest = min(compared, key=lambda image: image.cosine)
     if lowest.cosine < CLOSE:
         raise GriddleError(
             f"{teacher.config.model} computes other features here than those in {folder}: the lowest cosine of "
             f"{len(compared)} images computed again is {lowest.cosine:.6f} ({lowest.image}), and {CLOSE} is needed. "
-            f"What has changed: {told}. Compute with what the others were computed with, or into another cache."
+            f"What has changed: {changes}. Compute with what the others were computed with, or into another cache."
         )
     log(
-        f"features: {folder} was computed with other versions ({told}); {len(compared)} of its images computed again "
+        f"features: {folder} was computed with other versions ({changes}); {len(compared)} of its images computed again "
         f"agree, lowest cosine {lowest.cosine:.7f}"
     )
     return compared
@@ -200,22 +200,23 @@ def _values(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return decode(arrays["features"], arrays.get("scales"))
 
 
-def lowest_cosine(one: np.ndarray, other: np.ndarray) -> float:
+def lowest_cosine(fresh: np.ndarray, stored: np.ndarray) -> float:
     """Over the last axis, in float64; -1 where shapes differ or a value is not finite."""
-    if one.shape != other.shape:
+    if fresh.shape != stored.shape:
         return -1.0
-    a, b = one.astype(np.float64), other.astype(np.float64)
+    a, b = fresh.astype(np.float64), stored.astype(np.float64)
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     both_zero = ~a.any(-1) & ~b.any(-1)
     cosine = np.where(both_zero, 1.0, (a * b).sum(-1) / np.where(lengths > 0, lengths, 1.0))
     return float(np.nan_to_num(cosine, nan=-1.0).min())
 
 
-def _surroundings(said: Mapping[str, Any]) -> dict[str, Any]:
-    versions = said.get("versions", {})
+def _surroundings(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a manifest's section `made`, what may change features."""
+    versions = section.get("versions", {})
     return {
         "torch": versions.get("torch"),
         "timm": versions.get("timm"),
-        "cuda": said.get("cuda"),
-        "device": said.get("device"),
+        "cuda": section.get("cuda"),
+        "device": section.get("device"),
     }

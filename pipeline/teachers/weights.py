@@ -1,4 +1,4 @@
-"""A teacher's weights: from the hub, from timm's file or from the original authors' file, and never half of them."""
+"""A teacher's weights: from the hub, from timm's file or from the original authors' file. All tensors must fit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_weights(model: nn.Module, weights: str, row: Row | None) -> None:
         path = Path(weights)
         state, where = _from_file(path, row), str(path)
     fitted = _in_timms_names(model, state, where)
-    _refuse_others(model, fitted, name, where)
+    _check_fit(model, fitted, name, where)
     model.load_state_dict(fitted, strict=True)
 
 
@@ -79,10 +79,10 @@ def _from_file(path: Path, row: Row | None) -> dict[str, Tensor]:
             f"there is no file of weights {path}; give its path as `weights`, or write `weights: hub`."
         )
     if row and row.sha256 and path.name == row.file:
-        found = sha256_file(path)
-        if not found.startswith(row.sha256):
+        digest = sha256_file(path)
+        if not digest.startswith(row.sha256):
             raise BadInput(
-                f"{path} has SHA-256 {found}; the published file of that name has {row.sha256} ({row.sha256_source}). "
+                f"{path} has SHA-256 {digest}; the published file of that name has {row.sha256} ({row.sha256_source}). "
                 f"It is damaged or another file: download it again."
             )
     try:
@@ -141,14 +141,14 @@ def _in_timms_names(model: nn.Module, state: dict[str, Tensor], where: str) -> d
     return {name: value for name, value in state.items() if name in own or name not in dropped}
 
 
-def _refuse_others(model: nn.Module, found: Mapping[str, Tensor], name: str, where: str) -> None:
+def _check_fit(model: nn.Module, state: Mapping[str, Tensor], name: str, where: str) -> None:
     own = model.state_dict()
-    wrong = [key for key in own if key not in found or found[key].shape != own[key].shape]
-    extra = [key for key in found if key not in own]
+    wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
+    extra = [key for key in state if key not in own]
     if not wrong and not extra:
         return
     key = wrong[0] if wrong else extra[0]
-    theirs = f"{tuple(found[key].shape)}" if key in found else "no such tensor"
+    theirs = f"{tuple(state[key].shape)}" if key in state else "no such tensor"
     ours = f"{tuple(own[key].shape)}" if key in own else "no such tensor"
     raise BadInput(
         f"{where} does not hold the weights of {name}: {len(wrong)} of its {len(own)} tensors are missing or of another "

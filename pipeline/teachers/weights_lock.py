@@ -1,4 +1,4 @@
-"""The weights' digest of every teacher, recorded at first use: the same id must mean the same weights ever after."""
+"""The digest of every teacher's weights, recorded at first use. From then on the same id must mean the same weights."""
 
 from __future__ import annotations
 

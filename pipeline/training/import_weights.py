@@ -22,11 +22,11 @@ from pipeline.plan.identity import IMPORT_ALGORITHM
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
 from pipeline.plan.starting_weights import PROVENANCE, check_network, read_weights_folder
-from pipeline.students.authors import Described, describe, differences, expected_shapes, from_authors
+from pipeline.students.authors import Described, describe, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
 from pipeline.students.distilled import Distilled
 from pipeline.students.heads import ProbeHead
-from pipeline.students.loading import load_exactly, tensors_below
+from pipeline.students.loading import differences, load_exactly, tensors_below
 from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import WEIGHTS, commit, save_weights, write_marker
 

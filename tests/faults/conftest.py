@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,13 @@ import numpy as np
 import pytest
 
 from cache_schemas.full_scans import FULL_SCANS
-from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.config.load import load_config
 from pipeline.config.model import Config
 from pipeline.datasets.index import make_index
-from pipeline.datasets.readers import reader_named
-from pipeline.datasets.records import PartitionRecord
-from pipeline.plan.parts import Store
 from pipeline.plan.plan import Plan, plan_experiment
-from pipeline.preprocessing.full_scans import write_full_scans
-from pipeline.preprocessing.lots import do_lot
-from pipeline.preprocessing.scans import write_labels, write_scans
+from pipeline.preprocessing.fill import fill
 
 SERVER = """
 import json, os, sys
@@ -164,20 +157,9 @@ class World:
     @staticmethod
     def compute(plan: Plan, stage: str, *, all_lots: bool) -> None:
         """A stage as Snakemake calls it (only lots whose manifest is gone), or as one calls it by hand."""
-        dataset = plan.experiment.config.datasets["nuscenes"]
-        reader, root = reader_named(dataset.reader), Path(dataset.root)
-
-        def write(store: Store, partition: PartitionRecord, member: str, folder: Path) -> Manifest:
-            if stage == "full_scans":
-                at = plan.experiment.store_path(store.scans)
-                scans = PartitionReader(at, SCANS, partition.name, str(partition.member_digests()["scans"]))
-                return write_full_scans(store, store.source, partition, member, folder, scans)  # type: ignore[arg-type]
-            to = write_scans if stage == "scans" else write_labels
-            return to(reader, root, store, partition, member, folder)
-
         for lot in plan.lots(stage):
             if all_lots or not plan.experiment.lot_path(lot).exists():
-                do_lot(plan.experiment, lot, partial(write, lot.store))
+                fill(plan.experiment, lot)
 
     @staticmethod
     def members(plan: Plan, stage: str) -> dict[str, tuple[Path, str]]:

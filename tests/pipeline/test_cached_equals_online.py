@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from cache_schemas.reading import PartitionReader
-from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Config, Student
 from pipeline.datasets.index import make_index
@@ -143,11 +143,9 @@ class Cached:
 
 @pytest.fixture(scope="module")
 def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
-    from pipeline.datasets.readers import reader_named
-    from pipeline.preprocessing.features import write_features
+    from pipeline.preprocessing.features import FeatureWriter
+    from pipeline.preprocessing.fill import fill
     from pipeline.preprocessing.lots import do_lot
-    from pipeline.preprocessing.scans import write_scans
-    from pipeline.preprocessing.views import write_views
     from pipeline.teachers.loaded import load_teacher
 
     work = tmp_path_factory.mktemp("work")
@@ -179,30 +177,14 @@ def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
             "students": {name.replace(" ", "_"): block for name, block in students.items()},
         }
     )
-    dataset = config.datasets["nuscenes"]
-    make_index(work, "nuscenes", dataset)
+    make_index(work, "nuscenes", config.datasets["nuscenes"])
     plan = plan_experiment(config, work)
-    reader = reader_named("nuscenes")
-    for lot in plan.lots("scans"):
-        do_lot(plan.experiment, lot, lambda p, m, f, s=lot.store: write_scans(reader, Path(root), s, p, m, f))
-    for lot in plan.lots("views"):
-
-        def views(partition, member, folder, lot=lot):
-            there = plan.experiment.store_path(lot.store.scans)
-            scans = PartitionReader(there, SCANS, partition.name, partition.member_digests()["scans"])
-            rule, points = reader.traits.mask("published"), lot.store.source
-            return write_views(
-                lot.store, reader.traits.cameras, rule, "scan", points, partition, member, folder, scans
-            )
-
-        do_lot(plan.experiment, lot, views)
+    for lot in (*plan.lots("scans"), *plan.lots("views")):
+        fill(plan.experiment, lot)
     for lot in plan.lots("features"):
-        loaded = load_teacher(lot.store.source, torch.device("cpu"))  # type: ignore[arg-type]
-        do_lot(
-            plan.experiment,
-            lot,
-            lambda p, m, f, s=lot.store, t=loaded: write_features(t, Path(root), s, p, m, f),
-        )
+        teacher = load_teacher(lot.store.source, torch.device("cpu"))  # type: ignore[arg-type]
+        with FeatureWriter(teacher, teacher.config.model) as writer:
+            do_lot(plan.experiment, lot, partial(writer.write, Path(root)))
     return Cached(plan)
 
 

@@ -1,4 +1,4 @@
-"""What we ask of nuscenes-devkit, which is imported here alone: its database, and the official lists of scenes.
+"""What we use of nuscenes-devkit: its database, and the official lists of scenes. Only this file imports it.
 
 It asks for numpy below 2, and runs on newer ones all the same (`.ci/numpy2` tests it there). Reading points and labels,
 writing predictions, and all that starts from a cache do without it.
@@ -43,7 +43,7 @@ def official_scenes(by: str) -> dict[str, list[str]]:
     """Names of the scenes of each official split, and of both of the mini version; takes two seconds to import.
 
     Args:
-        by: who needs them, to begin an error with.
+        by: what needs them, to begin an error with.
 
     Raises:
         BadInput: if the devkit is not there.

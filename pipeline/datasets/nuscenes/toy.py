@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_bytes
 from pipeline.datasets.nuscenes.devkit import official_scenes
 from pipeline.datasets.nuscenes.toy_scene import LABEL_FOLDER, WORLD, label_file, write_labels, write_scene
 from pipeline.datasets.nuscenes.toy_tables import CAMERAS, build_tables, map_file
-from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.parameters import Parameters, scene_names
 from pipeline.datasets.town.tree import (
     Format,
     Progress,
@@ -39,21 +38,12 @@ _MINI_LABEL_FOLDER = "lidarseg/v1.0-mini"
 _NEEDED_BY = "a toy tree in nuScenes' files"
 
 
-def toy_scene_names(train: int, val: int) -> tuple[list[str], list[str]]:
-    """Names from the official lists: those of the mini lists first, so that v1.0-mini and mini_val exist."""
+def _scenes(split: str) -> tuple[list[str], str]:
+    """All scenes of an official split, those of its mini list first, so that v1.0-mini and mini_val exist."""
     official = official_scenes(_NEEDED_BY)
-    names = []
-    for kind, count, mini, all_names in (
-        ("train", train, official["mini_train"], official["train"]),
-        ("val", val, official["mini_val"], official["val"]),
-    ):
-        first = [name for name in mini if name in all_names]
-        order = first + [name for name in all_names if name not in first]
-        check_count(kind, count, len(order), f"nuScenes has {len(order)} {kind} scenes")
-        names.append(order[:count])
-    if not any(names):
-        raise BadInput("--train 0 --val 0: no scene to write; ask for at least one")
-    return names[0], names[1]
+    mini = [name for name in official[f"mini_{split}"] if name in official[split]]
+    names = mini + [name for name in official[split] if name not in mini]
+    return names, f"nuScenes has {len(names)} {split} scenes"
 
 
 def write_toy(
@@ -87,8 +77,8 @@ def write_toy(
         lacks_labels=_lacks_labels,
         labels=write_labels if labels else None,
     )
-    asked = [name for names in toy_scene_names(train, val) for name in names]
-    return write_tree(Path(root), form, asked, parameters, processes, progress)
+    names = scene_names(train, val, _scenes)
+    return write_tree(Path(root), form, names, parameters, processes, progress)
 
 
 def _label_files(record: Record) -> dict[str, int]:

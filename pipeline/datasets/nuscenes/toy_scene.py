@@ -64,8 +64,8 @@ def open_world(name: str, parameters: Parameters) -> NuScenesWorld:
     lidar = Lidar(
         elevations=tuple(np.linspace(*_ELEVATIONS, parameters.beams).tolist()), azimuths=parameters.azimuths
     )
-    found = open_scene(seed, parameters.scans, Rig({LIDAR: (lidar, mount)}, cameras))
-    return NuScenesWorld(found.seed, found.town, found.drive, found.times, found.rig, place)
+    world = open_scene(seed, parameters.scans, Rig({LIDAR: (lidar, mount)}, cameras))
+    return NuScenesWorld(**vars(world), place=place)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def lidar_scan(world: NuScenesWorld, recording: Recording) -> LidarScan:
     return world.sweep(recording.keyframe, LIDAR, recording.ego)
 
 
-def label_bytes(found: LidarScan) -> bytes:
-    return _CLASS_TABLE[found.label].tobytes()
+def label_bytes(sweep: LidarScan) -> bytes:
+    return _CLASS_TABLE[sweep.label].tobytes()
 
 
 def write_scene(root: Path, name: str, parameters: Parameters, labels: bool) -> dict:
@@ -128,10 +128,10 @@ def write_scene(root: Path, name: str, parameters: Parameters, labels: bool) -> 
     for group in scans:
         for recording in group:
             if recording.channel == LIDAR:
-                found = lidar_scan(world, recording)
-                points += len(found.points)
-                content = np.column_stack([found.points, found.intensity, found.ring]).astype("<f4").tobytes()
-                label_files[label_file(recording.token(name))] = label_bytes(found)
+                sweep = lidar_scan(world, recording)
+                points += len(sweep.points)
+                content = np.column_stack([sweep.points, sweep.intensity, sweep.ring]).astype("<f4").tobytes()
+                label_files[label_file(recording.token(name))] = label_bytes(sweep)
             else:
                 seen = world.picture(scene, recording.keyframe, recording.channel, recording.ego)
                 content = image_file(seen, "JPEG")

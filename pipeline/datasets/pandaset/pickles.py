@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,28 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
     raise BadInput(f"{path} holds no DataFrame but {type(table).__name__}; download it again.")
 
 
+_KINDS = {"f": "floating-point", "iu": "integer"}
+
+
+def read_columns(path: Path, wanted: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The columns of a table, each (rows,).
+
+    Args:
+        wanted: by name, the numpy kinds that a column's dtype may have.
+
+    Raises:
+        BadInput: as `read_table`, or if the columns are others.
+    """
+    columns = read_table(path)
+    if set(columns) != set(wanted) or any(
+        columns[name].dtype.kind not in kinds for name, kinds in wanted.items()
+    ):
+        actual = ", ".join(f"{name} {column.dtype}" for name, column in columns.items()) or "none"
+        needed = ", ".join(f"{name} ({_KINDS[kinds]})" for name, kinds in wanted.items())
+        raise BadInput(f"{path} has the columns {actual}; it should have {needed}")
+    return columns
+
+
 _OPCODES = frozenset((
     "PROTO", "FRAME", "STOP", "GLOBAL", "STACK_GLOBAL", "NEWOBJ", "REDUCE", "BUILD", "MARK", "EMPTY_TUPLE",
     "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM",
@@ -98,15 +121,15 @@ class _Frame:
         self.manager = state["_mgr"] if "_mgr" in state else state["_data"]  # pandas < 1.1: _data
 
     def columns(self) -> dict[str, np.ndarray]:
-        names, found = list(_values(self.manager.axes[0])), {}
+        names, columns = list(_values(self.manager.axes[0])), {}
         for values, places in self.manager.blocks:
             rows = np.atleast_2d(_values(values))
             numbers = range(*places.indices(len(names))) if isinstance(places, slice) else _values(places)
             for row, number in zip(rows, numbers, strict=True):
-                found[names[number]] = row
-        if len(found) != len(names) or len({column.shape for column in found.values()}) > 1:
-            raise ValueError(f"columns {names} with {[column.shape for column in found.values()]} values")
-        return {name: found[name] for name in names}
+                columns[names[number]] = row
+        if len(columns) != len(names) or len({column.shape for column in columns.values()}) > 1:
+            raise ValueError(f"columns {names} with {[column.shape for column in columns.values()]} values")
+        return {name: columns[name] for name in names}
 
 
 class _Manager:
@@ -144,7 +167,7 @@ class _Partial:
 
 
 class _Index:
-    """An Index of column names; of rows, a RangeIndex or numbers, whose values nobody asks for."""
+    """An Index of column names; of rows, a RangeIndex or numbers, whose values are not used."""
 
     def __init__(self, kind: Any = None, given: dict[str, Any] | None = None) -> None:
         self.values = (given or {}).get("data", ())

@@ -84,28 +84,29 @@ class PandaSetReader(Reader):
             raise BadInput(f"{root} holds no sequence of PandaSet, a folder such as 001/lidar.{_hint(root)}")
 
     def cue(self, root: Path, version: str) -> list[Path]:
-        found = [root]
+        watched = [root]
         for name in _sequences(root):
             sequence = root / name
-            found += [sequence / "meta" / "gps.json", sequence / "annotations" / "semseg"]
-            found += [sequence / "lidar", sequence / "lidar" / "poses.json"]
+            watched += [sequence / "meta" / "gps.json", sequence / "annotations" / "semseg"]
+            watched += [sequence / "lidar", sequence / "lidar" / "poses.json"]
             for camera in self.traits.cameras:
                 folder = sequence / "camera" / camera
-                found += [folder, folder / "poses.json", folder / "intrinsics.json"]
-        return found
+                watched += [folder, folder / "poses.json", folder / "intrinsics.json"]
+        return watched
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         for name in _sequences(root):
-            found = read_sequence(root, name, self.traits.cameras)
-            if isinstance(found, PartitionRecord) and version != "all" and not _annotated(root / name):
-                yield AbsentPartition(name, found.split, len(found.scans), why="without annotations/semseg")
+            partition = read_sequence(root, name, self.traits.cameras)
+            if isinstance(partition, PartitionRecord) and version != "all" and not _annotated(root / name):
+                scans = len(partition.scans)
+                yield AbsentPartition(name, partition.split, scans, why="without annotations/semseg")
             else:
-                yield found
+                yield partition
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
-        from pipeline.datasets.pandaset.tables import read_columns
+        from pipeline.datasets.pandaset.pickles import read_columns
         from pipeline.geometry.projection import along_steps
 
         columns = read_columns(root / scan.path, POINTS)
@@ -116,7 +117,7 @@ class PandaSetReader(Reader):
     def read_labels(self, root: Path, scan: ScanRecord) -> np.ndarray:
         import numpy as np
 
-        from pipeline.datasets.pandaset.tables import read_columns
+        from pipeline.datasets.pandaset.pickles import read_columns
 
         if scan.label_path is None:
             raise BadInput(f"scan {scan.name} has no semantic annotations.")
@@ -151,7 +152,7 @@ class PandaSetReader(Reader):
 
     def _known_rows(self, path: Path) -> np.ndarray:
         """The same; labels are read right after points, and reading a file takes longer than all the rest."""
-        from pipeline.datasets.pandaset.tables import read_columns
+        from pipeline.datasets.pandaset.pickles import read_columns
 
         last = getattr(self._last, "read", None)
         if last is not None and last[:2] == (path, _stamp(path)):

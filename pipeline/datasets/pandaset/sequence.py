@@ -39,12 +39,12 @@ def frames(folder: Path) -> dict[int, str]:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    found = {}
+    files = {}
     for name in names:  # NN.pkl sorts before NN.pkl.gz
         match = _FRAME.fullmatch(name)
         if match:
-            found[int(match[1])] = name
-    return dict(sorted(found.items()))
+            files[int(match[1])] = name
+    return dict(sorted(files.items()))
 
 
 def read_sequence(root: Path, name: str, cameras: Sequence[str]) -> PartitionRecord | AbsentPartition:

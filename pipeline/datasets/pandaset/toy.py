@@ -13,22 +13,17 @@ from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.pandaset.toy_scene import CAMERAS, VAL_FROM, WORLD, write_scene
-from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.parameters import Parameters, scene_names
 from pipeline.datasets.town.tree import Format, Progress, ToySummary, write_tree
 
 _MOST_SCANS = 100
 """Frames are numbered with two digits."""
 
 
-def toy_scene_names(train: int, val: int) -> list[str]:
+def _scenes(split: str) -> tuple[list[str], str]:
     """Sequences from 001 on for train, from 501 on for val: PandaSet has both mixed, and no more than 158."""
-    names = []
-    for split, count, first in (("train", train, 1), ("val", val, VAL_FROM)):
-        check_count(split, count, VAL_FROM - 1, "the names of sequences have three digits")
-        names += [f"{first + k:03d}" for k in range(count)]
-    if not names:
-        raise BadInput("--train 0 --val 0: no scene to write; ask for at least one")
-    return names
+    first = 1 if split == "train" else VAL_FROM
+    return [f"{first + k:03d}" for k in range(VAL_FROM - 1)], "the names of sequences have three digits"
 
 
 def write_toy(
@@ -63,4 +58,4 @@ def write_toy(
         finish=lambda root, records: None,
     )
     parameters = Parameters(scans, (image[0], image[1]), beams, azimuths, seed, WORLD)
-    return write_tree(Path(root), form, toy_scene_names(train, val), parameters, processes, progress)
+    return write_tree(Path(root), form, scene_names(train, val, _scenes), parameters, processes, progress)

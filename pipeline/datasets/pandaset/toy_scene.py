@@ -109,10 +109,10 @@ def open_world(name: str, parameters: Parameters) -> PandaSetWorld:
         camera: mount_camera(random, at, turn, lens, _FULL_SIZE, parameters.image)
         for camera, (_, at, turn, lens) in _RIG.items()
     }
-    found = open_scene(seed, parameters.scans, Rig(lidars, cameras))
-    first = found.drive.pose(found.times[0]) @ _EGO
+    world = open_scene(seed, parameters.scans, Rig(lidars, cameras))
+    first = world.drive.pose(world.times[0]) @ _EGO
     place = from_angles((0.0, 0.0, 0.0), heading) @ Pose(np.eye(3), -first.translation)
-    return PandaSetWorld(found.seed, found.town, found.drive, found.times, found.rig, place)
+    return PandaSetWorld(**vars(world), place=place)
 
 
 def camera_time(time: float, camera: str) -> float:

@@ -34,7 +34,7 @@ _BENCHMARK_OF_ID = {
     252: 1, 253: 7, 254: 6, 255: 8, 256: 5, 257: 5, 258: 4, 259: 5,
 }  # fmt: skip
 
-CLASS_OF_ID = {raw: (found - 1 if found else IGNORE) for raw, found in _BENCHMARK_OF_ID.items()}
+CLASS_OF_ID = {raw: (number - 1 if number else IGNORE) for raw, number in _BENCHMARK_OF_ID.items()}
 """For each id of the label files its class 0 to 18, or 255."""
 
 ID_OF_CLASS = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)

@@ -58,11 +58,11 @@ class SemanticKittiReader(Reader):
     def cue(self, root: Path, version: str) -> list[Path]:
         sequences = _sequences_folder(root)
         assert sequences is not None  # `check` was passed
-        found = [sequences]
+        watched = [sequences]
         for folder in _folders(sequences):
-            found += [folder, *(folder / kind for kind in ("velodyne", CAMERA, "labels"))]
-            found += _calibration_files(root, folder)
-        return found
+            watched += [folder, *(folder / kind for kind in ("velodyne", CAMERA, "labels"))]
+            watched += _calibration_files(root, folder)
+        return watched
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
         sequences = _sequences_folder(root)

@@ -97,13 +97,13 @@ class Sequence:
 
     def _problem(self, numbers: range) -> str | None:
         """What the names and sizes of files tell: why a run cannot be used, or None."""
-        for kind, found, suffix in (
+        for kind, sizes, suffix in (
             ("velodyne", self._scans, ".bin"),
             (CAMERA, self._images, ".png"),
             ("labels", {n: size for n, size in self._labels.items() if n in numbers}, ".label"),
         ):
-            missing = [number for number in numbers if number not in found]
-            if missing and (found or kind == "velodyne"):
+            missing = [number for number in numbers if number not in sizes]
+            if missing and (sizes or kind == "velodyne"):
                 return (
                     f"{len(missing)} of its {len(numbers)} scans lack their file in {kind}, the first "
                     f"{self._path(kind, missing[0], suffix)}; extract its archive again"
@@ -177,5 +177,5 @@ def _png_size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _more(found: list[int]) -> str:
-    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+def _more(numbers: list[int]) -> str:
+    return f" (and {len(numbers) - 1} more)" if len(numbers) > 1 else ""

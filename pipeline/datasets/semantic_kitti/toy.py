@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cache_schemas.errors import BadInput
 from pipeline.datasets.semantic_kitti.classes import SPLIT_OF_SEQUENCE
 from pipeline.datasets.semantic_kitti.toy_scene import (
     WORLD,
@@ -21,7 +20,7 @@ from pipeline.datasets.semantic_kitti.toy_scene import (
     sequence_folder,
     write_scene,
 )
-from pipeline.datasets.town.parameters import Parameters, check_count
+from pipeline.datasets.town.parameters import Parameters, scene_names
 from pipeline.datasets.town.tree import Format, Progress, Record, ToySummary, replace_file, write_tree
 
 _MOST = 100
@@ -30,16 +29,11 @@ _SEQUENCE_SECONDS = 1000.0
 """Between the beginnings of two stretches, in `times.txt`: the car was elsewhere meanwhile."""
 
 
-def toy_scene_names(train: int, val: int) -> list[str]:
-    """Scenes in turn over the sequences of a split: first one in each, then a second one."""
-    names = []
-    for split, count in (("train", train), ("val", val)):
-        sequences = sorted(name for name, of in SPLIT_OF_SEQUENCE.items() if of == split)
-        check_count(split, count, _MOST * len(sequences), f"there are {len(sequences)} {split} sequences")
-        names += [scene_name(sequences[k % len(sequences)], k // len(sequences)) for k in range(count)]
-    if not names:
-        raise BadInput("--train 0 --val 0: no scene to write; ask for at least one")
-    return names
+def _scenes(split: str) -> tuple[list[str], str]:
+    """All scenes of a split, in turn over its sequences: first one in each, then a second one."""
+    sequences = [name for name in sorted(SPLIT_OF_SEQUENCE) if SPLIT_OF_SEQUENCE[name] == split]
+    names = [scene_name(sequence, stretch) for stretch in range(_MOST) for sequence in sequences]
+    return names, f"there are {len(sequences)} {split} sequences"
 
 
 def write_toy(
@@ -71,7 +65,7 @@ def write_toy(
         finish=_write_sequence_files,
     )
     parameters = Parameters(scans, (image[0], image[1]), beams, azimuths, seed, WORLD)
-    return write_tree(Path(root), form, toy_scene_names(train, val), parameters, processes, progress)
+    return write_tree(Path(root), form, scene_names(train, val, _scenes), parameters, processes, progress)
 
 
 def _write_sequence_files(root: Path, records: dict[str, Record]) -> None:
@@ -84,6 +78,6 @@ def _write_sequence_files(root: Path, records: dict[str, Record]) -> None:
         parameters = Parameters(**record["parameters"])
         calibration = calibration_text(record["sequence"], parameters)
         replace_file(sequence_folder(root, record["sequence"]) / "calib.txt", calibration.encode())
-    for sequence, found in times.items():
-        text = "".join(f"{time:.6e}\n" for time in found)
+    for sequence, instants in times.items():
+        text = "".join(f"{time:.6e}\n" for time in instants)
         replace_file(sequence_folder(root, sequence) / "times.txt", text.encode())

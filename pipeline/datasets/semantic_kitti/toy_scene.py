@@ -95,9 +95,9 @@ def open_world(name: str, parameters: Parameters) -> SceneWorld:
     return open_scene(seed, parameters.scans, Rig({LIDAR: (velodyne, lidar)}, {CAMERA: (pinhole, colour)}))
 
 
-def label_bytes(found: LidarScan) -> bytes:
-    number = np.where(np.isin(found.label, _THINGS), found.instance + 1, 0).astype(np.uint32) & 0xFFFF
-    return (_ID_TABLE[found.label] | number << 16).astype("<u4").tobytes()
+def label_bytes(sweep: LidarScan) -> bytes:
+    number = np.where(np.isin(sweep.label, _THINGS), sweep.instance + 1, 0).astype(np.uint32) & 0xFFFF
+    return (_ID_TABLE[sweep.label] | number << 16).astype("<u4").tobytes()
 
 
 def write_scene(root: Path, name: str, parameters: Parameters) -> Record:
@@ -110,11 +110,11 @@ def write_scene(root: Path, name: str, parameters: Parameters) -> Record:
     points = 0
     for number, time in enumerate(world.times):
         ego = world.drive.pose(time)
-        found = world.sweep(number, LIDAR, ego)
-        points += len(found.points)
+        sweep = world.sweep(number, LIDAR, ego)
+        points += len(sweep.points)
         for kind, suffix, content in (
-            (LIDAR, ".bin", np.column_stack([found.points, found.intensity]).astype("<f4").tobytes()),
-            ("labels", ".label", label_bytes(found)),
+            (LIDAR, ".bin", np.column_stack([sweep.points, sweep.intensity]).astype("<f4").tobytes()),
+            ("labels", ".label", label_bytes(sweep)),
             (CAMERA, ".png", image_file(world.picture(scene, number, CAMERA, ego), "PNG")),
         ):
             path = folder / kind / f"{first + number:06d}{suffix}"

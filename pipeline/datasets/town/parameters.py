@@ -1,7 +1,8 @@
-"""What is asked of a toy tree: the numbers that the bytes of a scene depend on, beside its name."""
+"""What is asked of a toy tree: its scenes by name, and the numbers that their bytes depend on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,7 +42,21 @@ class Parameters:
             raise BadInput(f"image {self.image}: rows and cols must be at least 8")
 
 
-def check_count(option: str, count: int, most: int, of_what: str) -> None:
-    """Raise BadInput unless so many scenes can be asked for."""
-    if not 0 <= count <= most:
-        raise BadInput(f"--{option} {count}: {of_what}; ask for 0 to {most}")
+def scene_names(train: int, val: int, known: Callable[[str], tuple[Sequence[str], str]]) -> list[str]:
+    """Names of the first so many train scenes, then of the first so many val scenes.
+
+    Args:
+        known: gives, for a split, the names of all scenes that there can be, and what limits their number.
+
+    Raises:
+        BadInput: if there are not so many, or none is asked for.
+    """
+    asked: list[str] = []
+    for split, count in (("train", train), ("val", val)):
+        names, limit = known(split)
+        if not 0 <= count <= len(names):
+            raise BadInput(f"--{split} {count}: {limit}; ask for 0 to {len(names)}")
+        asked += names[:count]
+    if not asked:
+        raise BadInput("--train 0 --val 0: no scene to write; ask for at least one")
+    return asked

@@ -112,10 +112,10 @@ def _complete_records(root: Path, form: Format, parameters: Parameters) -> dict[
         except ValueError:
             continue  # cut off or damaged: its scene counts as not written
         for key, wanted in parameters.recorded().items():
-            found = record["parameters"].get(key)
-            if found != wanted:
+            recorded = record["parameters"].get(key)
+            if recorded != wanted:
                 raise BadInput(
-                    f"{root} was written with {key} {found}; now {key} {wanted} is asked for ({path.name}). "
+                    f"{root} was written with {key} {recorded}; now {key} {wanted} is asked for ({path.name}). "
                     "Ask for the same, name another --root, or delete that folder"
                 )
         if all(file_size(root / name) == size for name, size in record["files"]):

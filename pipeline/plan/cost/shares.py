@@ -91,8 +91,8 @@ def _count(
     reader: Reader, root: Path, rule: MaskRule, points: Points, scan: ScanRecord
 ) -> tuple[int, int, int, int]:
     """Points × cameras, and over all cameras seen points, kept points, and those of these that have spares."""
+    from pipeline.geometry.neighbours import with_spares
     from pipeline.geometry.projection import see
-    from pipeline.geometry.reach import with_spares
     from pipeline.geometry.voxels import representatives
 
     xyz, _ = reader.read_points(root, scan)

@@ -6,8 +6,7 @@ import pytest
 from pipeline.common.random import generator
 from pipeline.config.model import Augment, Points
 from pipeline.geometry.grid import plane_grid_of
-from pipeline.geometry.neighbours import nearest_others
-from pipeline.geometry.reach import FieldOfView, with_spares
+from pipeline.geometry.neighbours import FieldOfView, nearest_others, with_spares
 from pipeline.streaming.augment import augment
 
 FIELDS: list[FieldOfView] = [

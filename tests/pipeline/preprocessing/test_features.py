@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def lot(plan: Plan) -> Lot:
 def compute(plan: Plan, lot: Lot, teacher: LoadedTeacher, progress: Progress | None = None) -> None:
     root = Path(plan.experiment.config.datasets[lot.store.dataset].root)
     with FeatureWriter(teacher, "tiny", progress) as writer:
-        do_lot(plan.experiment, lot, lambda p, m, f: writer.write(root, lot.store, p, m, f))
+        do_lot(plan.experiment, lot, partial(writer.write, root))
 
 
 def contents(plan: Plan, lot: Lot) -> dict[str, str]:

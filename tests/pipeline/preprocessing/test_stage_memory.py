@@ -23,6 +23,7 @@ from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.index import make_index
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.preprocessing.scans import write_scans
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.views import write_views
 
 def peak():
@@ -41,11 +42,11 @@ record = index.load_partition(index.partitions[0])
 record = replace(record, scans=tuple(replace(scan, name=f"scan-{n}") for n in range(count)))
 peaks = []
 at = {stage: plan.experiment.store_path(store) for stage, store in stores.items()}
-write_scans(READER, Path(dataset.root), stores["scans"], record, "0", at["scans"])
+write_scans(Target(stores["scans"], record, "0", at["scans"]), READER, Path(dataset.root))
 peaks.append(peak())
 scans = PartitionReader(at["scans"], SCANS, record.name, "0")
 rule, points = READER.traits.published_mask, stores["views"].source
-write_views(stores["views"], READER.traits.cameras, rule, "scan", points, record, "0", at["views"], scans)
+write_views(Target(stores["views"], record, "0", at["views"]), scans, points, READER.traits.cameras, rule, "scan")
 peaks.append(peak())
 print(json.dumps([peak / 1024 for peak in peaks]))
 """

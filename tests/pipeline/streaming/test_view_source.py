@@ -25,6 +25,7 @@ from pipeline.geometry.projection import see
 from pipeline.geometry.voxels import representatives
 from pipeline.plan.parts import Reading, Run
 from pipeline.plan.plan import Plan
+from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.views import write_views
 from pipeline.streaming import open_partitions as opened
 from pipeline.streaming import readahead
@@ -287,17 +288,19 @@ def with_neighbours(cached: Cached, neighbours: int) -> tuple[Reading, Manifest]
     store = next(lot.store for lot in cached.plan.lots("views"))
     folder = f"views/{neighbours}-neighbours"
     manifest = write_views(
-        store,
-        cached.plan.experiment.traits["nuscenes"].cameras,
-        cached.plan.experiment.traits["nuscenes"].mask("published"),
-        "scan",
-        cached.points.model_copy(update={"neighbours": neighbours}),
-        cached.record(reading.partition),
-        reading.views[1],
-        cached.plan.experiment.cache / folder,
+        Target(
+            store,
+            cached.record(reading.partition),
+            reading.views[1],
+            cached.plan.experiment.cache / folder,
+        ),
         PartitionReader(
             cached.plan.experiment.cache / reading.scans[0], SCANS, reading.partition, reading.scans[1]
         ),
+        cached.points.model_copy(update={"neighbours": neighbours}),
+        cached.plan.experiment.traits["nuscenes"].cameras,
+        cached.plan.experiment.traits["nuscenes"].mask("published"),
+        "scan",
     )
     return replace(reading, views=(folder, reading.views[1])), manifest
 

@@ -15,8 +15,7 @@ from cache_schemas.errors import BadInput, DamagedCache, GriddleError
 from cache_schemas.publish import write_json
 from pipeline.config.model import Teacher
 from pipeline.config.standardisation import KIND, MEASURED_FOR
-from pipeline.teachers.loaded import load_teacher
-from pipeline.teachers.position import resample_positions
+from pipeline.teachers.loaded import load_teacher, resample_positions
 from pipeline.teachers.weights import weights_digest
 from pipeline.teachers.weights_lock import check_weights
 

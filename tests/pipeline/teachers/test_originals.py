@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.config.layer import parse_layer
 from pipeline.config.registry import REGISTRY
-from pipeline.teachers.position import resample_positions
+from pipeline.teachers.loaded import resample_positions
 from pipeline.teachers.reading import reader_of
 from pipeline.teachers.weights import load_weights
 

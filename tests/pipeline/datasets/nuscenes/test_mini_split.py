@@ -10,8 +10,7 @@ from nuscenes.utils.splits import train
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.index import make_index
-from pipeline.datasets.nuscenes.mini_split import MINI_VAL
-from pipeline.datasets.nuscenes.reader import READER
+from pipeline.datasets.nuscenes.reader import MINI_VAL, READER
 
 
 def test_it_divides_the_official_train_split() -> None:

@@ -16,8 +16,7 @@ import pandas as pd
 import pytest
 
 from cache_schemas.errors import BadInput
-from pipeline.datasets.pandaset.pickles import read_table
-from pipeline.datasets.pandaset.tables import read_columns
+from pipeline.datasets.pandaset.pickles import read_columns, read_table
 
 TABLES = sorted((Path(__file__).parent / "tables").glob("*.pkl.gz"))
 WANTED = {"x": "f", "d": "iu"}

@@ -26,6 +26,7 @@ from PIL import Image
 from pipeline.config.model import Teacher
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.preprocessing.features import FeatureWriter
+from pipeline.preprocessing.target import Target
 from pipeline.plan.parts import Store
 
 root, images = Path(sys.argv[1]), 258
@@ -39,7 +40,8 @@ record = ImageRecord("CAM", "a.jpg", (root / "a.jpg").stat().st_size, 180, 320, 
 scan = ScanRecord("s", "s", "s", 1, None, None, (record,) * images)
 store = Store("features", "d", "features", {}, None, "")
 with FeatureWriter(teacher, "t") as writer:
-    promises = [writer.write(root, store, PartitionRecord(f"p{i}", "train", (scan,)), "m", root) for i in range(2)]
+    records = [PartitionRecord(f"p{i}", "train", (scan,)) for i in range(2)]
+    promises = [writer.write(root, Target(store, record, "m", root)) for record in records]
     assert all(p.result().bytes > images * 2**20 for p in promises)
 # Not ru_maxrss: that begins with what the process had that started this one.
 print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))

@@ -6,9 +6,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.small_students import DEPTH, batch, make_student, results
-from pipeline.students.recomputed import recomputed
 from pipeline.students.stochastic_depth import masks
-from pipeline.students.waffleiron import Norm, WaffleIron
+from pipeline.students.waffleiron import Norm, WaffleIron, recomputed
 
 torch.set_num_threads(1)
 
