@@ -20,11 +20,21 @@ KIND_OF_START = {"nothing": "nothing", "pretrained": "finetuned"}
 class FinetuneRun(LabelledRun):
     """One finetuning: of a pretrained student (`kind` finetuned), or of the same at its random start (`nothing`)."""
 
+    what = "finetune"
+
     block: Finetune
 
     @property
-    def key(self) -> str:
-        return f"finetunes.{self.name}"
+    def trains_student(self) -> bool:
+        return True
+
+    @property
+    def warmup(self) -> float:
+        return self.block.warmup
+
+    @property
+    def stochastic_depth(self) -> float:
+        return self.block.stochastic_depth
 
     @property
     def folder(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
@@ -44,9 +44,13 @@ class LabelledRun:
     """One training with labels, of a probe or a finetuning (`block`, which the config calls `name`).
 
     Attributes:
+        what: `probe` or `finetune`.
+        kind: what is trained: `distilled` or a baseline, of a finetuning what it starts from.
         run: the pretraining of the same student and seed: a distilled student's weights, a calibrated one's batches.
         left_out: partitions that have no labels, or for the teacher no images.
     """
+
+    what: ClassVar[str]
 
     kind: str
     name: str
@@ -77,13 +81,53 @@ class LabelledRun:
 
     @property
     def key(self) -> str:
-        """Where the config says how."""
-        raise NotImplementedError
+        """Where the config says how: `probes.NAME` or `finetunes.NAME`."""
+        return f"{self.what}s.{self.name}"
 
     @property
     def folder(self) -> str:
         """Relative to the workdir."""
         raise NotImplementedError
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it starts from the weights of `run`, which must be done before."""
+        return self.kind in PRETRAINED
+
+    @property
+    def trains_student(self) -> bool:
+        """Whether the student learns together with the head; otherwise it is frozen."""
+        raise NotImplementedError
+
+    @property
+    def head(self) -> Literal["linear", "mlp"]:
+        """From the student's features to classes."""
+        return "linear"
+
+    @property
+    def epochs(self) -> int:
+        """Passes over all scans."""
+        return self.block.epochs
+
+    @property
+    def lr(self) -> float:
+        """Of the head, at the end of the warm-up."""
+        return self.block.lr
+
+    @property
+    def warmup(self) -> float:
+        """Epochs of linear warm-up."""
+        raise NotImplementedError
+
+    @property
+    def calibration_batches(self) -> int:
+        """Pretraining batches that the student's batch norms see before; 0 for all kinds but `calibrated`."""
+        return 0
+
+    @property
+    def stochastic_depth(self) -> float | None:
+        """The chance that a block's branch is dropped; None where it is that of the student's network."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Student
@@ -25,6 +26,8 @@ BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
 class ProbeRun(LabelledRun):
     """One training of a probe: on a distilled student, or on a baseline (`kind`)."""
 
+    what = "probe"
+
     block: Probe
 
     @property
@@ -32,15 +35,27 @@ class ProbeRun(LabelledRun):
         return self.block
 
     @property
-    def key(self) -> str:
-        return f"probes.{self.name}"
-
-    @property
     def folder(self) -> str:
         """Relative to the workdir. A baseline belongs to no student: all that share it find it there."""
         if self.kind == "distilled":
             return f"{self.run.folder}/probe/{self.name}-{self.id}"
         return f"runs/baselines/{self.kind}-{self.id}"
+
+    @property
+    def trains_student(self) -> bool:
+        return self.kind == "scratch"
+
+    @property
+    def head(self) -> Literal["linear", "mlp"]:
+        return self.block.head
+
+    @property
+    def warmup(self) -> float:
+        return self.block.warmup_epochs
+
+    @property
+    def calibration_batches(self) -> int:
+        return self.block.calibration_batches if self.kind == "calibrated" else 0
 
     @property
     def epochs(self) -> int:
