@@ -51,7 +51,7 @@ def plan(
     else:
         datasets = parse_assumed(assume)
         made = as_if(load_config(config_path, keep_unset=True), datasets, workdir, only)
-        shares = {one.name: one.shares for one in datasets}
+        shares = {dataset.name: dataset.shares for dataset in datasets}
     facts = estimate(made, images_per_second=images_per_second, shares=shares)
     if assume is not None:
         facts["runs"] = {}  # of data that is not there

@@ -14,6 +14,7 @@ from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import DONE, Run
 from pipeline.plan.plan import Plan
+from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.training.metrics_file import read_metrics
 
 FORMAT = 1
@@ -123,8 +124,7 @@ def drop_stale_report(plan: Plan) -> None:
     runs: list[Run | LabelledRun] = [*plan.runs.values(), *plan.probe_runs.values()]
     for finetuned, reported in ((False, runs), (True, [*runs, *plan.finetune_runs.values()])):
         if not all(
-            experiment.is_done(run) or (experiment.run_path(run) / "provenance.json").exists()
-            for run in reported
+            experiment.is_done(run) or (experiment.run_path(run) / PROVENANCE).exists() for run in reported
         ):
             Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
 
@@ -279,7 +279,7 @@ def _training(plan: Plan, run: Run) -> Training:
     folder = plan.experiment.run_path(run)
     done = plan.experiment.is_done(run)
     rows = read_metrics(folder / "metrics.csv") if done and (folder / "metrics.csv").exists() else []
-    provenance = _read(folder / "provenance.json") if done and (folder / "provenance.json").exists() else {}
+    provenance = _read(folder / PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
     return Training(
         student=run.name,
         seed=run.seed,
