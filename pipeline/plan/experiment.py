@@ -16,7 +16,7 @@ from pipeline.datasets.index import Index, PartitionEntry
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
 from pipeline.plan import identity
-from pipeline.plan.parts import Lot, Store
+from pipeline.plan.parts import DONE, Lot, Store
 from pipeline.plan.selection import (
     chosen_entries,
     entries_of_split,
@@ -65,6 +65,13 @@ class Experiment:
     def run_path(self, run: InFolder) -> Path:
         """The folder of a pretraining, a probe, a baseline or a finetuning."""
         return self.workdir / run.folder
+
+    def marker(self, run: InFolder) -> Path:
+        """The file that says that a training is done."""
+        return self.run_path(run) / DONE
+
+    def is_done(self, run: InFolder) -> bool:
+        return self.marker(run).exists()
 
     def stats_path(self, measured: Measured) -> Path:
         """Where the outcome of measuring a dataset's intensities lies."""
