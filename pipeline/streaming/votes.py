@@ -32,11 +32,14 @@ from pipeline.students.packed import Cloud
 
 
 class Votes(Dataset[ScanBatch]):
-    """Item number * votes + vote is that vote on that batch of the evaluated split; vote 0 is the scans as they are."""
+    """Item number * votes + vote is that vote on that batch of the evaluated split; vote 0 is the scans as they are.
+
+    Attributes:
+        batches: of scans, each of them `votes` items.
+    """
 
     def __init__(
         self,
-        plain: EvaluationScans,
         source: ScanSource,
         scans: Sequence[LabelledPlace],
         *,
@@ -46,12 +49,14 @@ class Votes(Dataset[ScanBatch]):
         augmentation: LabelledAugment,
         intensity: dict[str, tuple[float, float]],
     ) -> None:
-        self._plain, self._source, self._scans = plain, source, scans
+        self._plain = EvaluationScans(source, scans, points=points, intensity=intensity)
+        self.batches = len(self._plain)
+        self._source, self._scans = source, scans
         self._votes, self._seed = votes, seed
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
 
     def __len__(self) -> int:
-        return len(self._plain) * self._votes
+        return self.batches * self._votes
 
     def __getitem__(self, item: int) -> ScanBatch:
         number, vote = divmod(item, self._votes)

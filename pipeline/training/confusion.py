@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,3 +55,14 @@ class Confusion:
         """Mean over the classes that occur in truth or predictions; NaN before anything was counted."""
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    def scores(self, classes: Sequence[str]) -> dict[str, Any]:
+        """mIoU and the IoU of each class, as files hold them: JSON has no NaN, so that what is not known is None."""
+        return {
+            "miou": _number(self.mean_iou()),
+            "iou": {name: _number(value) for name, value in zip(classes, self.iou(), strict=True)},
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

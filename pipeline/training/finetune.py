@@ -46,8 +46,8 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     for name in run.left_out:
         log(f"  left out: {name}: no labels")
     task = prepare(experiment, run, device)
-    for told in task.unreadable:
-        log(f"  left out, unreadable: {told}")
+    for line in task.unreadable:
+        log(f"  left out, unreadable: {line}")
     classes = experiment.traits[run.train[0].dataset].classes
     head = ProbeHead(task.channels, len(classes)).to(device)
     per_epoch = steps_per_epoch(task.scans[0], block.batch, f"{run.key}.batch")

@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
 
 from cache_schemas.canonical import sha256_file
-from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRun
+from pipeline.plan.parts import DONE
 from pipeline.training.confusion import Confusion
-from pipeline.training.run_folder import WEIGHTS, commit, is_complete, save_weights
+from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights, write_provenance
 
 METRICS = "metrics.json"
 
@@ -32,18 +30,13 @@ def is_probed(folder: Path, probe: LabelledRun) -> bool:
     return metrics.get("probe_id") == probe.id and is_complete(folder, probe.id)
 
 
-def what_of(probe: LabelledRun) -> str:
-    """`probe` or `finetune`."""
-    return "finetune" if isinstance(probe, FinetuneRun) else "probe"
-
-
 def write_probe_marker(folder: Path, probe: LabelledRun) -> None:
     """done.json: small, written last, and all that Snakemake sees of a probe."""
     write_json(
-        folder / "done.json",
+        folder / DONE,
         {
             "griddle": "griddle run",
-            "kind": what_of(probe),
+            "kind": probe.what,
             "subject": probe.kind,
             "run_id": probe.id,
             "weights": WEIGHTS,
@@ -72,25 +65,25 @@ def finish_probe(
     """Config, weights, metrics, then what they came from, then the marker: each complete before the next names it."""
     folder = experiment.run_path(probe)
     folder.mkdir(parents=True, exist_ok=True)
-    what = what_of(probe)
-    settings = {what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
+    settings = {probe.what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
     write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_weights(folder, tensors, {"griddle": f"griddle {what}", "run_id": probe.id, "subject": probe.kind})
+    save_weights(
+        folder, tensors, {"griddle": f"griddle {probe.what}", "run_id": probe.id, "subject": probe.kind}
+    )
     write_json(
         folder / METRICS,
         {
             "griddle": "griddle metrics",
             "probe_id": probe.id,
             "kind": probe.kind,
-            what: probe.name,
+            probe.what: probe.name,
             "seed": probe.seed,
-            "miou": _number(confusion.mean_iou()),
-            "iou": {name: _number(value) for name, value in zip(classes, confusion.iou(), strict=True)},
+            **confusion.scores(classes),
             "scored_on": "points that cameras see" if probe.kind == "teacher" else "every point",
             "points": int(confusion.counts.sum()),
             "ignored_points": ignored,
@@ -103,25 +96,14 @@ def finish_probe(
             "confusion": confusion.counts.tolist(),
         },
     )
-    provenance: dict[str, Any] = {
-        "griddle": "griddle provenance",
-        "run_id": probe.id,
-        "identity": probe.identity,
-        "weights_sha256": sha256_file(folder / WEIGHTS),
+    facts: dict[str, Any] = {
         "metrics_sha256": sha256_file(folder / METRICS),
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
-        "commit": commit(),
-        "made": made(),
     }
     if steps is not None:
-        provenance |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
+        facts |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
     if skipped is not None:
-        provenance["skipped_steps"] = skipped
-    write_json(folder / "provenance.json", provenance)
+        facts["skipped_steps"] = skipped
+    write_provenance(folder, probe.id, probe.identity, facts)
     write_probe_marker(folder, probe)
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN: a class in neither truth nor predictions has no IoU."""
-    return float(value) if np.isfinite(value) else None

@@ -15,12 +15,11 @@ from pipeline.config.training import Precision
 from pipeline.datasets.splits import full_name
 from pipeline.losses.lovasz import IGNORE
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.label_subset import choose
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.left_out import refuse_unless_skipped
-from pipeline.streaming.scan_batches import EvaluationScans, ScanSteps
+from pipeline.streaming.scan_batches import ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
 from pipeline.streaming.view_batches import stream
@@ -87,11 +86,9 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
         points=points,
         augmentation=block.augment,
         intensity=intensity,
-        purpose="finetune" if isinstance(probe, FinetuneRun) else "probe",
+        purpose=probe.what,
     )
-    whole = EvaluationScans(scoring, scored, points=points, intensity=intensity)
     voted = Votes(
-        whole,
         scoring,
         scored,
         votes=block.votes,
@@ -103,10 +100,10 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
     return Task(
         features.to(device),
         features.channels,
-        isinstance(probe, FinetuneRun) or probe.kind == "scratch",
+        probe.trains_student,
         steps,
         voted,
-        len(whole),
+        voted.batches,
         (len(scans), len(scored)),
         _together(experiment, training, scoring),
         block.precision,
@@ -158,12 +155,12 @@ def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
 
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
     """What the sources left out, each once: a split may be trained on and scored."""
-    found = (
-        told
+    lines = (
+        line
         for source in sources
-        for told in refuse_unless_skipped(experiment.config.datasets, source.left_out)
+        for line in refuse_unless_skipped(experiment.config.datasets, source.left_out)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(lines))
 
 
 def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:

@@ -118,10 +118,10 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(self._heartbeat):
             try:
-                found = self._holder().get("nonce")
-                if found == self._nonce:
+                nonce = self._holder().get("nonce")
+                if nonce == self._nonce:
                     write_json(self._path, self._body())
-                elif found is not None:
+                elif nonce is not None:
                     self._lost = True
             except OSError as error:  # a full or absent disk for a while; the next beat may succeed
                 log(f"the heartbeat of {self._path} could not be written: {error}")

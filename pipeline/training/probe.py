@@ -41,8 +41,8 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> 
     for name in probe.left_out:
         log(f"  left out: {name}: " + ("no labels or no images" if probe.kind == "teacher" else "no labels"))
     task = prepare(experiment, probe, device)
-    for told in task.unreadable:
-        log(f"  left out, unreadable: {told}")
+    for line in task.unreadable:
+        log(f"  left out, unreadable: {line}")
     classes = experiment.traits[probe.train[0].dataset].classes
     head = class_head(probe.probe.head, task.channels, len(classes), probe.seed).to(device)
     per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")

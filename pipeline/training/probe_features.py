@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.labelled import PRETRAINED, LabelledRun
+from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.parts import Run
-from pipeline.plan.probes import ProbeRun
+from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.streaming.grids import joined
 from pipeline.streaming.scan_batches import ScanBatch
 from pipeline.streaming.seen_points import SeenBatch
@@ -29,7 +23,7 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.packed import FEATURES
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import WaffleIron
-from pipeline.training.run_folder import WEIGHTS
+from pipeline.training.weights_folder import WEIGHTS, checked_weights
 
 
 class RawInputs(nn.Module):
@@ -80,18 +74,18 @@ def student_features(experiment: Experiment, probe: LabelledRun, device: torch.d
         GriddleError: if the distilled weights are not there, or are not those of this student.
     """
     run = probe.run
-    if probe.kind in PRETRAINED:
+    if probe.is_pretrained:
         backbone = _distilled(experiment, run).to(device)
     else:
         backbone = build(run.student, run.seed, channels=1).backbone.to(
             device
         )  # its draw does not depend on the head's channels
-    if isinstance(probe, ProbeRun) and probe.kind == "calibrated":
-        calibrate(experiment, run, backbone, probe.probe.calibration_batches, device)
+    if probe.calibration_batches:
+        calibrate(experiment, run, backbone, probe.calibration_batches, device)
     # No weight depends on how far the planes reach.
     backbone.plane_shapes = plane_grid_of(probe.points).shapes
-    if isinstance(probe, FinetuneRun):
-        backbone.drop_path = probe.block.stochastic_depth
+    if probe.stochastic_depth is not None:
+        backbone.drop_path = probe.stochastic_depth
     return StudentFeatures(backbone, run.seed)
 
 
@@ -120,21 +114,10 @@ def calibrate(
 
 def _distilled(experiment: Experiment, run: Run) -> WaffleIron:
     folder = experiment.run_path(run)
-    path = folder / WEIGHTS
-    try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
-        weights = load(path.read_bytes())
-        backbone = build(run.student, run.seed, channels=1).backbone
-        load_exactly(backbone, tensors_below("backbone.", weights))
-        if (provenance["run_id"], provenance["weights_sha256"]) != (run.id, sha256_file(path)):
-            raise ValueError("they are not the ones that provenance.json is about")
-    except FileNotFoundError as error:
-        raise GriddleError(
-            f"{error.filename} is not there: run `griddle pretrain --run {folder.name}` first"
-        ) from error
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise GriddleError(
-            f"{path} does not hold the weights of student {run.name} ({error}).\n"
-            f"Delete {folder} and run the same snakemake command again: it trains this student anew."
-        ) from error
+    for path in (folder / PROVENANCE, folder / WEIGHTS):
+        if not path.exists():
+            raise GriddleError(f"{path} is not there: run `griddle pretrain --run {folder.name}` first")
+    backbone = build(run.student, run.seed, channels=1).backbone
+    with checked_weights(folder, run.id) as tensors:
+        load_exactly(backbone, tensors_below("backbone.", tensors))
     return backbone

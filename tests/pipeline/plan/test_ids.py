@@ -19,8 +19,8 @@ from pipeline.report.gather import gather
 from pipeline.students.distilled import build
 from pipeline.training.labelled_folder import is_probed
 from pipeline.training.open_run import open_run
-from pipeline.training.run_folder import is_complete
 from pipeline.training.stepping import Stepping
+from pipeline.training.weights_folder import is_complete
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 REPOSITORY = GOLDEN.parents[1]

@@ -169,7 +169,7 @@ def test_weights_of_another_student_are_refused(plan: Plan) -> None:
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[:1000])
-        with pytest.raises(GriddleError, match="does not hold the weights of student s"):
+        with pytest.raises(GriddleError, match="does not hold the weights that were trained"):
             prepare(plan.experiment, probe_of(plan, "distilled"), CPU)
         path.unlink()
         with pytest.raises(GriddleError, match="griddle pretrain --run s-"):
