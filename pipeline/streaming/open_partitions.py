@@ -3,37 +3,84 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cache_schemas.reading import PartitionReader
 from cache_schemas.schema import StoreSchema
 from pipeline.plan.labelled import ProbeReading
 from pipeline.plan.parts import Member, Reading
+from pipeline.streaming.scan_places import Place, Places
 
-T = TypeVar("T")
+AnyReading = TypeVar("AnyReading", bound=Reading | ProbeReading)
+
+
+class LacksFiles(Protocol):
+    """What is opened of a partition. `left_out`: the files that its stores lack, in words."""
+
+    left_out: list[str]
+
+
+Opened = TypeVar("Opened", bound=LacksFiles)
 
 OPEN_PARTITIONS = 1024
 """Kept open at once, some 30 kilobytes each and 100 bytes more for each view: all scenes of nuScenes, where a random order
 asks for another one with nearly every sample, and opening one takes longer than the sample."""
 
 
-class OpenPartitions(Generic[T]):
+class OpenPartitions(Generic[Opened]):
     """Opens a partition when it is first read, in the process that reads it; closes the one not read for longest."""
 
-    def __init__(self, open_one: Callable[[int], T]) -> None:
+    def __init__(self, open_one: Callable[[int], Opened]) -> None:
         self._open_one = open_one
         self._most = OPEN_PARTITIONS
-        self._opened: OrderedDict[int, T] = OrderedDict()
+        self._opened: OrderedDict[int, Opened] = OrderedDict()
 
-    def __getitem__(self, number: int) -> T:
+    def __getitem__(self, number: int) -> Opened:
         if number not in self._opened:
             self._opened[number] = self._open_one(number)
             if len(self._opened) > self._most:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(number)
         return self._opened[number]
+
+
+class PartitionSource(Generic[AnyReading, Opened]):
+    """Random access to what several partitions hold. A subclass says what is opened of one, and what can be drawn there.
+
+    Attributes:
+        left_out: by dataset the files that could not be read when the stores were written, in words; known after
+            `scans`.
+    """
+
+    def __init__(self, cache: Path, readings: Sequence[AnyReading]) -> None:
+        self._cache, self._readings = cache, readings
+        self._opened: OpenPartitions[Opened] = OpenPartitions(self._open)
+        self.left_out: dict[str, list[str]] = {}
+
+    def _open(self, number: int) -> Opened:
+        """The stores of a reading."""
+        raise NotImplementedError
+
+    def _drawable(self, reading: AnyReading, opened: Opened) -> Iterator[tuple[str, Sequence[int]]]:
+        """Of each scan that can be drawn its name and the numbers that its place holds."""
+        raise NotImplementedError
+
+    def _places(self, make: Callable[[int, str, str, tuple[int, ...]], Place]) -> Places[Place]:
+        """All scans that can be drawn, in the order of the plan; looks into every partition, and fills `left_out`."""
+        left_out: dict[str, list[str]] = {}
+
+        def rows() -> Iterator[tuple[int, str, Sequence[int]]]:
+            for number, reading in enumerate(self._readings):
+                opened = self._opened[number]
+                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
+                for name, numbers in self._drawable(reading, opened):
+                    yield number, name, numbers
+
+        places = Places(make, [reading.dataset for reading in self._readings], rows())
+        self.left_out = left_out
+        return places
 
 
 def open_store(

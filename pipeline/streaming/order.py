@@ -83,10 +83,12 @@ def batch_of_step(
     augmentation hang on how often its dataset was gone through.
     """
     if weights:
-        of_dataset = dataset_sizes(scans)
-        draws = draws_in_epoch(tuple(of_dataset.values()), [weights.get(n, 1.0) for n in of_dataset])
+        sizes_by_dataset = dataset_sizes(scans)
+        draws = draws_in_epoch(
+            tuple(sizes_by_dataset.values()), [weights.get(n, 1.0) for n in sizes_by_dataset]
+        )
         epoch, place = divmod(step, steps_per_epoch(sum(draws), batch))
-        at, passes = weighted_epoch(tuple(of_dataset.values()), draws, seed, epoch)
+        at, passes = weighted_epoch(tuple(sizes_by_dataset.values()), draws, seed, epoch)
         chosen = slice(place * batch, (place + 1) * batch)
         return [
             draw(scans[i], seed=seed, epoch=number, variants=variants)

@@ -35,9 +35,9 @@ class Places(Sequence[Place]):
         self._datasets = tuple(datasets)
         reading_of, numbers, names = array("i"), array("i"), bytearray()
         number_ends, name_ends = array("i", [0]), array("i", [0])
-        for reading, name, its in rows:
+        for reading, name, numbers_of_scan in rows:
             reading_of.append(reading)
-            numbers.extend(its)
+            numbers.extend(numbers_of_scan)
             names += name.encode()
             number_ends.append(len(numbers))
             name_ends.append(len(names))

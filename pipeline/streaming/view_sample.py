@@ -11,7 +11,7 @@ from pipeline.config.model import Augment, Points, Teacher
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.streaming.augment import augment, point_features
-from pipeline.streaming.grids import Target, targets_of
+from pipeline.streaming.grids import coordinates_in
 from pipeline.streaming.view_source import ViewPoints
 from pipeline.students.packed import Cloud
 from pipeline.teachers.sampling import Sampling
@@ -19,15 +19,18 @@ from pipeline.teachers.sampling import Sampling
 
 @dataclass(frozen=True)
 class Sample:
-    """What one view gives to a batch.
+    """What one scan gives to a batch: what one of its cameras sees, or all of them.
 
     Attributes:
-        cloud: the student's input, n points.
-        targets: for each teacher its patch grid, and where the points lie in it.
+        cloud: the student's input, n points, camera by camera.
+        coordinates: of each camera, for each teacher, where the camera's points lie in its patch grid, (m, 2) float64
+            (column, row).
+        sizes: points of each camera; one may have none left.
     """
 
     cloud: Cloud
-    targets: tuple[Target, ...]
+    coordinates: tuple[tuple[np.ndarray, ...], ...]
+    sizes: tuple[int, ...]
 
 
 def make_sample(
@@ -55,13 +58,16 @@ def make_sample(
             neighbours=neighbours_of(xyz, rows, view, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
-        targets=targets_of(
-            view.grids,
-            view.pixel.take(rows, axis=0),
-            original=view.original,
-            teachers=teachers,
-            sampling=sampling,
+        coordinates=(
+            coordinates_in(
+                view.grids,
+                view.pixel.take(rows, axis=0),
+                original=view.original,
+                teachers=teachers,
+                sampling=sampling,
+            ),
         ),
+        sizes=(len(rows),),
     )
 
 
@@ -115,10 +121,10 @@ def _without_lost(
         at = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
         has = np.flatnonzero(view.spare_of[at] == rows)
         listed[has, count:] = view.spares.take(at[has], axis=0)
-    found = place.take(listed)
-    left = (found >= 0) & (listed != rows[:, None])
+    candidates = place.take(listed)
+    left = (candidates >= 0) & (listed != rows[:, None])
     first = np.argsort(~left, axis=1, kind="stable")[:, :count]
-    nearest = np.take_along_axis(found, first, axis=1)
+    nearest = np.take_along_axis(candidates, first, axis=1)
     short = np.flatnonzero(np.count_nonzero(left, axis=1) < count)
     if len(short):
         nearest[short] = nearest_others(xyz, count, hit[short])

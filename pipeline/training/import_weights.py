@@ -24,6 +24,7 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import write_marker
 from pipeline.training.weights_folder import (
+    Facts,
     WEIGHTS,
     checked_weights,
     read_tensors,
@@ -108,7 +109,7 @@ def adopt(experiment: Experiment, run: Run) -> None:
         )
     tensors = read_tensors(source)
     save_weights(folder, tensors, {"griddle": "griddle student", "run_id": run.id, "student": run.name})
-    facts = {
+    facts: Facts = {
         "intensity": {name: list(intensity_of(experiment, name)) for name in run.student.datasets},
         "steps": 0,
         "weights_of": {
