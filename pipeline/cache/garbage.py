@@ -12,8 +12,8 @@ from cache_schemas.contents import NAME, StoreFolder, list_store, readable, size
 from cache_schemas.disk import writing_to
 from cache_schemas.publish import is_aside, remove_tree, writer_is_dead
 from cache_schemas.removal import remove_partition, remove_unnamed
+from pipeline.cache.listing import wanted_members
 from pipeline.plan.lot_status import drop_lots_naming
-from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan
 
 
@@ -43,11 +43,7 @@ def unreferenced(cache: Path, plans: Sequence[Plan], older_than_hours: float) ->
             process of this host left is taken at once.
     """
     wanted = {
-        (lot.store.folder, entry.name, member)
-        for plan in plans
-        for stage in STAGES
-        for lot in plan.lots(stage)
-        for entry, member in lot.members
+        (store.folder, entry.name, member) for plan in plans for store, entry, member in wanted_members(plan)
     }
     oldest = time.time() - 3600 * older_than_hours
     return [item for store in store_folders(cache) for item in _of_store(store, wanted, oldest)]
@@ -88,8 +84,8 @@ def _of_store(store: StoreFolder, wanted: set[tuple[str, str, str]], oldest: flo
     for path in listing.manifests:
         name = NAME.fullmatch(path.name)
         assert name is not None
-        of_plan = (store.folder, name["partition"], name["digest"]) in wanted
-        (kept if of_plan else others).append(path)
+        is_wanted = (store.folder, name["partition"], name["digest"]) in wanted
+        (kept if is_wanted else others).append(path)
     shared = {path for manifest in readable(kept) for path in (manifest.store, manifest.sidecar)}
     for path in others:
         size, files = size_of(path)

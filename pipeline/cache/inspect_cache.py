@@ -46,18 +46,18 @@ def of_partition(path: Path) -> Facts | None:
 def _left(path: Path) -> Facts | None:
     """What a process has not finished yet, or was killed over; what a writer found damaged."""
     for part in (path, *path.parents):
-        if found := _UNFINISHED.fullmatch(part.name):
+        if match := _UNFINISHED.fullmatch(part.name):
             return {
                 "what": "griddle work in progress, or left by a process that was killed",
-                "of": found["of"],
-                "host": found["host"],
-                "pid": int(found["pid"]),
+                "of": match["of"],
+                "host": match["host"],
+                "pid": int(match["pid"]),
                 "goes": "when that process ends; if it is dead, when the same is computed again on that host",
             }
-        if found := _ASIDE.fullmatch(part.name):
+        if match := _ASIDE.fullmatch(part.name):
             return {
                 "what": "griddle file that was found damaged and set aside",
-                "of": found["of"],
+                "of": match["of"],
                 "goes": "when you delete it: nothing reads it",
             }
     return None
@@ -99,14 +99,18 @@ def of_cache(path: Path) -> Facts | None:
             if store.folder == path:
                 what = {"what": "griddle store", "name": store.name, "cache": str(root)}
                 return {**what, **_store(store), "identity": store.identity}
-        told = {store.name: _store(store) for store in stores if path in store.folder.parents}
-        if told:
+        below_path = {store.name: _store(store) for store in stores if path in store.folder.parents}
+        if below_path:
             what = (
                 {"what": "folder of a griddle cache", "cache": str(root)}
                 if below
                 else {"what": "griddle cache"}
             )
-            return {**what, "bytes": sum(store["bytes"] for store in told.values()), "stores": told}
+            return {
+                **what,
+                "bytes": sum(store["bytes"] for store in below_path.values()),
+                "stores": below_path,
+            }
         if stores and path.name in WEIGHTS_LOCK:
             return weights_lock(path)
     return None

@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cache_schemas.contents import list_store, readable, size_of, store_folders
-from pipeline.plan.parts import STAGES
+from pipeline.datasets.index import PartitionEntry
+from pipeline.plan.parts import STAGES, Store
 from pipeline.plan.plan import Plan
+
+
+def wanted_members(plan: Plan) -> Iterator[tuple[Store, PartitionEntry, str]]:
+    """Every partition that a plan wants: its store, its entry of the index, and its member digest; some twice."""
+    for stage in STAGES:
+        for lot in plan.lots(stage):
+            for entry, member in lot.members:
+                yield lot.store, entry, member
 
 
 def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
     """One row a store: partitions, how many of them the plan wants, counts, bytes and files, as manifests say."""
     wanted = {
-        f"{lot.store.folder}/{entry.name}.{member}.json"
-        for stage in STAGES
-        for lot in (plan.lots(stage) if plan is not None else ())
-        for entry, member in lot.members
+        f"{store.folder}/{entry.name}.{member}.json"
+        for store, entry, member in (wanted_members(plan) if plan is not None else ())
     }
     rows = []
     for store in store_folders(cache):

@@ -78,7 +78,9 @@ class OpenedFeatures(OpenedStore):
     def unreadable(self) -> list[str]:
         """Images that could not be read when the store was written; `patch_grids` holds zeros for them."""
         readers = [self.partition(name) for name in self.partitions]
-        return [one.attributes["images"][row] for one in readers for row in one.attributes["unreadable"]]
+        return [
+            reader.attributes["images"][row] for reader in readers for row in reader.attributes["unreadable"]
+        ]
 
     def features_at(
         self,
@@ -102,13 +104,13 @@ class OpenedFeatures(OpenedStore):
 
         from pipeline.teachers.sampling import grid_coordinates, sample_grid
 
-        at = np.asarray(pixels, dtype=np.float64)
-        if at.ndim != 2 or at.shape[1] != 2:
-            raise ValueError(f"pixels must have the shape (n, 2), not {at.shape}")
+        points = np.asarray(pixels, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"pixels must have the shape (n, 2), not {points.shape}")
         grid = self.patch_grid(image)
         rows, cols = grid.shape[:2]
         coordinates = grid_coordinates(
-            at, original=original, image=self.image_size, rows=rows, cols=cols, mode=sampling
+            points, original=original, image=self.image_size, rows=rows, cols=cols, mode=sampling
         )
         return sample_grid(torch.from_numpy(grid), torch.from_numpy(coordinates)).numpy()
 
@@ -163,8 +165,8 @@ def read_grids(reader: PartitionReader, start: int, stop: int) -> np.ndarray:
 def unknown_image(image: str, stores: Sequence[OpenedFeatures]) -> BadInput:
     """The error for an image that none of these stores holds."""
     name = PurePosixPath(image).name
-    known = [one for store in stores for one in store.images]
-    near = next((one for one in known if PurePosixPath(one).name == name), None)
+    known = [path for store in stores for path in store.images]
+    near = next((path for path in known if PurePosixPath(path).name == name), None)
     hint = (
         f"did you mean {near!r}?"
         if near

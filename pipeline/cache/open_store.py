@@ -75,7 +75,7 @@ class OpenedStore:
     @property
     def left_out(self) -> dict[str, list[dict[str, Any]]]:
         """By partition: what is not in it, each with `what` and `why`."""
-        return {name: found for name in self.partitions if (found := self.manifest(name).left_out)}
+        return {name: items for name in self.partitions if (items := self.manifest(name).left_out)}
 
     @property
     def older(self) -> list[str]:
@@ -97,7 +97,9 @@ class OpenedStore:
             )
         if partition not in self._newest:
             versions = [read_manifest(path) for path in self._files[partition]]
-            self._newest[partition] = max(versions, key=lambda one: (one.body["made"]["time"], one.path.name))
+            self._newest[partition] = max(
+                versions, key=lambda version: (version.body["made"]["time"], version.path.name)
+            )
         return self._newest[partition]
 
     def partition(self, name: str) -> PartitionReader:
@@ -112,7 +114,7 @@ class OpenedStore:
 
     def attribute(self, name: str) -> list[Any]:
         """A list of names that every partition carries, such as `images` or `scans`, over all partitions."""
-        return [item for one in self.partitions for item in self.partition(one).attributes[name]]
+        return [item for partition in self.partitions for item in self.partition(partition).attributes[name]]
 
     def array(self, name: str, partition: str | None = None) -> dask.array.Array:
         """An array as stored, over all partitions or of one; a dask chunk is a whole shard.
@@ -138,16 +140,16 @@ class OpenedStore:
         """As `array(name)`, of the same shape and shards, with values of type `dtype` that `read` makes."""
         parts: list[Part] = []
         shapes: dict[tuple[tuple[int, ...], np.dtype], Path] = {}
-        for one in self.partitions if partition is None else [partition]:
-            manifest = self.partition(one).manifest
+        for partition_name in self.partitions if partition is None else [partition]:
+            manifest = self.partition(partition_name).manifest
             layout = read_layout(manifest.store / name)
             kind = layout.dtype if dtype is None else np.dtype(dtype)
             shapes.setdefault((layout.shape[1:], kind), manifest.path)
             parts.append(Part(manifest.path, manifest.content_digest, layout.shape[0], layout.shard[0]))
         if len(shapes) > 1:
-            said = "\n".join(f"  {path}: {dtype} {list(inner)}" for (inner, dtype), path in shapes.items())
+            kinds = "\n".join(f"  {path}: {dtype} {list(inner)}" for (inner, dtype), path in shapes.items())
             raise DamagedCache(
-                f"the partitions of {self.folder} do not belong together, their {name} have rows of\n{said}\n"
+                f"the partitions of {self.folder} do not belong together, their {name} have rows of\n{kinds}\n"
                 f"{mending(list(shapes.values())[-1])}"
             )
         ((inner, values),) = shapes

@@ -86,8 +86,8 @@ class ShardRows:
             for start in range(0, part.rows, part.shard_rows)
         ]
         chunks = (tuple(rows) or (0,), *((side,) for side in self.inner))
-        nothing = np.empty((0,) * self.ndim, self.dtype)
-        return da.from_array(self, chunks, name=token, asarray=False, meta=nothing)
+        empty = np.empty((0,) * self.ndim, self.dtype)
+        return da.from_array(self, chunks, name=token, asarray=False, meta=empty)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """As numpy; of a list of rows all between its first and its last are read."""

@@ -23,6 +23,7 @@ from cache_schemas.removal import remove_partition
 from cache_schemas.scans import SCANS
 from cache_schemas.stores import schema_of
 from cache_schemas.verify import Problem, Verified, verify_partition
+from pipeline.cache.listing import wanted_members
 from pipeline.common.log import log
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.records import PartitionRecord
@@ -88,12 +89,12 @@ def verify_cache(
     targets = list(_targets(cache, planned, paths, result))
     if sample is not None and sample < len(targets):
         targets = random.sample(targets, sample)
-    there = {target.manifest for target in targets}
+    looked_at = {target.manifest for target in targets}
     started = spoken = time.monotonic()
     checked_bytes = 0
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        found = pool.map(lambda target: _verify(target, plan), targets)
-        for number, (target, verified) in enumerate(zip(targets, found, strict=True), 1):
+        outcomes = pool.map(lambda target: _verify(target, plan), targets)
+        for number, (target, verified) in enumerate(zip(targets, outcomes, strict=True), 1):
             _add(result, target, verified)
             checked_bytes += verified.bytes
             if time.monotonic() - spoken > SPEAK_EVERY:
@@ -101,7 +102,7 @@ def verify_cache(
                 speed = checked_bytes / (spoken - started)
                 log(f"verify: {number} of {len(targets)} partition(s), {speed / 1e6:.0f} MB/s")
     if plan is not None and not paths and sample is None:
-        _compare_lots(plan, there, result)
+        _compare_lots(plan, looked_at, result)
     return result
 
 
@@ -141,13 +142,8 @@ def cache_of(path: Path) -> Path | None:
 def _planned(plan: Plan) -> dict[Path, tuple[Store, PartitionEntry]]:
     """Every partition that the plan wants, by its manifest."""
     return {
-        manifest_path(plan.experiment.store_path(lot.store), entry.name, member).absolute(): (
-            lot.store,
-            entry,
-        )
-        for stage in STAGES
-        for lot in plan.lots(stage)
-        for entry, member in lot.members
+        manifest_path(plan.experiment.store_path(store), entry.name, member).absolute(): (store, entry)
+        for store, entry, member in wanted_members(plan)
     }
 
 
@@ -229,8 +225,8 @@ def _against_index(
             yield "gives other sizes of images than the index"
         if reader.read("view_camera").tolist() != [cameras.index(image.camera) for image in record.images]:
             yield "names other cameras than the index"
-        of_scan = [number for number, scan in enumerate(record.scans) for _ in scan.images]
-        if reader.read("view_scan").tolist() != of_scan:
+        scan_of_view = [number for number, scan in enumerate(record.scans) for _ in scan.images]
+        if reader.read("view_scan").tolist() != scan_of_view:
             yield "pairs views with other scans than the index"
     if store.stage in ("views", "labels", "full_scans"):
         scans, member = plan.experiment.store_path(store.scans), str(entry.members["scans"])
@@ -259,9 +255,9 @@ def _add(result: Verification, target: Target, verified: Verified) -> None:
     result.problems += verified.problems
 
 
-def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
+def _compare_lots(plan: Plan, looked_at: set[Path], result: Verification) -> None:
     """What the config wants and is not there, and what lot manifests say that is not so."""
-    there = {path.absolute() for path in there}
+    present = {path.absolute() for path in looked_at}
     seen: set[Path] = set()
     broken = {problem.manifest.absolute() for problem in result.problems}
     for stage in STAGES:
@@ -271,13 +267,13 @@ def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
             folder = plan.experiment.store_path(lot.store)
             if body is None and path.exists():
                 result.problems.append(Problem(path, "is damaged, or no lot manifest", path))
-            said = {
+            recorded = {
                 (p["name"], p["member_digest"]): p["content_digest"]
                 for p in (body or {}).get("partitions", [])
             }
             for entry, member in lot.members:
                 manifest = manifest_path(folder, entry.name, member).absolute()
-                if manifest not in there:
+                if manifest not in present:
                     if body is not None:
                         what = f"is missing, but {path} says that it is complete"
                         result.problems.append(Problem(manifest, what, manifest))
@@ -287,7 +283,7 @@ def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
                 elif (
                     body is not None
                     and manifest not in broken
-                    and not (folder / f"{entry.name}.{said.get((entry.name, member))}.zarr").is_dir()
+                    and not (folder / f"{entry.name}.{recorded.get((entry.name, member))}.zarr").is_dir()
                 ):
                     result.problems.append(
                         Problem(path, f"names content of {entry.name} that is not there", path)

@@ -15,7 +15,7 @@ from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
 from pipeline.plan.probes import ProbeRow
-from pipeline.training.metrics_file import read_metrics
+from pipeline.training.recorder import read_metrics
 
 FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""

@@ -77,10 +77,10 @@ class GridStores:
         cache: Path,
         reading: Reading | ProbeReading,
         teachers: Sequence[Teacher],
-        by: type[PartitionReader] = PartitionReader,
+        reader: type[PartitionReader] = PartitionReader,
     ) -> None:
         self.readers = tuple(
-            open_store(cache, reading, member, features_schema(teacher.storage), by)
+            open_store(cache, reading, member, features_schema(teacher.storage), reader)
             for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
         self.unreadable = frozenset(row for reader in self.readers for row in reader.attributes["unreadable"])

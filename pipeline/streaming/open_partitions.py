@@ -88,7 +88,7 @@ def open_store(
     reading: Reading | ProbeReading,
     member: Member,
     schema: StoreSchema,
-    by: type[PartitionReader] = PartitionReader,
+    reader: type[PartitionReader] = PartitionReader,
 ) -> PartitionReader:
     """One store of the partition that is to be read: the one where `member` lies. Its manifest goes without what opening
     alone needs, which is half of what an open partition holds in memory.
@@ -97,6 +97,6 @@ def open_store(
         DamagedCache: if it is not valid, or was made for another identity than the config's.
     """
     folder, digest = member
-    opened = by(cache / folder, schema, reading.partition, digest, reading.identities.get(folder))
+    opened = reader(cache / folder, schema, reading.partition, digest, reading.identities.get(folder))
     opened.manifest = opened.manifest.without("files", "crc", "identity")
     return opened

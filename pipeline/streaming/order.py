@@ -85,18 +85,18 @@ def batch_of_step(
     if weights:
         sizes_by_dataset = dataset_sizes(scans)
         draws = draws_in_epoch(
-            tuple(sizes_by_dataset.values()), [weights.get(n, 1.0) for n in sizes_by_dataset]
+            tuple(sizes_by_dataset.values()), [weights.get(name, 1.0) for name in sizes_by_dataset]
         )
         epoch, place = divmod(step, steps_per_epoch(sum(draws), batch))
-        at, passes = weighted_epoch(tuple(sizes_by_dataset.values()), draws, seed, epoch)
+        drawn, passes = weighted_epoch(tuple(sizes_by_dataset.values()), draws, seed, epoch)
         chosen = slice(place * batch, (place + 1) * batch)
         return [
-            draw(scans[i], seed=seed, epoch=number, variants=variants)
-            for i, number in zip(at[chosen].tolist(), passes[chosen].tolist(), strict=True)
+            draw(scans[scan], seed=seed, epoch=number, variants=variants)
+            for scan, number in zip(drawn[chosen].tolist(), passes[chosen].tolist(), strict=True)
         ]
     sizes = blocks_of(scans) if order == "blocks" else (len(scans),)
     epoch, places = places_of_step(sizes, seed=seed, step=step, batch=batch)
-    return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in places]
+    return [draw(scans[place], seed=seed, epoch=epoch, variants=variants) for place in places]
 
 
 def places_of_step(sizes: tuple[int, ...], *, seed: int, step: int, batch: int) -> tuple[int, list[int]]:

@@ -50,28 +50,22 @@ class Places(Sequence[Place]):
         self.datasets = dict(Counter(self._datasets[reading] for reading in reading_of))
         """How many scans each dataset has, in order."""
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that all processes share."""
-        columns = (self._reading, self._numbers, self._names, self._number_ends, self._name_ends)
-        return sum(column.nbytes for column in columns)
-
     def __len__(self) -> int:
         return len(self._reading)
 
     @overload
-    def __getitem__(self, at: int) -> Place: ...
+    def __getitem__(self, number: int) -> Place: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Place]: ...
-    def __getitem__(self, at: int | slice) -> Place | list[Place]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        at %= len(self)
-        reading = int(self._reading.numpy()[at])
-        begin, end = self._name_ends.numpy()[at : at + 2]
-        first, last = self._number_ends.numpy()[at : at + 2]
+    def __getitem__(self, number: slice) -> list[Place]: ...
+    def __getitem__(self, number: int | slice) -> Place | list[Place]:
+        if isinstance(number, slice):
+            return [self[scan] for scan in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        reading = int(self._reading.numpy()[number])
+        begin, end = self._name_ends.numpy()[number : number + 2]
+        first, last = self._number_ends.numpy()[number : number + 2]
         name = self._names.numpy()[begin:end].tobytes().decode()
         return self._make(
             reading, self._datasets[reading], name, tuple(self._numbers.numpy()[first:last].tolist())

@@ -87,10 +87,6 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._all_cameras = run.student.cameras == "all"
         self._ahead = ReadAhead(source, self.draws, ahead, all_views=self._all_cameras)
 
-    def __len__(self) -> int:
-        """Scans that can be drawn."""
-        return len(self._scans)
-
     def __getitem__(self, step: int) -> PretrainBatch:
         draws = self.draws(step)
         with self._ahead.reading(step):

@@ -100,32 +100,40 @@ def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: in
     if len(lost):
         flags = np.zeros(len(rows), np.bool_)
         flags[lost // count] = True
-        hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
-        nearest[hit] = _without_lost(xyz, rows[hit], view, place, count, hit)
+        incomplete = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
+        nearest[incomplete] = _without_lost(xyz, rows[incomplete], view, place, count, incomplete)
     return nearest
 
 
 def _without_lost(
-    xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, place: np.ndarray, count: int, hit: np.ndarray
+    xyz: np.ndarray,
+    rows: np.ndarray,
+    view: ViewPoints,
+    place: np.ndarray,
+    count: int,
+    incomplete: np.ndarray,
 ) -> np.ndarray:
-    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched anew.
+    """Neighbours (h, count) of the rows of `xyz` that lost some: their spares take the place of these; where the spares
+    are too few, all others are searched.
 
     Args:
-        rows: (h,), the same rows, counted within the view.
+        rows: (h,) the incomplete rows, counted within the view.
+        place: of each of the view's points its row in `xyz`, or -1 where it is cropped.
+        incomplete: (h,) the same rows, counted within `xyz`.
     """
     listed = np.empty((len(rows), count + view.spares.shape[1]), np.int64)
     listed[:, :count] = view.neighbours.take(rows, axis=0)
-    # Who has no spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
+    # A point without spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
     listed[:, count:] = rows[:, None]
     if len(view.spare_of):
-        at = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
-        has = np.flatnonzero(view.spare_of[at] == rows)
-        listed[has, count:] = view.spares.take(at[has], axis=0)
+        nearest_entry = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
+        with_spares = np.flatnonzero(view.spare_of[nearest_entry] == rows)
+        listed[with_spares, count:] = view.spares.take(nearest_entry[with_spares], axis=0)
     candidates = place.take(listed)
-    left = (candidates >= 0) & (listed != rows[:, None])
-    first = np.argsort(~left, axis=1, kind="stable")[:, :count]
-    nearest = np.take_along_axis(candidates, first, axis=1)
-    short = np.flatnonzero(np.count_nonzero(left, axis=1) < count)
-    if len(short):
-        nearest[short] = nearest_others(xyz, count, hit[short])
+    is_usable = (candidates >= 0) & (listed != rows[:, None])
+    usable_first = np.argsort(~is_usable, axis=1, kind="stable")[:, :count]
+    nearest = np.take_along_axis(candidates, usable_first, axis=1)
+    too_few = np.flatnonzero(np.count_nonzero(is_usable, axis=1) < count)
+    if len(too_few):
+        nearest[too_few] = nearest_others(xyz, count, incomplete[too_few])
     return nearest

@@ -63,14 +63,14 @@ class OpenedViews:
         cache: Path,
         reading: Reading | ProbeReading,
         teachers: Sequence[Teacher],
-        by: type[PartitionReader] = PartitionReader,
+        reader: type[PartitionReader] = PartitionReader,
     ) -> None:
         if reading.views is None:
             raise ValueError(f"{reading.dataset} {reading.partition} was planned without views")
-        self.views = open_store(cache, reading, reading.views, VIEWS, by)
-        self.grids = GridStores(cache, reading, teachers, by)
-        for reader in self.grids.readers:
-            check_same_images(self.views, reader)
+        self.views = open_store(cache, reading, reading.views, VIEWS, reader)
+        self.grids = GridStores(cache, reading, teachers, reader)
+        for grids in self.grids.readers:
+            check_same_images(self.views, grids)
         self.names: list[str] = self.views.attributes["scans"]
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
@@ -97,10 +97,10 @@ class _Opened(OpenedViews):
     """The three stores of one partition."""
 
     def __init__(
-        self, cache: Path, reading: Reading, teachers: Sequence[Teacher], by: type[PartitionReader]
+        self, cache: Path, reading: Reading, teachers: Sequence[Teacher], reader: type[PartitionReader]
     ) -> None:
-        super().__init__(cache, reading, teachers, by)
-        self.scans = open_store(cache, reading, reading.scans, SCANS, by)
+        super().__init__(cache, reading, teachers, reader)
+        self.scans = open_store(cache, reading, reading.scans, SCANS, reader)
         check_same_scans(self.views, self.scans)
         self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)

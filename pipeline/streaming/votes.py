@@ -55,9 +55,6 @@ class Votes(Dataset[ScanBatch]):
         self._votes, self._seed = votes, seed
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
 
-    def __len__(self) -> int:
-        return self.batches * self._votes
-
     def __getitem__(self, item: int) -> ScanBatch:
         number, vote = divmod(item, self._votes)
         if not vote:

@@ -36,20 +36,14 @@ class Confusion:
         flat = np.bincount(truth * self.classes + prediction, minlength=self.classes**2)  # (classes^2,)
         self.counts += flat.reshape(self.classes, self.classes)
 
-    def merge(self, other: Confusion) -> None:
-        """Add what another process counted."""
-        if other.classes != self.classes:
-            raise ValueError(f"cannot merge counts of {other.classes} classes into {self.classes}")
-        self.counts += other.counts
-
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of each class; NaN for a class in neither truth nor predictions.
 
         Returns (classes,) float64 in [0, 1].
         """
-        hit = np.diagonal(self.counts)  # (classes,)
-        union = self.counts.sum(axis=1) + self.counts.sum(axis=0) - hit  # (classes,)
-        return np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+        correct = np.diagonal(self.counts)  # (classes,)
+        union = self.counts.sum(axis=1) + self.counts.sum(axis=0) - correct  # (classes,)
+        return np.where(union > 0, correct / np.maximum(union, 1), np.nan)
 
     def mean_iou(self) -> float:
         """Mean over the classes that occur in truth or predictions; NaN before anything was counted."""

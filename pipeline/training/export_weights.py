@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from cache_schemas.errors import BadInput
-from pipeline.plan.starting_weights import network_of
+from pipeline.plan.starting_weights import Facts, network_of
 from pipeline.students.authors import Described, Head, describe, to_authors
 from pipeline.students.authors_file import write_authors_file
-from pipeline.training.weights_folder import Facts, complete_run, read_tensors
+from pipeline.training.weights_folder import complete_run, read_tensors
 
 
 @dataclass(frozen=True)

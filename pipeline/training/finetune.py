@@ -27,9 +27,8 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.labelled_folder import finish_probe
 from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.lease import Lease
-from pipeline.training.metrics_file import read_metrics
 from pipeline.training.parameter_groups import for_optimiser, layer_groups
-from pipeline.training.recorder import Recorder
+from pipeline.training.recorder import Recorder, read_metrics
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
 

@@ -15,7 +15,7 @@ from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import IMPORT_ALGORITHM
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import DONE, Run
-from pipeline.plan.starting_weights import check_network, read_weights_folder
+from pipeline.plan.starting_weights import Facts, check_network, read_weights_folder
 from pipeline.students.authors import Described, describe, differences, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
 from pipeline.students.distilled import Distilled
@@ -24,7 +24,6 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import write_marker
 from pipeline.training.weights_folder import (
-    Facts,
     WEIGHTS,
     checked_weights,
     read_tensors,

@@ -68,7 +68,7 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
         points = points.model_copy(update={"neighbours": 1})  # nothing looks at them
     intensity = {
         name: intensity_of(experiment, name)
-        for name in dict.fromkeys(r.dataset for r in (*probe.train, *probe.evaluate))
+        for name in dict.fromkeys(reading.dataset for reading in (*probe.train, *probe.evaluate))
     }
     training, scoring = (
         ScanSource(experiment.cache, probe.train),

@@ -13,13 +13,13 @@ from cache_schemas.errors import BadInput
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
 from pipeline.geometry.full_scan import full_scan
-from pipeline.plan.starting_weights import student_of_weights
+from pipeline.plan.starting_weights import Facts, student_of_weights
 from pipeline.streaming.scan_batches import evaluation_sample
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.students.distilled import Distilled
 from pipeline.students.loading import load_exactly
 from pipeline.students.packed import pack
-from pipeline.training.weights_folder import Facts, checked_weights, complete_run
+from pipeline.training.weights_folder import checked_weights, complete_run
 
 
 def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:

@@ -1,19 +1,25 @@
-"""What a training tells while it runs: lines for people, metrics.csv and TensorBoard for programs."""
+"""What a training tells while it runs: lines for people, metrics.csv and TensorBoard for programs.
+
+Reading a metrics.csv imports no torch.
+"""
 
 from __future__ import annotations
 
+import csv
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pipeline.common.progress import SECONDS, pause, tell
-from pipeline.streaming.scan_batches import ScanBatch
-from pipeline.streaming.view_batches import PretrainBatch
-from pipeline.training.metrics_file import MetricsFile
+
+if TYPE_CHECKING:
+    from pipeline.streaming.scan_batches import ScanBatch
+    from pipeline.streaming.view_batches import PretrainBatch
+
+COLUMNS = ("step", "epoch", "loss", "lr", "points", "seconds", "samples_per_second", "data_wait_share")
 
 
 @dataclass
@@ -105,7 +111,32 @@ class Recorder:
         self._board.close()
 
 
+class MetricsFile:
+    """Appends rows of COLUMNS and `more`; numbers are written so that they read back the same."""
+
+    def __init__(self, path: Path, first_step: int, more: Sequence[str] = ()) -> None:
+        kept = [row for row in read_metrics(path) if int(row["step"]) <= first_step] if path.exists() else []
+        self._file = open(path, "w", newline="", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._writer = csv.DictWriter(self._file, [*COLUMNS, *more])
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+
+    def write(self, row: dict[str, float | int]) -> None:
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; a last line that was cut off is dropped."""
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row and None not in row.values() and None not in row]
+
+
 def _peak_gb() -> float:
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

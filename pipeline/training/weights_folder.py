@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
@@ -19,11 +18,9 @@ from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_json
-from pipeline.plan.starting_weights import PROVENANCE
+from pipeline.plan.starting_weights import PROVENANCE, Facts
 
 WEIGHTS = "weights.safetensors"
-
-Facts = dict[str, Any]
 
 
 def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
