@@ -1,4 +1,4 @@
-"""What any file of ours is and where it came from, as a table of facts."""
+"""What a file or folder of ours is and where it came from, as a table of facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.plan.starting_weights import PROVENANCE
 
 
 def inspect(path: Path) -> Facts:
-    """The facts of a file or folder of ours, `what` first.
+    """The facts of a file or folder of ours; the first key is `what`.
 
     Raises:
         BadInput: if it does not exist or is none of ours.
@@ -50,7 +50,7 @@ def view_manifest(path: Path) -> Manifest:
 
 
 def _by_content(path: Path) -> Facts | None:
-    """What says itself what it is; None where the place must tell."""
+    """The facts of a file whose content says what it is; None if only its place does."""
     if path.is_dir():
         return _folder(path)
     if path.suffix == ".json":
@@ -130,7 +130,7 @@ def _partition(path: Path, body: Facts) -> Facts:
 
 
 def _licence(manifest: Manifest) -> Facts:
-    """Of the teacher's weights, where these are its features."""
+    """The licence of the teacher's weights, if the partition holds features."""
     path = manifest.store / "zarr.json"
     attributes = json.loads(path.read_bytes())["attributes"] if path.exists() else {}
     return {"licence": attributes["licence"]} if "licence" in attributes else {}

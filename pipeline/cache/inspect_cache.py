@@ -1,4 +1,4 @@
-"""What a folder or file of a cache is, told by where it lies: the cache, a store, a file of a partition, what was left."""
+"""What a folder or file of a cache is, judged by its place: the cache, a store, a file of a partition, or a leftover."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def manifest_beside(path: Path) -> Manifest:
 
 
 def of_partition(path: Path) -> Facts | None:
-    """The facts of a file inside a partition's group, or of what a writer left; else None."""
+    """The facts of a file in a partition's group, or of a leftover; else None."""
     return _left(path) or _in_group(path)
 
 
 def _left(path: Path) -> Facts | None:
-    """What a process has not finished yet, or was killed over; what a writer found damaged."""
+    """The facts of unfinished work of a running or killed process, or of a file that was set aside as damaged."""
     for part in (path, *path.parents):
         if match := _UNFINISHED.fullmatch(part.name):
             return {
@@ -117,7 +117,7 @@ def of_cache(path: Path) -> Facts | None:
 
 
 def weights_lock(path: Path) -> Facts:
-    """The record of the teachers' weights, which lies in the cache or, where that is read-only, in the workdir."""
+    """The record of the teachers' weights. It is in the cache, or in the workdir if the cache is read-only."""
     if path.suffix == ".lock":
         return {"what": "griddle lock, held while the weights of a teacher are recorded"}
     return {"what": "griddle record of the teachers' weights", "weights": json.loads(path.read_bytes())}

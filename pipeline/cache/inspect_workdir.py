@@ -1,4 +1,4 @@
-"""What a folder or file of a workdir is, told by where it lies: indices, lots, runs, reports, logs."""
+"""What a folder or file of a workdir is, judged by its place: indices, lots, runs, reports, logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUN_FILES = {
     "resume": "checkpoints to go on from",
     "tensorboard": "curves for TensorBoard",
 }
-"""What lies in the folder of a run, beside what says itself what it is."""
+"""The files and folders of a run whose content does not say what they are."""
 
 REPORT_FILES = {
     "index.html": "tables and loss curves, whole in one file",

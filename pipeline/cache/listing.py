@@ -1,4 +1,4 @@
-"""What a cache holds and how much: store by store, and beside it what of it a config wants."""
+"""What a cache holds, store by store: counts and bytes, and how many of the partitions a config wants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.plan.plan import Plan
 
 
 def wanted_members(plan: Plan) -> Iterator[tuple[Store, PartitionEntry, str]]:
-    """Every partition that a plan wants: its store, its entry of the index, and its member digest; some twice."""
+    """For each partition that a plan wants its store, its entry in the index, and its member digest. Some come twice."""
     for stage in STAGES:
         for lot in plan.lots(stage):
             for entry, member in lot.members:
@@ -24,7 +24,7 @@ def wanted_members(plan: Plan) -> Iterator[tuple[Store, PartitionEntry, str]]:
 
 
 def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
-    """One row a store: partitions, how many of them the plan wants, counts, bytes and files, as manifests say."""
+    """One row for each store, from its manifests: partitions, how many of them the plan wants, counts, bytes and files."""
     wanted = {
         f"{store.folder}/{entry.name}.{member}.json"
         for store, entry, member in (wanted_members(plan) if plan is not None else ())
@@ -61,7 +61,7 @@ def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
 
 
 def measure_cache(cache: Path) -> dict[str, Any]:
-    """Bytes and files that lie there, store by store, whatever the manifests say, and the free space."""
+    """Bytes and files on the disk, store by store, without asking the manifests, and the free space."""
     stores = []
     for store in store_folders(cache):
         skip = {"labels"} if store.stage == "scans" else set()

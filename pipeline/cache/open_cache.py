@@ -22,7 +22,7 @@ AnyStore = TypeVar("AnyStore", bound=OpenedStore)
 
 
 def open_cache(path: str | Path) -> OpenedCache:
-    """Open a cache to read it. Nothing is written; only names of files are read until something is asked for.
+    """Open a cache to read it. Nothing is written. At first only the names of files are read.
 
     Raises:
         BadInput: if there is no cache.
@@ -48,17 +48,17 @@ class OpenedCache:
         return "\n".join([f"cache {self.path}", *(f"  {store!r}" for store in self.stores)])
 
     def store(self, name: str) -> OpenedStore:
-        """The store with this name; its kind, or the first part of its name, will do where it is the only one.
+        """The store with this name. Its kind, or the first part of its name, is enough if only one store has it.
 
         Raises:
-            BadInput: if none or several have it.
+            BadInput: if no store or several stores have it.
         """
         exact = [store for store in self.stores if store.name == name]
         matches = exact or [s for s in self.stores if s.kind == name or s.name.startswith(name)]
         return _only(matches, self.stores, f"{self.path} has {{}} {name!r}", "give a whole name")
 
     def features(self, teacher: str | None = None, dataset: str | None = None) -> OpenedFeatures:
-        """The feature store of a teacher and a dataset; either may be left out where there is but one.
+        """The feature store of a teacher and a dataset. Either may be left out if there is only one.
 
         teacher: its id, or the first part of it, such as the model's name.
 
@@ -92,8 +92,8 @@ class OpenedCache:
         original: its (width, height); a view store in the cache knows it.
 
         Raises:
-            BadInput: if no store, or those of several teachers or datasets, hold the image; if its size is not known.
-            DamagedCache: naming the file, if what is stored is not what was written.
+            BadInput: if no store holds the image, or stores of several teachers or datasets do, or its size is not known.
+            DamagedCache: naming the file, if the stored bytes are not those that were written.
             ValueError: if a pixel lies outside the image.
         """
         store = self._holding(image, teacher, dataset)

@@ -26,7 +26,7 @@ TOGETHER = 16
 
 
 class OpenedFeatures(OpenedStore):
-    """What one teacher said of the images of one dataset. Images are named by their path in the dataset's root."""
+    """The features of one teacher for the images of one dataset. Images are named by their path in the dataset's root."""
 
     @property
     def teacher(self) -> str:
@@ -48,9 +48,9 @@ class OpenedFeatures(OpenedStore):
         return image in self._places
 
     def patch_grids(self) -> dask.array.Array:
-        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard. Zeros for `unreadable` ones.
+        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard. `unreadable` images are zeros.
 
-        `array("features")` gives the same as stored: sums of float16 overflow.
+        `array("features")` gives the same in the stored type; sums of float16 overflow.
 
         Raises:
             DamagedCache: if a partition is not valid; when it is computed, if a chunk is not the one that was written.
@@ -154,7 +154,7 @@ class OpenedFeatures(OpenedStore):
 def read_grids(reader: PartitionReader, start: int, stop: int) -> np.ndarray:
     """Patch grids (images, rows, cols, channels) float32 of some rows of a feature partition."""
     grids = np.empty((stop - start, *reader.shape("features")[1:]), np.float32)
-    for first in range(0, len(grids), TOGETHER):  # a shard may be large: not twice in memory
+    for first in range(0, len(grids), TOGETHER):  # a shard may be large, and must not be in memory twice
         last = min(first + TOGETHER, len(grids))
         rows = start + first, start + last
         scales = reader.read("scales", *rows) if reader.has("scales") else None

@@ -1,4 +1,4 @@
-"""One store, opened to be looked at: its partitions, what is in them, and its arrays over all of them for dask."""
+"""One opened store: its partitions, what they hold, and its arrays over all partitions for dask."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class OpenedStore:
     """A store of a cache. Its rows are those of its partitions, sorted by name, one after the other.
 
-    Where a partition was written again, because recordings were added to it or replaced, the one that was written
-    last is read; `older` lists the others.
+    A partition may have been written again, because recordings were added or replaced. Then the version that was written last
+    is read, and `older` lists the others.
 
     Attributes:
         kind: `scans`, `labels`, `views` or `features`.
@@ -51,7 +51,7 @@ class OpenedStore:
 
     @property
     def schema(self) -> str:
-        """As `name/version`, also where this version of Griddle does not read it."""
+        """As `name/version`, even if this version of Griddle cannot read it."""
         return self.manifest(self.partitions[0]).body["schema"]
 
     @property
@@ -130,14 +130,14 @@ class OpenedStore:
             raise BadInput(
                 f"{name} counts rows within a partition; name one: array({name!r}, partition={self.partitions[0]!r})"
             )
-        # A partition may hold the same numbers in a narrower type: over all of them it is the declared one.
+        # A partition may store its numbers in a narrower type. The array over all partitions has the declared type.
         dtype = next((spec.dtype for spec in self._schema.arrays if spec.name == name and spec.narrow), None)
         return self.rows(name, partial(_read_array, name=name), dtype=dtype, partition=partition)
 
     def rows(
         self, name: str, read: Read, *, dtype: str | None = None, partition: str | None = None
     ) -> dask.array.Array:
-        """As `array(name)`, of the same shape and shards, with values of type `dtype` that `read` makes."""
+        """As `array(name)`, with the same shape and shards, but with the values that `read` returns, of type `dtype`."""
         parts: list[Part] = []
         shapes: dict[tuple[tuple[int, ...], np.dtype], Path] = {}
         for partition_name in self.partitions if partition is None else [partition]:

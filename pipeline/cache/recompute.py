@@ -1,4 +1,4 @@
-"""Running the teacher again on random images of the feature store, and comparing: what no checksum can tell."""
+"""Running the teacher again on random images of the feature store, and comparing. No checksum can show such a difference."""
 
 from __future__ import annotations
 

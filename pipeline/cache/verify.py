@@ -1,4 +1,4 @@
-"""Verifying a cache: each partition by itself, then against the index and the lot manifests; and taking out what is broken."""
+"""Verifying a cache: each partition by itself, then against the index and the lot manifests; and removing what is broken."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Target:
 
 @dataclass
 class Verification:
-    """What was looked at, and what is wrong.
+    """What was verified, and what is wrong.
 
     Attributes:
         compared: whether partitions were compared with the index.
-        missing: manifests of partitions that the config wants and that were not computed yet.
-        leftovers: names in the store folders that no manifest stands for; `griddle cache gc` lists them.
-        repaired: manifests of what was removed.
+        missing: manifests of partitions that the config wants and that are not computed yet.
+        leftovers: how many names in the store folders belong to no manifest; `griddle cache gc` lists them.
+        repaired: manifests of the removed partitions.
     """
 
     cache: Path
@@ -76,10 +76,10 @@ def verify_cache(
     sample: int | None = None,
     threads: int = 2,
 ) -> Verification:
-    """Verify a cache, or what of it `paths` name, or a random sample of so many partitions.
+    """Verify a cache, or only the `paths` in it, or a random sample of so many partitions.
 
     Args:
-        plan: whose index and lot manifests are compared; without it partitions are checked by themselves alone.
+        plan: its index and lot manifests are compared. Without it each partition is only checked by itself.
 
     Raises:
         BadInput: if a path is no store or partition of this cache.
@@ -107,9 +107,9 @@ def verify_cache(
 
 
 def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
-    """Remove what is broken, the manifest first, and each lot manifest that names it: it is then computed anew.
+    """Remove what is broken, the manifest first, and each lot manifest that names it, so that it is computed anew.
 
-    Returns the manifests that are gone.
+    Returns the removed manifests.
 
     Raises:
         CannotWrite: if the cache may only be read.
@@ -131,7 +131,7 @@ def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
 
 
 def cache_of(path: Path) -> Path | None:
-    """The cache that a path of a store or partition lies in, by the names above it."""
+    """The cache that holds a store or partition, found by the names of the folders above it."""
     names = path.absolute()
     for folder in (names, *names.parents):
         if folder.name in ("scans", "views", "full_scans", "features"):
@@ -167,7 +167,7 @@ def _targets(
             used.update(single)
             if not wanted or inside or single:
                 yield Target(store, manifest, planned.get(manifest.absolute()))
-        # A manifest that is asked for and gone: what lies there without it is of no use.
+        # A path that the user named and no manifest stands for: without its manifest nothing is of use.
         for path in wanted:
             match = NAME.fullmatch(path.name)
             if match and path not in used and path.parent == store.path.absolute():
@@ -182,7 +182,7 @@ def _targets(
 
 
 def _names_of(manifest: Path) -> tuple[Path, ...]:
-    """By what one may call a partition: its manifest, store or sidecar."""
+    """The paths by which a partition may be named: its manifest, stores and sidecars."""
     match = NAME.fullmatch(manifest.name)
     partition = match["partition"] if match else ""
     beside = [p.absolute() for p in manifest.parent.glob(f"{partition}.*.zarr")]
@@ -204,7 +204,7 @@ def _verify(target: Target, plan: Plan | None) -> Verified:
 def _against_index(
     plan: Plan, store: Store, entry: PartitionEntry, record: PartitionRecord, manifest: Manifest
 ) -> Iterator[str]:
-    """What a sound partition says that the index does not."""
+    """In what a sound partition contradicts the index."""
     reader = PartitionReader(
         manifest.path.parent, schema_of(manifest), manifest.partition, manifest.member_digest
     )
@@ -236,7 +236,7 @@ def _against_index(
             points = PartitionReader(scans, SCANS, entry.name, member)
             points.read("scan_offsets")
         except DamagedCache:
-            return  # that is the scan store's own damage, and told of it
+            return  # that damage is reported for the scan store itself
         try:
             check_same_scans(reader, points)
         except DamagedCache as error:
@@ -256,7 +256,7 @@ def _add(result: Verification, target: Target, verified: Verified) -> None:
 
 
 def _compare_lots(plan: Plan, looked_at: set[Path], result: Verification) -> None:
-    """What the config wants and is not there, and what lot manifests say that is not so."""
+    """Add partitions that the config wants and that are missing, and what lot manifests say that is not true."""
     present = {path.absolute() for path in looked_at}
     seen: set[Path] = set()
     broken = {problem.manifest.absolute() for problem in result.problems}

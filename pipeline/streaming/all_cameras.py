@@ -1,7 +1,8 @@
 """A sample of all cameras of a scan: the union of what they see (ScaLR, table 1: six cameras instead of one).
 
-A point that several cameras see is there once, with one of them drawn as its own. Points stand camera by camera, so that
-each camera's patch grid belongs to a run of rows. Neighbours are searched here: what is stored is each view's own.
+A point that several cameras see is in the sample once: one of these cameras is drawn for it. Points are sorted by camera,
+so that each camera's patch grid belongs to a run of rows. Neighbours are searched here, because stored neighbours are those
+within one view.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def make_union_sample(
     sampling: Sampling,
     rng: np.random.Generator,
 ) -> Sample:
-    """In the order of a sample of one camera: limit, augment, crop, then features, neighbours and cells."""
+    """The same steps as for one camera: limit, augment, crop, then features, neighbours and cells."""
     camera, place = one_camera_each(views, rng)
     plane_grid = plane_grid_of(points)
     xyz = np.concatenate([view.xyz for view in views])[place]
@@ -59,9 +60,9 @@ def make_union_sample(
 
 
 def one_camera_each(views: Sequence[ViewPoints], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Of all points that the views see, each once: the camera drawn for it, and its place in the views put end to end.
+    """For each point that any view sees, once: the camera drawn for it, and its row in the concatenated views.
 
-    Both (n,) int64, camera by camera and within one in the view's order.
+    Both are (n,) int64, sorted by camera, and within a camera in the view's order.
     """
     point = np.concatenate([view.point for view in views]).astype(np.int64)
     camera = np.repeat(np.arange(len(views)), [len(view.point) for view in views])

@@ -37,7 +37,7 @@ class PatchGrid:
 
 @dataclass(frozen=True)
 class GridMemory:
-    """Where the patch grids of a batch of V views are read to: most of its bytes.
+    """Memory into which the patch grids of a batch of V views are read. They are most of the bytes of a batch.
 
     Attributes:
         values: for each teacher (V, rows, cols, C) in the storage type.
@@ -50,7 +50,7 @@ class GridMemory:
     views: int
 
     def places(self) -> list[tuple[PatchGrid, ...]]:
-        """Of each view the place of each teacher's grid."""
+        """For each view, the memory of each teacher's grid."""
         return [
             tuple(
                 PatchGrid(values[view].numpy(), None if scales is None else scales[view].numpy())
@@ -60,7 +60,10 @@ class GridMemory:
         ]
 
     def batches(self, coordinates: Sequence[Sequence[np.ndarray]]) -> tuple[TargetBatch, ...]:
-        """For each teacher the batch of all views; coordinates: of each view for each teacher, as `coordinates_in`."""
+        """For each teacher the batch of all views.
+
+        coordinates: for each view and each teacher, what `coordinates_in` returns.
+        """
         return tuple(
             TargetBatch(values, scales, torch.from_numpy(np.concatenate(points, dtype=np.float32)))
             for values, scales, points in zip(
@@ -84,10 +87,10 @@ class GridStores:
             for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
         self.unreadable = frozenset(row for reader in self.readers for row in reader.attributes["unreadable"])
-        """Images that some teacher has not seen, because they could not be read."""
+        """Images without features of some teacher, because they could not be read."""
 
     def memory(self, views: int) -> GridMemory:
-        """For the grids of so many views."""
+        """Memory for the grids of so many views."""
         return GridMemory(
             tuple(_empty(reader, "features", views) for reader in self.readers),
             tuple(
@@ -97,10 +100,10 @@ class GridStores:
         )
 
     def read(self, view: int, into: Sequence[PatchGrid]) -> tuple[PatchGrid, ...]:
-        """The grids of one view, read straight `into` these.
+        """Read the grids of one view directly `into` this memory, and return them.
 
         Raises:
-            ValueError: for an image that is unreadable: who draws views asks `unreadable` first.
+            ValueError: for an image that could not be read; check `unreadable` before drawing a view.
             DamagedCache: naming the file, if a checksum does not fit.
         """
         if view in self.unreadable:
@@ -112,7 +115,7 @@ class GridStores:
         return tuple(into)
 
     def advise(self, view: int) -> None:
-        """Say that the grids of a view will be read soon."""
+        """Tell the system that the grids of a view will be read soon."""
         for reader in self.readers:
             for name in ("features", "scales"):
                 if reader.has(name):
@@ -123,7 +126,7 @@ class GridStores:
 
 
 def _empty(reader: PartitionReader, name: str, views: int) -> Tensor:
-    """Memory for rows of an array; a worker takes shared memory, which is not copied again."""
+    """Memory for rows of an array. In a worker process it is shared memory, so that a batch is not copied once more."""
     shape, dtype = (views, *reader.shape(name)[1:]), reader.dtype(name)
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     if get_worker_info() is None:
@@ -196,7 +199,7 @@ class TargetBatch:
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """One teacher's features (P, C) as they are; of several, each part l2-normalised, side by side (P, C1 + C2 ...).
+    """The features (P, C) of one teacher unchanged; of several, each l2-normalised, then concatenated: (P, C1 + C2 ...).
 
     ScaLR, section 4.7 and supplement B.2.
     """

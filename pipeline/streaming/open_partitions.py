@@ -1,4 +1,7 @@
-"""The partitions that one process keeps open: those read last, so that memory and files stay bounded."""
+"""What the three sources of samples share: opening partitions, and listing the scans that can be drawn.
+
+Each process keeps only the partitions open that it read last, so that memory and open files stay bounded.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ AnyReading = TypeVar("AnyReading", bound=Reading | ProbeReading)
 
 
 class LacksFiles(Protocol):
-    """What is opened of a partition. `left_out`: the files that its stores lack, in words."""
+    """The opened stores of one partition. `left_out` says which files they lack."""
 
     left_out: list[str]
 
@@ -25,12 +28,13 @@ class LacksFiles(Protocol):
 Opened = TypeVar("Opened", bound=LacksFiles)
 
 OPEN_PARTITIONS = 1024
-"""Kept open at once, some 30 kilobytes each and 100 bytes more for each view: all scenes of nuScenes, where a random order
-asks for another one with nearly every sample, and opening one takes longer than the sample."""
+"""How many partitions are kept open at once; each takes some 30 kilobytes, and 100 bytes more for each view. All scenes of
+nuScenes fit. This matters because in a random order nearly every sample is of another scene, and opening a scene takes longer
+than making the sample."""
 
 
 class OpenPartitions(Generic[Opened]):
-    """Opens a partition when it is first read, in the process that reads it; closes the one not read for longest."""
+    """Opens a partition when a process first reads it, and closes the one that was not read for the longest time."""
 
     def __init__(self, open_one: Callable[[int], Opened]) -> None:
         self._open_one = open_one
@@ -47,11 +51,12 @@ class OpenPartitions(Generic[Opened]):
 
 
 class PartitionSource(Generic[AnyReading, Opened]):
-    """Random access to what several partitions hold. A subclass says what is opened of one, and what can be drawn there.
+    """Random access to several partitions. A subclass says which stores of a partition are opened, and which scans of it can
+    be drawn.
 
     Attributes:
-        left_out: by dataset the files that could not be read when the stores were written, in words; known after
-            `scans`.
+        left_out: for each dataset, a line for each file that could not be read when the stores were written. It is known
+            after `scans`.
     """
 
     def __init__(self, cache: Path, readings: Sequence[AnyReading]) -> None:
@@ -64,11 +69,11 @@ class PartitionSource(Generic[AnyReading, Opened]):
         raise NotImplementedError
 
     def _drawable(self, reading: AnyReading, opened: Opened) -> Iterator[tuple[str, Sequence[int]]]:
-        """Of each scan that can be drawn its name and the numbers that its place holds."""
+        """For each scan that can be drawn: its name, and the numbers of its place."""
         raise NotImplementedError
 
     def _places(self, make: Callable[[int, str, str, tuple[int, ...]], Place]) -> Places[Place]:
-        """All scans that can be drawn, in the order of the plan; looks into every partition, and fills `left_out`."""
+        """All scans that can be drawn, in the order of the plan. Opens every partition, and fills `left_out`."""
         left_out: dict[str, list[str]] = {}
 
         def rows() -> Iterator[tuple[int, str, Sequence[int]]]:
@@ -90,8 +95,9 @@ def open_store(
     schema: StoreSchema,
     reader: type[PartitionReader] = PartitionReader,
 ) -> PartitionReader:
-    """One store of the partition that is to be read: the one where `member` lies. Its manifest goes without what opening
-    alone needs, which is half of what an open partition holds in memory.
+    """Open the store of a partition in which `member` lies.
+
+    What of the manifest only the opening needs is dropped: it is half of the memory of an open partition.
 
     Raises:
         DamagedCache: if it is not valid, or was made for another identity than the config's.

@@ -1,4 +1,4 @@
-"""All scans that can be drawn, as a few numbers each: a run has tens of thousands, and every worker looks at them."""
+"""All scans that can be drawn, stored as a few numbers each: a run has tens of thousands, and every worker needs them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Place = TypeVar("Place")
 
 
 class Places(Sequence[Place]):
-    """A sequence of places that are made when they are asked for.
+    """A sequence of places. Each place is an object that is made when it is read.
 
-    The columns lie in shared memory: workers, forked or spawned, read the same bytes. A scan takes 12 bytes, its
-    name and 2 bytes for each of its numbers (4 where one exceeds 32,767).
+    The columns are in shared memory, so that all workers, forked or spawned, read the same bytes. A scan takes 12 bytes,
+    its name, and 2 bytes for each of its numbers (4 if any number exceeds 32,767).
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Places(Sequence[Place]):
 
 
 def blocks(readings: Iterable[int]) -> tuple[int, ...]:
-    """How many scans each partition has, in order, from the partition of each scan; partitions are runs of scans."""
+    """How many scans each partition has, in order. readings: the partition of each scan, rising."""
     sizes = np.unique(np.fromiter(readings, np.int64), return_counts=True)[1]
     return tuple(int(size) for size in sizes)
 
 
 def _shared(values: Any, narrow: bool = False) -> Tensor:
-    """A copy in shared memory, of 16 bits each where that is enough and asked for."""
+    """A copy in shared memory. With `narrow`, values take 16 bits each if they fit."""
     plain = np.array(memoryview(values))
     if narrow and plain.max(initial=0) < 2**15:
         plain = plain.astype(np.int16)

@@ -26,7 +26,7 @@ class LabelledPlace:
     Attributes:
         reading: which of the probe's readings (partitions) holds it.
         row: its place in the partition.
-        name: its name in its dataset; all draws for it depend on this, not on where it stands.
+        name: its name in its dataset. All random draws for the scan depend on the name, not on its position.
     """
 
     reading: int
@@ -47,7 +47,7 @@ class ScanPoints:
     Attributes:
         xyz: (N, 3) float32, metres, in the dataset's frame.
         intensity: (N,) float32, as recorded.
-        label: (N,) uint8, 255 ignored, as all are where there are no labels.
+        label: (N,) uint8, 255 is ignored. Without a label store all are 255.
     """
 
     xyz: np.ndarray
@@ -56,7 +56,7 @@ class ScanPoints:
 
 
 class _Opened:
-    """The scan and the label store of one partition, and where it is scored its full scans."""
+    """The scan and the label store of one partition, and its full scans where it is scored."""
 
     def __init__(self, cache: Path, reading: ProbeReading) -> None:
         self.scans = open_store(cache, reading, reading.scans, SCANS)
@@ -79,8 +79,7 @@ class ScanSource(PartitionSource[ProbeReading, _Opened]):
     """Random access to the labelled scans of a probe.
 
     Attributes:
-        labels: how many points have a class, and how many a label at all, as the stores' manifests say; known after
-            `scans`.
+        labels: how many points have a class, and how many have a label at all, as the manifests say. Known after `scans`.
     """
 
     def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
@@ -88,7 +87,7 @@ class ScanSource(PartitionSource[ProbeReading, _Opened]):
         self.labels = (0, 0)
 
     def scans(self) -> Places[LabelledPlace]:
-        """All scans, in the order of the plan, but those whose points or labels could not be read."""
+        """All scans in the order of the plan, without those whose points or labels could not be read."""
         self.labels = (0, 0)
         return self._places(labelled_place)
 
@@ -122,7 +121,7 @@ class ScanSource(PartitionSource[ProbeReading, _Opened]):
         )
 
     def full(self, place: LabelledPlace) -> FullScan:
-        """What is stored of one scan that is scored, in the types that it has.
+        """What is stored of one scored scan, in the stored types.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.

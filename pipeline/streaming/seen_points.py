@@ -1,6 +1,7 @@
-"""The points that cameras see, with their teacher's patch grids and labels: for the probe of the teacher itself.
+"""The points that cameras see, with patch grids and labels. The probe of the teacher itself learns from them.
 
-No voxels and no neighbours: every seen point of every view is one row. A point that two cameras see is two rows.
+There are no voxels and no neighbours. Each view gives one row for each point that it sees, so that a point that two cameras
+see is two rows.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class SeenBatch:
         targets: each teacher's patch grids of V views, and where the P points lie in them.
         view: (P,) int64, which of the V views.
         labels: (P,) int64, 255 ignored.
-        nearest: (P,) int64, each row itself: no point stands for another.
+        nearest: (P,) int64: each row itself, because no point stands for another.
     """
 
     targets: tuple[TargetBatch, ...]

@@ -33,8 +33,8 @@ class PretrainBatch:
         clouds: P points of B samples.
         targets: each teacher's patch grids of V views, and where the points lie in them.
         draws: what was drawn, for errors and the log.
-        view_sizes: (V,) int64, on the CPU: points of each view, in the order of the rows. One view a sample, or all
-            that a scan has.
+        view_sizes: (V,) int64, on the CPU: the number of points of each view, in the order of the rows. A sample has one
+            view, or all views of its scan.
     """
 
     clouds: PackedClouds
@@ -43,7 +43,7 @@ class PretrainBatch:
     view_sizes: Tensor
 
     def view_of_row(self) -> Tensor:
-        """The view that each row's target is in. Returns (P,) int64, on the device of the clouds."""
+        """For each row the view that its target is in: (P,) int64, on the device of the clouds."""
         device = self.clouds.features.device
         views = torch.arange(len(self.view_sizes), device=device)
         sizes = self.view_sizes.to(device, non_blocking=True)
@@ -126,7 +126,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
         return make_union_sample(views, **options) if self._all_cameras else make_sample(*views, **options)
 
     def draws(self, step: int) -> list[Draw]:
-        """What a step is made of."""
+        """The draws of a step."""
         student = self._student
         return batch_of_step(
             self._scans,
@@ -140,7 +140,7 @@ class PretrainSteps(Dataset[PretrainBatch]):
 
 
 class _Careful(Dataset[Any]):
-    """Hands our own errors over as values: torch would wrap them in a traceback of the worker."""
+    """Returns our own errors as values; raised, torch would wrap them in a traceback of the worker."""
 
     def __init__(self, steps: Dataset[Any]) -> None:
         self._steps = steps

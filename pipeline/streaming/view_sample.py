@@ -19,13 +19,13 @@ from pipeline.teachers.sampling import Sampling
 
 @dataclass(frozen=True)
 class Sample:
-    """What one scan gives to a batch: what one of its cameras sees, or all of them.
+    """The part of a batch that comes from one scan: what one of its cameras sees, or what all of them see.
 
     Attributes:
         cloud: the student's input, n points, camera by camera.
         coordinates: of each camera, for each teacher, where the camera's points lie in its patch grid, (m, 2) float64
             (column, row).
-        sizes: points of each camera; one may have none left.
+        sizes: the number of points of each camera; it may be 0.
     """
 
     cloud: Cloud
@@ -72,7 +72,7 @@ def make_sample(
 
 
 def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows, ascending, of the `most` points nearest to a point drawn at random; all rows where they are no more."""
+    """The rows, ascending, of the `most` points nearest to a random one of them; all rows if there are no more."""
     if len(xyz) <= most:
         return np.arange(len(xyz))
     centre = xyz[int(rng.integers(len(xyz)))]
@@ -85,10 +85,10 @@ def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.n
 
 
 def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
-    """The `count` nearest others (n, count), integers, among the points that are left.
+    """For each of the points that are left its `count` nearest others, (n, count) integers.
 
-    Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
-    crop removed are replaced by the stored spares; only rows that run out of them are searched anew.
+    Rotations, flips and one factor of scale keep the order of distances, so that the stored neighbours stay right.
+    Neighbours that a crop removed are replaced by the stored spares. Only rows with too few spares are searched anew.
     """
     stored = view.neighbours.take(rows, axis=0)
     if len(rows) == len(view.xyz):

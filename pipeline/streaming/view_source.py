@@ -1,4 +1,4 @@
-"""Reading what a sample is made of from the three stores. Opens stores lazily, in the process that reads."""
+"""Reading the data of a sample from the three stores. Stores are opened on first use, in the process that reads."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ class ViewSource(PartitionSource[Reading, _Opened]):
                 self._unusable.append(f"{reading.dataset} {reading.partition} {name}")
 
     def grid_memory(self, reading: int, views: int) -> GridMemory:
-        """Memory for the patch grids of so many views; grids are as large in every partition."""
+        """Memory for the patch grids of so many views; grids have the same size in every partition."""
         return self._opened[reading].grids.memory(views)
 
     def read(self, reading: int, view: int, variant: int, into: Sequence[PatchGrid]) -> ViewPoints:
-        """What is stored of one view; its patch grids are read straight `into` these.
+        """What is stored of one view. Its patch grids are read directly `into` this memory.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
@@ -184,10 +184,10 @@ class ViewSource(PartitionSource[Reading, _Opened]):
         return sum(self._opened[0].grids.channels())
 
     def advise(self, reading: int, view: int, variant: int) -> None:
-        """Say that a view will be read soon: the system reads ahead what of it is not in memory yet."""
+        """Tell the system that a view will be read soon, so that it reads from the disk what is not in memory yet."""
         opened = self._opened[reading]
         scan = opened.view_scan[view]
-        # Of the whole scan: which rows is not known before the view is read.
+        # The whole scan: which of its rows are needed is not known before the view is read.
         for name in ("xyz", "intensity"):
             opened.scans.advise(name, *map(int, opened.scan_bounds[scan : scan + 2]))
         for name in ("point", "pixel"):

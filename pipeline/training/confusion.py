@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255
-"""Label of a point that has none: it counts nowhere, whatever was predicted for it."""
+"""Label of a point without a label. The point counts nowhere, whatever was predicted for it."""
 
 
 class Confusion:
@@ -51,7 +51,7 @@ class Confusion:
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
     def scores(self, classes: Sequence[str]) -> dict[str, Any]:
-        """mIoU and the IoU of each class, as files hold them: JSON has no NaN, so that what is not known is None."""
+        """mIoU and the IoU of each class, for JSON: it has no NaN, so that an unknown value is None."""
         return {
             "miou": _number(self.mean_iou()),
             "iou": {name: _number(value) for name, value in zip(classes, self.iou(), strict=True)},

@@ -1,4 +1,4 @@
-"""Scoring what has classes on a split of a dataset, and writing its predictions in the official format."""
+"""Scoring a network with classes on a split of a dataset, and writing its predictions in the official format."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def evaluate(
     votes: int | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Score, write `evaluations/<dataset>-<split>.json` into the scored folder, and with `out` the official files there.
+    """Score, and write `evaluations/<dataset>-<split>.json` into the scored folder; with `out`, write the official files there.
 
-    votes: passes over each scan; None: as its block says. Returns the metrics; without any label miou is None.
+    votes: passes over each scan; by default the number in its block. Returns the metrics; without any label miou is None.
 
     Raises:
         BadInput: if there is nothing to score and nothing to write, or the run is not done.
@@ -62,7 +62,7 @@ def evaluate(
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
         exist_ok=True
-    )  # where it cannot be written, that is to be known before hours of scoring
+    )  # fails now, and not after hours of scoring, where nothing can be written
     task = _task(experiment, wanted, features, source, scans, votes)
     confusion, points = Confusion(len(classes)), 0
 
@@ -111,7 +111,7 @@ def evaluate(
 def trained(
     experiment: Experiment, scored: Scored, device: torch.device
 ) -> tuple[StudentFeatures | RawInputs, nn.Module]:
-    """The features and the head of what is scored, with its weights.
+    """The features and the head of the scored network, with its weights.
 
     Raises:
         BadInput: if it is a run that is not done.
@@ -159,7 +159,7 @@ def _task(
 
 
 def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
-    """Of each scan the name under which the official evaluation wants it."""
+    """For each scan the name that the official evaluation uses."""
     index = experiment.indices[wanted.dataset]
     read = {reading.partition for reading in wanted.readings}
     return {

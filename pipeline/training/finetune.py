@@ -1,8 +1,8 @@
 """Finetuning: student and head learn from labels, each layer at a rate of its own (ScaLR, supplement B.4).
 
-As published: network in training mode, batch-norm statistics and all; cross-entropy plus Lovasz-softmax; stochastic depth;
-a head of batch norm and a linear layer that starts at zero; scored at full resolution after the last epoch. It is long, so
-that it goes on from its newest checkpoint as a pretraining does.
+As published: the network is in training mode, also its batch-norm statistics; the loss is cross-entropy plus Lovasz-softmax;
+branches are dropped (stochastic depth); the head is a batch norm and a linear layer that starts at zero; after the last epoch the
+student is scored at full resolution. A finetuning is long: like a pretraining it goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -173,6 +173,6 @@ def _train(
 
 
 def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
-    """The mean loss of each epoch, as recorded through all restarts."""
+    """The mean loss of each epoch, also of the epochs before a restart."""
     losses = [float(row["loss"]) for row in read_metrics(folder / "metrics.csv")]
     return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]

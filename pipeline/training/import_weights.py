@@ -32,7 +32,8 @@ from pipeline.training.weights_folder import (
 )
 
 ACTIVATIONS: dict[str, Activation] = {"linear": "relu", "mlp": "gelu"}
-"""Of the released networks, by head: no tensor tells it. ScaLR has a linear head and ReLU, ScaLR+ two layers and GELU."""
+"""The activation of the released networks, by their head, since no tensor tells it. ScaLR has a linear head and ReLU, ScaLR+ a
+head of two layers and GELU."""
 
 
 def read_weights(
@@ -40,7 +41,7 @@ def read_weights(
 ) -> tuple[AuthorsFile, Described]:
     """A checkpoint of theirs and what it holds.
 
-    wanted: what a config asks for, at `where`; head and classes of it are not looked at.
+    wanted: the network of a config, at the key `where`; its head and classes are not compared.
 
     Raises:
         BadInput: if the file cannot be used, or its tensors do not fit together, or not the config.
@@ -59,7 +60,7 @@ def read_weights(
 def write_weights(
     folder: Path, path: Path, file: AuthorsFile, contents: Described, activation: Activation
 ) -> dict[str, Any]:
-    """Weights, provenance, then the marker, as of a run; returns the provenance."""
+    """Write weights, provenance, then the marker, as for a run; returns the provenance."""
     folder.mkdir(parents=True, exist_ok=True)
     network = {**contents.network, "activation": activation}
     save_weights(
@@ -92,10 +93,10 @@ def write_weights(
 
 
 def adopt(experiment: Experiment, run: Run) -> None:
-    """Make the run of a student that has weights: these, where they come from, then the marker.
+    """Make the run of a student that starts from weights: write these, their provenance, then the marker.
 
     Raises:
-        BadInput: if they are not what they were when this was planned.
+        BadInput: if they have changed since this was planned.
         GriddleError: if their file is damaged.
     """
     source, folder = Path(run.student.starts_from or ""), experiment.run_path(run)
@@ -121,7 +122,7 @@ def adopt(experiment: Experiment, run: Run) -> None:
 
 
 def imported_network(folder: Path, student: Student, points: Points) -> tuple[WaffleIron, ProbeHead]:
-    """The network of imported weights that came with classes, its planes as large as `points` wants them, and its head.
+    """The network and the head of imported weights that came with classes. Its planes are as large as `points` needs.
 
     Raises:
         GriddleError: if their file is damaged.

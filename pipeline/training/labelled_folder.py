@@ -22,7 +22,7 @@ METRICS = "metrics.json"
 
 
 def is_probed(folder: Path, probe: LabelledRun) -> bool:
-    """Whether weights, metrics and provenance are there and agree: then only the marker may be missing."""
+    """Whether weights, metrics and provenance exist and agree. If they do, nothing but the marker can be missing."""
     try:
         metrics = json.loads((folder / METRICS).read_bytes())
     except (OSError, ValueError):
@@ -31,7 +31,7 @@ def is_probed(folder: Path, probe: LabelledRun) -> bool:
 
 
 def write_probe_marker(folder: Path, probe: LabelledRun) -> None:
-    """done.json: small, written last, and all that Snakemake sees of a probe."""
+    """Write done.json. It is small, written last, and the only file of a probe that Snakemake looks at."""
     write_json(
         folder / DONE,
         {
@@ -62,7 +62,7 @@ def finish_probe(
     hours: float | None = None,
     skipped: int | None = None,
 ) -> None:
-    """Config, weights, metrics, then what they came from, then the marker: each complete before the next names it."""
+    """Write config, weights, metrics, provenance, then the marker: each is complete before the next one names it."""
     folder = experiment.run_path(probe)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {probe.what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}

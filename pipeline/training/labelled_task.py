@@ -1,4 +1,4 @@
-"""What probes and finetunings share: their batches, their forward pass, and how they are scored."""
+"""What probes and finetunings share: batches, forward pass, and scoring."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from pipeline.training.stepping import autocast
 
 @dataclass(frozen=True)
 class Task:
-    """A probe or a finetuning with all that it reads.
+    """A probe or a finetuning, with its features and its batches.
 
     Attributes:
         features: a module from a batch and a step to (P, channels).
         trained: whether the features learn, too.
         steps: item `step` is the batch of that training step; batches as `ScanBatch` or `SeenBatch`.
-        scored, batches: the evaluated split, in so many batches, each of them `votes` times in a row.
+        scored, batches: the evaluated split, and its number of batches; each batch comes `votes` times in a row.
         scans: in training and in evaluation.
-        unreadable: files that neither of them has, as they could not be read when the cache was written, in words.
+        unreadable: a line for each file that could not be read when the cache was written, and that neither split has.
     """
 
     features: nn.Module
@@ -154,7 +154,7 @@ def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
 
 
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
-    """What the sources left out, each once: a split may be trained on and scored."""
+    """What the sources left out, each file once: a split may be both trained on and scored."""
     lines = (
         line
         for source in sources
@@ -164,7 +164,7 @@ def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list
 
 
 def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:
-    """(P, classes) of a batch that lies on the device; gradients reach the features where they learn."""
+    """Logits (P, classes) of a batch on the device. Gradients reach the features only if these are trained."""
     with autocast(task.precision, device.type):
         with torch.set_grad_enabled(task.trained and torch.is_grad_enabled()):
             features = task.features(batch, step)  # (P, channels)
@@ -173,7 +173,8 @@ def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.
 
 
 class LabelCount:
-    """Counts labelled points through the first epoch: labels that are all ignored teach nothing, without a word."""
+    """Counts labelled points in the first epoch. Without it, a training whose labels are all ignored would learn nothing and
+    raise no error."""
 
     def __init__(self, key: str, per_epoch: int) -> None:
         self._key, self._per_epoch = key, per_epoch
@@ -200,7 +201,7 @@ class LabelCount:
 def predictions(
     task: Task, head: nn.Module, *, workers: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each batch of the evaluated split every point's class (N,) and its label (N,), 255 ignored; on the device."""
+    """For each batch of the evaluated split the class (N,) and the label (N,) of every point, on the device. 255 is ignored."""
     task.features.eval()
     head.eval()
     total: Tensor | None = None

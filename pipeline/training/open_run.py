@@ -1,4 +1,4 @@
-"""`open_run`: a student that was trained, as a function from points to features. It needs its folder, and no cache."""
+"""`open_run`: a trained student as a function from points to features. It needs the run's folder, and no cache."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
         tensors = {name: value for name, value in weights.items() if not name.startswith("probe.")}
         last = next((n for n in ("head.linear.bias", "head.linear_out.bias") if n in tensors), None)
         model = Distilled(student, channels=len(tensors[last]) if last else 1)
-        model.backbone.backend = "auto"  # not that of the machine which trained it
+        model.backbone.backend = "auto"  # of this machine, not of the one that trained it
         if last:
             load_exactly(model, tensors)
         else:
@@ -67,7 +67,7 @@ class OpenedRun:
         student: its block of the config.
         intensity: mean and deviation by which each dataset's intensities are normalised.
         model: student and head, in evaluation mode; its weights may be moved to another device.
-        headed: whether the head is a trained one, too: it is not of weights that came with classes.
+        headed: whether the head to the teacher was trained, too. Weights that came with classes have none.
     """
 
     name: str
@@ -88,8 +88,8 @@ class OpenedRun:
     ) -> np.ndarray:
         """One feature for every point of a whole scan: (N, channels) float32.
 
-        As probes see it: one point per voxel, in the field of view, goes through the student; every point takes the
-        feature of the nearest of these.
+        As in a probe, one point per voxel in the field of view goes through the student, and every point takes the feature
+        of the nearest of these.
 
         xyz: (N, 3) metres, in the frame of the dataset that it learnt from. intensity: (N,) as that dataset records
         it. dataset: which one, where it learnt from several. space: `student`, or `teacher` for what the head makes

@@ -2,7 +2,7 @@
 
 A student of L layers has layer numbers 0 (embedding), 1 to L (its layers, each a spatial and a channel mix) and L + 1
 (head); layer i learns at decay ** (L + 1 - i) times the rate of the head. Tensors of one dimension get no weight
-decay, but for the LayerScales: the authors' are (C, 1, 1), so that theirs do.
+decay. LayerScales are an exception: the authors store them as (C, 1, 1), so that theirs are decayed.
 """
 
 from __future__ import annotations

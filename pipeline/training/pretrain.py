@@ -35,7 +35,7 @@ from pipeline.training.stepping import Stepping, autocast
 
 
 def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> tuple[Tensor, list[Tensor]]:
-    """The student's features (P, C) of a batch that lies on the model's device, and each teacher's (P, C1), (P, C2) ..."""
+    """The student's features (P, C) and each teacher's (P, C1), (P, C2) ..., of a batch on the model's device."""
     network = run.student.network
     rate = network.stochastic_depth
     drop = None

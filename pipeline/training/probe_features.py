@@ -1,4 +1,4 @@
-"""What a probe stands on: a way from a batch to one feature per row. Distilled student, or one of its baselines."""
+"""The features that a probe learns from: modules from a batch to one feature per row, of a student or of a baseline."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.training.weights_folder import WEIGHTS, checked_weights
 
 
 class RawInputs(nn.Module):
-    """The points' own five inputs, as the student gets them."""
+    """The five inputs of each point, as the student gets them."""
 
     channels = len(FEATURES)
 
@@ -37,7 +37,7 @@ class RawInputs(nn.Module):
 
 
 class TeacherFeatures(nn.Module):
-    """The teachers' patch grids, read at the points that cameras see; several side by side, each l2-normalised."""
+    """The teachers' patch grids, sampled at the points that cameras see. Several are l2-normalised and concatenated."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class StudentFeatures(nn.Module):
         self._seed = seed
 
     def forward(self, batch: ScanBatch, step: int) -> Tensor:
-        """Returns (P, channels). Only where it is trained itself it drops branches, as pretraining does."""
+        """Returns (P, channels). Branches are dropped, as in pretraining, only if the student is trained."""
         rate, drop = self.backbone.drop_path, None
         if rate and self.training:
             drop = masks(self._seed, step, batch.keys, self.backbone.depth, rate)
@@ -68,7 +68,7 @@ class StudentFeatures(nn.Module):
 
 
 def student_features(experiment: Experiment, probe: LabelledRun, device: torch.device) -> StudentFeatures:
-    """The student of a probe or a finetuning on its device: distilled, calibrated, or at its random start.
+    """The student of a probe or a finetuning, on the device: distilled, calibrated, or with its random initial weights.
 
     Raises:
         GriddleError: if the distilled weights are not there, or are not those of this student.
@@ -93,7 +93,7 @@ def student_features(experiment: Experiment, probe: LabelledRun, device: torch.d
 def calibrate(
     experiment: Experiment, run: Run, backbone: nn.Module, batches: int, device: torch.device
 ) -> None:
-    """Let the batch norms see the run's first pretraining batches: statistics move, weights do not."""
+    """Update the batch norms' statistics on the run's first pretraining batches. Weights do not change."""
     source = ViewSource(experiment.cache, run.readings, teachers=())
     steps = PretrainSteps(
         source,

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: lines for people, metrics.csv and TensorBoard for programs.
+"""What a training reports while it runs: log lines for people, metrics.csv and TensorBoard for programs.
 
 Reading a metrics.csv imports no torch.
 """
@@ -30,9 +30,10 @@ class _Pace:
 
 
 class Recorder:
-    """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several.
+    """Writes log lines, metrics.csv and TensorBoard.
 
-    what: `pretrain` or `finetune`. skips: whether steps can be skipped, and are counted.
+    teachers: their names if there are several. what: `pretrain` or `finetune`. skips: whether steps can be skipped; they are
+    then counted.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Recorder:
         parts: Mapping[str, float] | None = None,
         skipped: int | None = None,
     ) -> None:
-        """Record a step that is done. `parts`: of several teachers each one's own loss, by name. `skipped`: of all steps
-        so far, where they can be."""
+        """Record a finished step.
+
+        parts: the loss of each teacher by name, if there are several. skipped: how many of all steps so far were skipped.
+        """
         now = time.monotonic()
         self._pace.seconds += now - self._last_step
         self._pace.waited += waited
@@ -103,7 +106,9 @@ class Recorder:
                 f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left"
                 + (f"  {skipped} steps skipped (float16)" if skipped else ""),
             )
-            if self._pace.seconds > SECONDS:  # a bar is drawn often; its rates are still of some seconds
+            if (
+                self._pace.seconds > SECONDS
+            ):  # a bar is drawn often, but its rates are means over some seconds
                 self._pace = _Pace()
 
     def close(self) -> None:

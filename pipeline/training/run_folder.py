@@ -16,7 +16,7 @@ from pipeline.training.weights_folder import WEIGHTS, save_weights, write_proven
 
 
 def write_marker(folder: Path, run: Run) -> None:
-    """done.json: small, written last, and all that Snakemake sees of a run."""
+    """Write done.json. It is small, written last, and the only file of a run that Snakemake looks at."""
     write_json(
         folder / DONE,
         {
@@ -31,7 +31,7 @@ def write_marker(folder: Path, run: Run) -> None:
 
 
 def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
-    """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
+    """Write config.yaml: the resolved blocks that this run was made from, as a complete config."""
     config = experiment.config.model_dump(mode="json")
     config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
     config["teachers"] = {name: config["teachers"][name] for name in run.student.teachers}
@@ -55,10 +55,10 @@ def finish(
     unreadable: list[str],
     skipped: int | None = None,
 ) -> None:
-    """Weights, then what they came from, then the marker: each complete before the next names it.
+    """Write weights, then provenance, then the marker: each is complete before the next one names it.
 
-    unreadable: what `on_error: skip` kept from the training, in words. skipped: of the steps those that moved nothing,
-    in float16 alone.
+    unreadable: a line for each file that `on_error: skip` left out of the training. skipped: the number of steps that changed
+    nothing; only float16 has such steps.
     """
     save_weights(
         folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}

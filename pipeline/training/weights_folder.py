@@ -1,4 +1,4 @@
-"""A folder of weights, as every training and every import leaves one: written whole, and read only where it is what was written."""
+"""The weights in the folder of a training or an import: written whole, and used only if they are what was written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS = "weights.safetensors"
 
 
 def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """weights.safetensors, whole or not at all."""
+    """Write weights.safetensors, whole or not at all."""
     beside = folder / f".writing-{WEIGHTS}-{os.getpid()}"
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
     with open(beside, "rb") as file:
@@ -34,7 +34,7 @@ def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str
 
 
 def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -> Facts:
-    """What the weights in the folder came from, by whose code and when; returns what was written."""
+    """Write what the weights in the folder came from, with the commit and the time; returns what was written."""
     provenance = {
         "griddle": "griddle provenance",
         "run_id": run_id,
@@ -49,7 +49,7 @@ def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -
 
 
 def is_complete(folder: Path, run_id: str) -> bool:
-    """Whether a run's weights and provenance are there and agree: then only the marker may be missing."""
+    """Whether weights and provenance of a run exist and agree. If they do, nothing but the marker can be missing."""
     try:
         provenance = json.loads((folder / PROVENANCE).read_bytes())
         return bool(
@@ -61,12 +61,12 @@ def is_complete(folder: Path, run_id: str) -> bool:
 
 @contextmanager
 def complete_run(folder: Path, hint: str) -> Iterator[Facts]:
-    """The provenance of a folder that somebody named. What the block does not find there makes it no complete run.
+    """The provenance of a folder that the user named. The `with` block reads what else a complete run must have.
 
-    hint: what to do, after the folder that is asked for.
+    hint: the end of the error's sentence about which folder to give.
 
     Raises:
-        BadInput: if provenance or weights are not there, or something that the block reads.
+        BadInput: if provenance, weights or something that the block reads is missing.
     """
     try:
         provenance = json.loads((folder / PROVENANCE).read_bytes())
@@ -80,13 +80,13 @@ def complete_run(folder: Path, hint: str) -> Iterator[Facts]:
 
 @contextmanager
 def checked_weights(folder: Path, run_id: str | None = None) -> Iterator[dict[str, Tensor]]:
-    """The tensors of a folder, for a block that puts them into a network: that they do not fit is an error of the folder.
+    """The tensors of a folder. The `with` block puts them into a network; that they do not fit is an error like the others.
 
-    Their SHA-256 is compared after the block, since an error that names a tensor says more. run_id: that the provenance
-    must be about.
+    Their SHA-256 is compared after the block, because an error that names a tensor says more. run_id: the run that the
+    provenance must be about, if given.
 
     Raises:
-        GriddleError: if they are not those that were trained or imported, with the command that mends it.
+        GriddleError: if they are not those that were trained or imported. It says which command mends the folder.
     """
     path, provenance = folder / WEIGHTS, {}
     try:
@@ -118,7 +118,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _commit() -> str | None:
-    """The git commit of the code that ran, where it is a checkout."""
+    """The git commit of the running code, or None where it is no checkout."""
     try:
         head = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
