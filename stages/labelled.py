@@ -26,7 +26,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     from pipeline.common.log import log
     from pipeline.plan.labelled import PRETRAINED
     from pipeline.plan.missing import check_labelled
-    from pipeline.training.labelled_folder import is_probed, write_probe_marker
+    from pipeline.training.labelled_folder import is_scored, write_labelled_marker
     from pipeline.training.lease import Lease
 
     waiting = [
@@ -46,9 +46,9 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
             continue
         folder = plan.experiment.run_path(item)
         with Lease(folder) as lease:
-            if is_probed(folder, item):
+            if is_scored(folder, item):
                 log(f"{what} {item.folder}: complete already")
-                write_probe_marker(folder, item)
+                write_labelled_marker(folder, item)
             else:
                 check_labelled(plan.experiment, item)
                 train(item, lease)

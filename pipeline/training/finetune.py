@@ -24,7 +24,7 @@ from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.view_batches import stream
 from pipeline.students.heads import ProbeHead
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.labelled_folder import finish_probe
+from pipeline.training.labelled_folder import finish_labelled
 from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.lease import Lease
 from pipeline.training.parameter_groups import for_optimiser, layer_groups
@@ -71,7 +71,7 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     log(
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} scans"
     )
-    finish_probe(
+    finish_labelled(
         experiment,
         run,
         modules={"head": head, "student": task.features},

@@ -21,33 +21,33 @@ from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights,
 METRICS = "metrics.json"
 
 
-def is_probed(folder: Path, probe: LabelledRun) -> bool:
+def is_scored(folder: Path, run: LabelledRun) -> bool:
     """Whether weights, metrics and provenance exist and agree. If they do, nothing but the marker can be missing."""
     try:
         metrics = json.loads((folder / METRICS).read_bytes())
     except (OSError, ValueError):
         return False
-    return metrics.get("probe_id") == probe.id and is_complete(folder, probe.id)
+    return metrics.get("probe_id") == run.id and is_complete(folder, run.id)
 
 
-def write_probe_marker(folder: Path, probe: LabelledRun) -> None:
-    """Write done.json. It is small, written last, and the only file of a probe that Snakemake looks at."""
+def write_labelled_marker(folder: Path, run: LabelledRun) -> None:
+    """Write done.json. It is small, written last, and the only file of a training with labels that Snakemake looks at."""
     write_json(
         folder / DONE,
         {
             "griddle": "griddle run",
-            "kind": probe.what,
-            "subject": probe.kind,
-            "run_id": probe.id,
+            "kind": run.what,
+            "subject": run.kind,
+            "run_id": run.id,
             "weights": WEIGHTS,
             "metrics": METRICS,
         },
     )
 
 
-def finish_probe(
+def finish_labelled(
     experiment: Experiment,
-    probe: LabelledRun,
+    run: LabelledRun,
     *,
     modules: dict[str, nn.Module],
     confusion: Confusion,
@@ -63,32 +63,30 @@ def finish_probe(
     skipped: int | None = None,
 ) -> None:
     """Write config, weights, metrics, provenance, then the marker: each is complete before the next one names it."""
-    folder = experiment.run_path(probe)
+    folder = experiment.run_path(run)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {probe.what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
+    settings = {run.what: run.block.resolved(), "student": run.student.resolved(), "seed": run.seed}
     write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_weights(
-        folder, tensors, {"griddle": f"griddle {probe.what}", "run_id": probe.id, "subject": probe.kind}
-    )
+    save_weights(folder, tensors, {"griddle": f"griddle {run.what}", "run_id": run.id, "subject": run.kind})
     write_json(
         folder / METRICS,
         {
             "griddle": "griddle metrics",
-            "probe_id": probe.id,
-            "kind": probe.kind,
-            probe.what: probe.name,
-            "seed": probe.seed,
+            "probe_id": run.id,
+            "kind": run.kind,
+            run.what: run.name,
+            "seed": run.seed,
             **confusion.scores(classes),
-            "scored_on": "points that cameras see" if probe.kind == "teacher" else "every point",
+            "scored_on": "points that cameras see" if run.kind == "teacher" else "every point",
             "points": int(confusion.counts.sum()),
             "ignored_points": ignored,
             "scans": {"train": scans[0], "evaluate": scans[1]},
-            "left_out": list(probe.left_out),
+            "left_out": list(run.left_out),
             "unreadable": unreadable,
             "loss": losses[-1],
             "loss_by_epoch": losses,
@@ -105,5 +103,5 @@ def finish_probe(
         facts |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
     if skipped is not None:
         facts["skipped_steps"] = skipped
-    write_provenance(folder, probe.id, probe.identity, facts)
-    write_probe_marker(folder, probe)
+    write_provenance(folder, run.id, run.identity, facts)
+    write_labelled_marker(folder, run)

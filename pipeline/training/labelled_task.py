@@ -54,45 +54,45 @@ class Task:
     votes: int = 1
 
 
-def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) -> Task:
+def prepare(experiment: Experiment, run: LabelledRun, device: torch.device) -> Task:
     """The features and the batches of a probe or a finetuning.
 
     Raises:
         BadInput: if there are too few scans to learn from, or chosen ones that are not there, or all labels are ignored.
         GriddleError: if the student's weights are not there.
     """
-    if probe.kind == "teacher":
-        return _prepare_teacher(experiment, probe)
-    points, block = probe.points, probe.block
-    if probe.kind == "inputs":
+    if run.kind == "teacher":
+        return _prepare_teacher(experiment, run)
+    points, block = run.points, run.block
+    if run.kind == "inputs":
         points = points.model_copy(update={"neighbours": 1})  # nothing looks at them
     intensity = {
         name: intensity_of(experiment, name)
-        for name in dict.fromkeys(reading.dataset for reading in (*probe.train, *probe.evaluate))
+        for name in dict.fromkeys(reading.dataset for reading in (*run.train, *run.evaluate))
     }
     training, scoring = (
-        ScanSource(experiment.cache, probe.train),
-        ScanSource(experiment.cache, probe.evaluate),
+        ScanSource(experiment.cache, run.train),
+        ScanSource(experiment.cache, run.evaluate),
     )
-    scans, scored = _chosen(probe, training), scoring.scans()
-    _check_labels(probe, f"the {', '.join(probe.block.splits)} split, which it learns from", training)
-    _check_labels(probe, f"the {probe.block.evaluate} split, on which it is scored", scoring)
-    features = RawInputs() if probe.kind == "inputs" else student_features(experiment, probe, device)
+    scans, scored = _chosen(run, training), scoring.scans()
+    _check_labels(run, f"the {', '.join(run.block.splits)} split, which it learns from", training)
+    _check_labels(run, f"the {run.block.evaluate} split, on which it is scored", scoring)
+    features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
     steps = ScanSteps(
         training,
         scans,
-        seed=probe.seed,
+        seed=run.seed,
         batch=block.batch,
         points=points,
         augmentation=block.augment,
         intensity=intensity,
-        purpose=probe.what,
+        purpose=run.what,
     )
     voted = Votes(
         scoring,
         scored,
         votes=block.votes,
-        seed=probe.seed,
+        seed=run.seed,
         points=points,
         augmentation=block.augment,
         intensity=intensity,
@@ -100,7 +100,7 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
     return Task(
         features.to(device),
         features.channels,
-        probe.trains_student,
+        run.trains_student,
         steps,
         voted,
         voted.batches,
@@ -111,42 +111,42 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
     )
 
 
-def _check_labels(probe: LabelledRun, where: str, source: ScanSource) -> None:
+def _check_labels(run: LabelledRun, where: str, source: ScanSource) -> None:
     """Raise BadInput where no point of a split has a class: nothing can be learnt there, nor scored."""
     classed, points = source.labels
     if points and not classed:
-        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in probe.train))
+        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in run.train))
         raise BadInput(
-            f"{probe.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
+            f"{run.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
             f"files of {datasets}: do they hold the ids that the reader's classes are made from?"
         )
 
 
-def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
+def _chosen(run: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
     """The scans that it learns from."""
     scans = source.scans()
     names: list[tuple[str, str]] = []
-    if probe.block.scans is not None:
-        partitions = [reading.partition for reading in probe.train]
+    if run.block.scans is not None:
+        partitions = [reading.partition for reading in run.train]
         names = [(full_name(partitions[place.reading], place.name), place.name) for place in scans]
-    return choose(probe.key, probe.block, scans, names)
+    return choose(run.key, run.block, scans, names)
 
 
-def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
-    teachers = experiment.teachers_of(probe.student)
+def _prepare_teacher(experiment: Experiment, run: LabelledRun) -> Task:
+    teachers = experiment.teachers_of(run.student)
 
     def source(readings: Sequence[Any]) -> SeenSource:
         return SeenSource(
             experiment.cache,
             readings,
             teachers=teachers,
-            sampling=probe.student.sampling,
+            sampling=run.student.sampling,
         )
 
-    training, scoring = source(probe.train), source(probe.evaluate)
-    scans, scored = _chosen(probe, training), scoring.scans()
+    training, scoring = source(run.train), source(run.evaluate)
+    scans, scored = _chosen(run, training), scoring.scans()
     features = TeacherFeatures(training.channels)
-    steps = SeenSteps(training, scans, seed=probe.seed, batch=probe.block.batch)
+    steps = SeenSteps(training, scans, seed=run.seed, batch=run.block.batch)
     seen = EvaluationSeen(scoring, scored)
     counts = len(scans), len(scored)
     unreadable = _together(experiment, training, scoring)

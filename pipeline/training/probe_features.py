@@ -67,25 +67,24 @@ class StudentFeatures(nn.Module):
         return features
 
 
-def student_features(experiment: Experiment, probe: LabelledRun, device: torch.device) -> StudentFeatures:
+def student_features(experiment: Experiment, run: LabelledRun, device: torch.device) -> StudentFeatures:
     """The student of a probe or a finetuning, on the device: distilled, calibrated, or with its random initial weights.
 
     Raises:
         GriddleError: if the distilled weights are not there, or are not those of this student.
     """
-    run = probe.run
-    if probe.is_pretrained:
-        backbone = _distilled(experiment, run).to(device)
+    if run.is_pretrained:
+        backbone = _distilled(experiment, run.run).to(device)
     else:
         backbone = build(run.student, run.seed, channels=1).backbone.to(
             device
         )  # its draw does not depend on the head's channels
-    if probe.calibration_batches:
-        calibrate(experiment, run, backbone, probe.calibration_batches, device)
+    if run.calibration_batches:
+        calibrate(experiment, run.run, backbone, run.calibration_batches, device)
     # No weight depends on how far the planes reach.
-    backbone.plane_shapes = plane_grid_of(probe.points).shapes
-    if probe.stochastic_depth is not None:
-        backbone.drop_path = probe.stochastic_depth
+    backbone.plane_shapes = plane_grid_of(run.points).shapes
+    if run.stochastic_depth is not None:
+        backbone.drop_path = run.stochastic_depth
     return StudentFeatures(backbone, run.seed)
 
 
