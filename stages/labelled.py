@@ -25,7 +25,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     from cache_schemas.errors import BadInput
     from pipeline.common.log import log
     from pipeline.plan.missing import check_labelled
-    from pipeline.training.labelled_folder import is_probed, write_probe_marker
+    from pipeline.training.labelled_folder import is_scored, write_labelled_marker
     from pipeline.training.lease import Lease
 
     waiting = [item for item in chosen if item.is_pretrained and not plan.experiment.is_done(item.run)]
@@ -41,9 +41,9 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
             continue
         folder = plan.experiment.run_path(item)
         with Lease(folder) as lease:
-            if is_probed(folder, item):
+            if is_scored(folder, item):
                 log(f"{what} {item.folder}: complete already")
-                write_probe_marker(folder, item)
+                write_labelled_marker(folder, item)
             else:
                 check_labelled(plan.experiment, item)
                 train(item, lease)

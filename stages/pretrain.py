@@ -27,7 +27,8 @@ def pretrain(
     from pipeline.plan.parts import Run
     from pipeline.plan.plan import Plan
     from pipeline.training.lease import Lease
-    from pipeline.training.run_folder import is_complete, save_config, write_marker
+    from pipeline.training.run_folder import save_config, write_marker
+    from pipeline.training.weights_folder import is_complete
 
     plan = make_plan(config_path, workdir, only)
 

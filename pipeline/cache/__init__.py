@@ -1,4 +1,4 @@
-"""A cache that is there: opened for anyone, listed, verified, explained, and cleaned.
+"""An existing cache: opened for anyone, listed, verified, explained, and cleaned.
 
 `open_cache.py` needs no config; `verify.py`, `garbage.py` and `listing.py` compare with a plan; `inspect.py` says what any file
 of ours is.

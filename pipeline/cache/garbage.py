@@ -1,4 +1,4 @@
-"""What of a cache no config refers to: old versions, other ids, and what killed or mended work left over."""
+"""What in a cache no config refers to: old versions, other ids, and leftovers of killed or mended work."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from cache_schemas.contents import NAME, StoreFolder, list_store, readable, size
 from cache_schemas.disk import writing_to
 from cache_schemas.publish import is_aside, remove_tree, writer_is_dead
 from cache_schemas.removal import remove_partition, remove_unnamed
+from pipeline.cache.listing import wanted_members
 from pipeline.plan.lot_status import drop_lots_naming
-from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan
 
 
 @dataclass(frozen=True)
 class Unreferenced:
-    """One thing that can go.
+    """A partition or a leftover that can be deleted.
 
     Attributes:
-        kind: `partition`; or of what is left over `damaged` (set aside when it was mended), `unfinished` (a writer
-            that was killed) and `unnamed` (a store or sidecar whose manifest is gone, or never came).
+        kind: `partition`, or of a leftover `damaged` (set aside when it was mended), `unfinished` (of a writer that was
+            killed) or `unnamed` (a store or sidecar whose manifest was removed or never written).
         path: the manifest of a partition, else the file or folder itself.
-        bytes, files: what is freed; for a partition without what another version of it shares.
+        bytes, files: what is freed. Files that another version of the partition shares are not counted.
     """
 
     kind: str
@@ -36,18 +36,14 @@ class Unreferenced:
 
 
 def unreferenced(cache: Path, plans: Sequence[Plan], older_than_hours: float) -> list[Unreferenced]:
-    """All that none of the plans wants, store by store.
+    """All that no plan wants, store by store.
 
     Args:
-        older_than_hours: what a writer that still runs might have left is taken only when it is older. What a dead
-            process of this host left is taken at once.
+        older_than_hours: the least age of leftovers whose writer may still run. Leftovers of a dead process of this host
+            are listed at any age.
     """
     wanted = {
-        (lot.store.folder, entry.name, member)
-        for plan in plans
-        for stage in STAGES
-        for lot in plan.lots(stage)
-        for entry, member in lot.members
+        (store.folder, entry.name, member) for plan in plans for store, entry, member in wanted_members(plan)
     }
     oldest = time.time() - 3600 * older_than_hours
     return [item for store in store_folders(cache) for item in _of_store(store, wanted, oldest)]
@@ -56,7 +52,10 @@ def unreferenced(cache: Path, plans: Sequence[Plan], older_than_hours: float) ->
 def delete_unreferenced(
     cache: Path, items: Sequence[Unreferenced], workdirs: Sequence[Path]
 ) -> tuple[int, int]:
-    """Remove them, manifests first; then empty store folders, and lot manifests that named them. (bytes, files) freed."""
+    """Remove the items, manifests first, then empty store folders and the lot manifests that named them.
+
+    Returns the freed (bytes, files).
+    """
     total = files = 0
     gone: set[tuple[str, str, str]] = set()
     for item in items:
@@ -88,8 +87,8 @@ def _of_store(store: StoreFolder, wanted: set[tuple[str, str, str]], oldest: flo
     for path in listing.manifests:
         name = NAME.fullmatch(path.name)
         assert name is not None
-        of_plan = (store.folder, name["partition"], name["digest"]) in wanted
-        (kept if of_plan else others).append(path)
+        is_wanted = (store.folder, name["partition"], name["digest"]) in wanted
+        (kept if is_wanted else others).append(path)
     shared = {path for manifest in readable(kept) for path in (manifest.store, manifest.sidecar)}
     for path in others:
         size, files = size_of(path)
@@ -97,7 +96,7 @@ def _of_store(store: StoreFolder, wanted: set[tuple[str, str, str]], oldest: flo
             for part in {manifest.store, manifest.sidecar} - shared:
                 more = size_of(part)
                 size, files = size + more[0], files + more[1]
-            shared |= {manifest.store, manifest.sidecar}  # two versions of one content free it once
+            shared |= {manifest.store, manifest.sidecar}  # content that two versions share is freed once
         yield Unreferenced("partition", store, path, size, files)
     for path in listing.beside:
         if is_aside(path.name) or writer_is_dead(path.name) or _changed(path) < oldest:

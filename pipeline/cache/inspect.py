@@ -1,24 +1,23 @@
-"""What any file of ours is and where it came from, as a table of facts."""
+"""What a file or folder of ours is and where it came from, as a table of facts."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from cache_schemas import manifest as manifests
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, is_valid, read_manifest
-from pipeline.cache.inspect_cache import manifest_beside, of_cache, of_partition
+from pipeline.cache.inspect_cache import Facts, manifest_beside, of_cache, of_partition
 from pipeline.cache.inspect_workdir import of_workdir
 from pipeline.datasets import scan_names
-
-Facts = dict[str, Any]
+from pipeline.plan.parts import DONE
+from pipeline.plan.starting_weights import PROVENANCE
 
 
 def inspect(path: Path) -> Facts:
-    """The facts of a file or folder of ours, `what` first.
+    """The facts of a file or folder of ours; the first key is `what`.
 
     Raises:
         BadInput: if it does not exist or is none of ours.
@@ -51,7 +50,7 @@ def view_manifest(path: Path) -> Manifest:
 
 
 def _by_content(path: Path) -> Facts | None:
-    """What says itself what it is; None where the place must tell."""
+    """The facts of a file whose content says what it is; None if only its place does."""
     if path.is_dir():
         return _folder(path)
     if path.suffix == ".json":
@@ -66,9 +65,9 @@ def _by_content(path: Path) -> Facts | None:
 def _folder(path: Path) -> Facts | None:
     if path.suffix == ".zarr":
         return _json(manifest_beside(path).path)
-    if (path / "provenance.json").exists():
-        facts = _json(path / "provenance.json") or {}
-        return {**facts, "complete": (path / "done.json").exists()}
+    if (path / PROVENANCE).exists():
+        facts = _json(path / PROVENANCE) or {}
+        return {**facts, "complete": (path / DONE).exists()}
     if (path / "resume").is_dir() or (path / "config.yaml").exists():
         steps = sorted(p.name for p in path.glob("resume/step-*.pt"))
         return {
@@ -76,7 +75,7 @@ def _folder(path: Path) -> Facts | None:
             "checkpoints": steps,
             "lease": (path / "lease.json").exists(),
         }
-    for name in ("index.json", "done.json"):
+    for name in ("index.json", DONE):
         if (path / name).is_file():
             return _json(path / name)
     return None
@@ -131,7 +130,7 @@ def _partition(path: Path, body: Facts) -> Facts:
 
 
 def _licence(manifest: Manifest) -> Facts:
-    """Of the teacher's weights, where these are its features."""
+    """The licence of the teacher's weights, if the partition holds features."""
     path = manifest.store / "zarr.json"
     attributes = json.loads(path.read_bytes())["attributes"] if path.exists() else {}
     return {"licence": attributes["licence"]} if "licence" in attributes else {}
@@ -190,8 +189,8 @@ def _weights(path: Path) -> Facts:
     if "griddle" not in metadata:
         raise BadInput(f"{path} is a safetensors file, but not one that Griddle wrote")
     facts: Facts = {"what": metadata.pop("griddle"), **metadata, "tensors": len(shapes), "shapes": shapes}
-    if (path.parent / "provenance.json").exists():
-        facts["provenance"] = _json(path.parent / "provenance.json")
+    if (path.parent / PROVENANCE).exists():
+        facts["provenance"] = _json(path.parent / PROVENANCE)
     return facts
 
 

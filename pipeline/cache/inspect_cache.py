@@ -1,4 +1,4 @@
-"""What a folder or file of a cache is, told by where it lies: the cache, a store, a file of a partition, what was left."""
+"""What a folder or file of a cache is, judged by its place: the cache, a store, a file of a partition, or a leftover."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def manifest_beside(path: Path) -> Manifest:
 
 
 def of_partition(path: Path) -> Facts | None:
-    """The facts of a file inside a partition's group, or of what a writer left; else None."""
+    """The facts of a file in a partition's group, or of a leftover; else None."""
     return _left(path) or _in_group(path)
 
 
 def _left(path: Path) -> Facts | None:
-    """What a process has not finished yet, or was killed over; what a writer found damaged."""
+    """The facts of unfinished work of a running or killed process, or of a file that was set aside as damaged."""
     for part in (path, *path.parents):
-        if found := _UNFINISHED.fullmatch(part.name):
+        if match := _UNFINISHED.fullmatch(part.name):
             return {
                 "what": "griddle work in progress, or left by a process that was killed",
-                "of": found["of"],
-                "host": found["host"],
-                "pid": int(found["pid"]),
+                "of": match["of"],
+                "host": match["host"],
+                "pid": int(match["pid"]),
                 "goes": "when that process ends; if it is dead, when the same is computed again on that host",
             }
-        if found := _ASIDE.fullmatch(part.name):
+        if match := _ASIDE.fullmatch(part.name):
             return {
                 "what": "griddle file that was found damaged and set aside",
-                "of": found["of"],
+                "of": match["of"],
                 "goes": "when you delete it: nothing reads it",
             }
     return None
@@ -99,21 +99,25 @@ def of_cache(path: Path) -> Facts | None:
             if store.folder == path:
                 what = {"what": "griddle store", "name": store.name, "cache": str(root)}
                 return {**what, **_store(store), "identity": store.identity}
-        told = {store.name: _store(store) for store in stores if path in store.folder.parents}
-        if told:
+        below_path = {store.name: _store(store) for store in stores if path in store.folder.parents}
+        if below_path:
             what = (
                 {"what": "folder of a griddle cache", "cache": str(root)}
                 if below
                 else {"what": "griddle cache"}
             )
-            return {**what, "bytes": sum(store["bytes"] for store in told.values()), "stores": told}
+            return {
+                **what,
+                "bytes": sum(store["bytes"] for store in below_path.values()),
+                "stores": below_path,
+            }
         if stores and path.name in WEIGHTS_LOCK:
             return weights_lock(path)
     return None
 
 
 def weights_lock(path: Path) -> Facts:
-    """The record of the teachers' weights, which lies in the cache or, where that is read-only, in the workdir."""
+    """The record of the teachers' weights. It is in the cache, or in the workdir if the cache is read-only."""
     if path.suffix == ".lock":
         return {"what": "griddle lock, held while the weights of a teacher are recorded"}
     return {"what": "griddle record of the teachers' weights", "weights": json.loads(path.read_bytes())}

@@ -1,14 +1,12 @@
-"""What a folder or file of a workdir is, told by where it lies: indices, lots, runs, reports, logs."""
+"""What a folder or file of a workdir is, judged by its place: indices, lots, runs, reports, logs."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from pipeline.cache.inspect_cache import WEIGHTS_LOCK, weights_lock
-
-Facts = dict[str, Any]
+from pipeline.cache.inspect_cache import WEIGHTS_LOCK, Facts, weights_lock
+from pipeline.plan.parts import DONE
 
 RUN_FILES = {
     "config.yaml": "the resolved blocks that it was made from",
@@ -17,7 +15,7 @@ RUN_FILES = {
     "resume": "checkpoints to go on from",
     "tensorboard": "curves for TensorBoard",
 }
-"""What lies in the folder of a run, beside what says itself what it is."""
+"""The files and folders of a run whose content does not say what they are."""
 
 REPORT_FILES = {
     "index.html": "tables and loss curves, whole in one file",
@@ -77,20 +75,21 @@ def _of_run(path: Path) -> Facts | None:
 def _of_report(path: Path) -> Facts | None:
     if path.name not in REPORT_FILES:
         return None
-    if (path.parent / "done.json").is_file() and "griddle report" in (path.parent / "done.json").read_text():
+    marker = path.parent / DONE
+    if marker.is_file() and "griddle report" in marker.read_text():
         return {
             "what": "part of a griddle report",
             "report": path.parent.name,
             "holds": REPORT_FILES[path.name],
         }
-    if path.parent.name == "report" and any(path.parent.glob("*/done.json")):
+    if path.parent.name == "report" and any(path.parent.glob(f"*/{DONE}")):
         return {"what": "griddle pointer to the latest report"}
     return None
 
 
 def _of_folders(path: Path) -> Facts | None:
     """The workdir, one of its folders, or a log."""
-    workdir = next((one for one in (path, *path.parents) if _is_workdir(one)), None)
+    workdir = next((folder for folder in (path, *path.parents) if _is_workdir(folder)), None)
     if workdir is None:
         return None
     below = path.relative_to(workdir).parts

@@ -1,25 +1,33 @@
-"""What a cache holds and how much: store by store, and beside it what of it a config wants."""
+"""What a cache holds, store by store: counts and bytes, and how many of the partitions a config wants."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cache_schemas.contents import list_store, readable, size_of, store_folders
-from pipeline.plan.parts import STAGES
+from pipeline.datasets.index import PartitionEntry
+from pipeline.plan.parts import STAGES, Store
 from pipeline.plan.plan import Plan
 
 
+def wanted_members(plan: Plan) -> Iterator[tuple[Store, PartitionEntry, str]]:
+    """For each partition that a plan wants its store, its entry in the index, and its member digest. Some come twice."""
+    for stage in STAGES:
+        for lot in plan.lots(stage):
+            for entry, member in lot.members:
+                yield lot.store, entry, member
+
+
 def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
-    """One row a store: partitions, how many of them the plan wants, counts, bytes and files, as manifests say."""
+    """One row for each store, from its manifests: partitions, how many of them the plan wants, counts, bytes and files."""
     wanted = {
-        f"{lot.store.folder}/{entry.name}.{member}.json"
-        for stage in STAGES
-        for lot in (plan.lots(stage) if plan is not None else ())
-        for entry, member in lot.members
+        f"{store.folder}/{entry.name}.{member}.json"
+        for store, entry, member in (wanted_members(plan) if plan is not None else ())
     }
     rows = []
     for store in store_folders(cache):
@@ -53,7 +61,7 @@ def list_cache(cache: Path, plan: Plan | None) -> list[dict[str, Any]]:
 
 
 def measure_cache(cache: Path) -> dict[str, Any]:
-    """Bytes and files that lie there, store by store, whatever the manifests say, and the free space."""
+    """Bytes and files on the disk, store by store, without asking the manifests, and the free space."""
     stores = []
     for store in store_folders(cache):
         skip = {"labels"} if store.stage == "scans" else set()

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cache_schemas.contents import store_folders
 from cache_schemas.errors import BadInput
-from cache_schemas.places import PLACES, place_of
+from cache_schemas.places import PLACES
 from pipeline.cache.open_features import OpenedFeatures, unknown_image
 from pipeline.cache.open_store import OpenedStore
 
 if TYPE_CHECKING:
     from pipeline.teachers.sampling import Sampling
 
-Store = TypeVar("Store", bound=OpenedStore)
+AnyStore = TypeVar("AnyStore", bound=OpenedStore)
 
 
 def open_cache(path: str | Path) -> OpenedCache:
-    """Open a cache to read it. Nothing is written; only names of files are read until something is asked for.
+    """Open a cache to read it. Nothing is written. At first only the names of files are read.
 
     Raises:
         BadInput: if there is no cache.
@@ -47,26 +48,28 @@ class OpenedCache:
         return "\n".join([f"cache {self.path}", *(f"  {store!r}" for store in self.stores)])
 
     def store(self, name: str) -> OpenedStore:
-        """The store with this name; its kind, or the first part of its name, will do where it is the only one.
+        """The store with this name. Its kind, or the first part of its name, is enough if only one store has it.
 
         Raises:
-            BadInput: if none or several have it.
+            BadInput: if no store or several stores have it.
         """
         exact = [store for store in self.stores if store.name == name]
-        found = exact or [s for s in self.stores if s.kind == name or s.name.startswith(name)]
-        return _one(found, self.stores, f"{self.path} has {{}} {name!r}", "give a whole name")
+        matches = exact or [s for s in self.stores if s.kind == name or s.name.startswith(name)]
+        return _only(matches, self.stores, f"{self.path} has {{}} {name!r}", "give a whole name")
 
     def features(self, teacher: str | None = None, dataset: str | None = None) -> OpenedFeatures:
-        """The feature store of a teacher and a dataset; either may be left out where there is but one.
+        """The feature store of a teacher and a dataset. Either may be left out if there is only one.
 
         teacher: its id, or the first part of it, such as the model's name.
 
         Raises:
             BadInput: if none or several fit.
         """
-        found = self._features(teacher, dataset)
-        what = f"{self.path} has {{}} feature store of teacher {teacher or 'any'}, dataset {dataset or 'any'}"
-        return _one(found, self._features(None, None), what, _CHOOSE)
+        matches = self._features(teacher, dataset)
+        subject = (
+            f"{self.path} has {{}} feature store of teacher {teacher or 'any'}, dataset {dataset or 'any'}"
+        )
+        return _only(matches, self._features(None, None), subject, _CHOOSE)
 
     def patch_grid(self, image: str, *, teacher: str | None = None, dataset: str | None = None) -> np.ndarray:
         """(rows, cols, channels) float32 of an image; raises as `features_at`."""
@@ -89,8 +92,8 @@ class OpenedCache:
         original: its (width, height); a view store in the cache knows it.
 
         Raises:
-            BadInput: if no store, or those of several teachers or datasets, hold the image; if its size is not known.
-            DamagedCache: naming the file, if what is stored is not what was written.
+            BadInput: if no store holds the image, or stores of several teachers or datasets do, or its size is not known.
+            DamagedCache: naming the file, if the stored bytes are not those that were written.
             ValueError: if a pixel lies outside the image.
         """
         store = self._holding(image, teacher, dataset)
@@ -121,7 +124,7 @@ class OpenedCache:
         holding = [store for store in fitting if image in store]
         if not holding:
             raise unknown_image(image, fitting)
-        return _one(holding, holding, f"{self.path} has {image} in {{}} feature store", _CHOOSE)
+        return _only(holding, holding, f"{self.path} has {image} in {{}} feature store", _CHOOSE)
 
     def _original_size(self, image: str, features: OpenedFeatures) -> tuple[int, int]:
         """(width, height) of an original image, from the view store's partition of the same name."""
@@ -142,31 +145,29 @@ class OpenedCache:
 _CHOOSE = "give teacher=... or dataset=..."
 
 
-def _one(found: Sequence[Store], known: Sequence[OpenedStore], what: str, choose: str) -> Store:
-    """The only one of what was found.
+def _only(matches: Sequence[AnyStore], known: Sequence[OpenedStore], subject: str, remedy: str) -> AnyStore:
+    """The only one of the stores that match.
 
     Raises:
-        BadInput: if there is none or several, listing what there is.
+        BadInput: if none or several do, listing these, or all that are known.
     """
-    if len(found) == 1:
-        return found[0]
-    listed = "".join(f"\n  {store.name}" for store in found or known)
-    if found:
-        raise BadInput(f"{what.format('more than one')}; {choose}:{listed}")
-    raise BadInput(f"{what.format('no')}; it has:{listed or ' none'}")
+    if len(matches) == 1:
+        return matches[0]
+    listed = "".join(f"\n  {store.name}" for store in matches or known)
+    if matches:
+        raise BadInput(f"{subject.format('more than one')}; {remedy}:{listed}")
+    raise BadInput(f"{subject.format('no')}; it has:{listed or ' none'}")
 
 
 def find_stores(cache: Path) -> list[OpenedStore]:
-    """The stores of a cache: every folder of a store's place that holds a manifest."""
-    found: list[OpenedStore] = []
-    for kind, place in PLACES.items():
-        for folder in sorted(cache.glob(place)):
-            name = folder.relative_to(cache).as_posix()
-            opened = OpenedFeatures if kind == "features" else OpenedStore
-            store = opened(kind, name, place_of(kind, name).dataset, folder)
-            if folder.is_dir() and store.partitions:
-                found.append(store)
-    return found
+    """The stores of a cache that hold a partition."""
+    stores = [
+        (OpenedFeatures if store.stage == "features" else OpenedStore)(
+            store.stage, store.folder, store.place.dataset, store.path
+        )
+        for store in store_folders(cache)
+    ]
+    return [store for store in stores if store.partitions]
 
 
 def _no_cache(path: Path) -> BadInput:

@@ -26,7 +26,7 @@ TOGETHER = 16
 
 
 class OpenedFeatures(OpenedStore):
-    """What one teacher said of the images of one dataset. Images are named by their path in the dataset's root."""
+    """The features of one teacher for the images of one dataset. Images are named by their path in the dataset's root."""
 
     @property
     def teacher(self) -> str:
@@ -48,9 +48,9 @@ class OpenedFeatures(OpenedStore):
         return image in self._places
 
     def patch_grids(self) -> dask.array.Array:
-        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard. Zeros for `unreadable` ones.
+        """(images, rows, cols, channels) float32, lazy; a dask chunk is a whole shard. `unreadable` images are zeros.
 
-        `array("features")` gives the same as stored: sums of float16 overflow.
+        `array("features")` gives the same in the stored type; sums of float16 overflow.
 
         Raises:
             DamagedCache: if a partition is not valid; when it is computed, if a chunk is not the one that was written.
@@ -78,7 +78,9 @@ class OpenedFeatures(OpenedStore):
     def unreadable(self) -> list[str]:
         """Images that could not be read when the store was written; `patch_grids` holds zeros for them."""
         readers = [self.partition(name) for name in self.partitions]
-        return [one.attributes["images"][row] for one in readers for row in one.attributes["unreadable"]]
+        return [
+            reader.attributes["images"][row] for reader in readers for row in reader.attributes["unreadable"]
+        ]
 
     def features_at(
         self,
@@ -102,13 +104,13 @@ class OpenedFeatures(OpenedStore):
 
         from pipeline.teachers.sampling import grid_coordinates, sample_grid
 
-        at = np.asarray(pixels, dtype=np.float64)
-        if at.ndim != 2 or at.shape[1] != 2:
-            raise ValueError(f"pixels must have the shape (n, 2), not {at.shape}")
+        points = np.asarray(pixels, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"pixels must have the shape (n, 2), not {points.shape}")
         grid = self.patch_grid(image)
         rows, cols = grid.shape[:2]
         coordinates = grid_coordinates(
-            at, original=original, image=self.image_size, rows=rows, cols=cols, mode=sampling
+            points, original=original, image=self.image_size, rows=rows, cols=cols, mode=sampling
         )
         return sample_grid(torch.from_numpy(grid), torch.from_numpy(coordinates)).numpy()
 
@@ -152,7 +154,7 @@ class OpenedFeatures(OpenedStore):
 def read_grids(reader: PartitionReader, start: int, stop: int) -> np.ndarray:
     """Patch grids (images, rows, cols, channels) float32 of some rows of a feature partition."""
     grids = np.empty((stop - start, *reader.shape("features")[1:]), np.float32)
-    for first in range(0, len(grids), TOGETHER):  # a shard may be large: not twice in memory
+    for first in range(0, len(grids), TOGETHER):  # a shard may be large, and must not be in memory twice
         last = min(first + TOGETHER, len(grids))
         rows = start + first, start + last
         scales = reader.read("scales", *rows) if reader.has("scales") else None
@@ -163,8 +165,8 @@ def read_grids(reader: PartitionReader, start: int, stop: int) -> np.ndarray:
 def unknown_image(image: str, stores: Sequence[OpenedFeatures]) -> BadInput:
     """The error for an image that none of these stores holds."""
     name = PurePosixPath(image).name
-    known = [one for store in stores for one in store.images]
-    near = next((one for one in known if PurePosixPath(one).name == name), None)
+    known = [path for store in stores for path in store.images]
+    near = next((path for path in known if PurePosixPath(path).name == name), None)
     hint = (
         f"did you mean {near!r}?"
         if near

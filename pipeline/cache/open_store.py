@@ -1,4 +1,4 @@
-"""One store, opened to be looked at: its partitions, what is in them, and its arrays over all of them for dask."""
+"""One opened store: its partitions, what they hold, and its arrays over all partitions for dask."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class OpenedStore:
     """A store of a cache. Its rows are those of its partitions, sorted by name, one after the other.
 
-    Where a partition was written again, because recordings were added to it or replaced, the one that was written
-    last is read; `older` lists the others.
+    A partition may have been written again, because recordings were added or replaced. Then the version that was written last
+    is read, and `older` lists the others.
 
     Attributes:
         kind: `scans`, `labels`, `views` or `features`.
@@ -51,7 +51,7 @@ class OpenedStore:
 
     @property
     def schema(self) -> str:
-        """As `name/version`, also where this version of Griddle does not read it."""
+        """As `name/version`, even if this version of Griddle cannot read it."""
         return self.manifest(self.partitions[0]).body["schema"]
 
     @property
@@ -75,7 +75,7 @@ class OpenedStore:
     @property
     def left_out(self) -> dict[str, list[dict[str, Any]]]:
         """By partition: what is not in it, each with `what` and `why`."""
-        return {name: found for name in self.partitions if (found := self.manifest(name).left_out)}
+        return {name: items for name in self.partitions if (items := self.manifest(name).left_out)}
 
     @property
     def older(self) -> list[str]:
@@ -97,7 +97,9 @@ class OpenedStore:
             )
         if partition not in self._newest:
             versions = [read_manifest(path) for path in self._files[partition]]
-            self._newest[partition] = max(versions, key=lambda one: (one.body["made"]["time"], one.path.name))
+            self._newest[partition] = max(
+                versions, key=lambda version: (version.body["made"]["time"], version.path.name)
+            )
         return self._newest[partition]
 
     def partition(self, name: str) -> PartitionReader:
@@ -112,7 +114,7 @@ class OpenedStore:
 
     def attribute(self, name: str) -> list[Any]:
         """A list of names that every partition carries, such as `images` or `scans`, over all partitions."""
-        return [item for one in self.partitions for item in self.partition(one).attributes[name]]
+        return [item for partition in self.partitions for item in self.partition(partition).attributes[name]]
 
     def array(self, name: str, partition: str | None = None) -> dask.array.Array:
         """An array as stored, over all partitions or of one; a dask chunk is a whole shard.
@@ -128,26 +130,26 @@ class OpenedStore:
             raise BadInput(
                 f"{name} counts rows within a partition; name one: array({name!r}, partition={self.partitions[0]!r})"
             )
-        # A partition may hold the same numbers in a narrower type: over all of them it is the declared one.
+        # A partition may store its numbers in a narrower type. The array over all partitions has the declared type.
         dtype = next((spec.dtype for spec in self._schema.arrays if spec.name == name and spec.narrow), None)
         return self.rows(name, partial(_read_array, name=name), dtype=dtype, partition=partition)
 
     def rows(
         self, name: str, read: Read, *, dtype: str | None = None, partition: str | None = None
     ) -> dask.array.Array:
-        """As `array(name)`, of the same shape and shards, with values of type `dtype` that `read` makes."""
+        """As `array(name)`, with the same shape and shards, but with the values that `read` returns, of type `dtype`."""
         parts: list[Part] = []
         shapes: dict[tuple[tuple[int, ...], np.dtype], Path] = {}
-        for one in self.partitions if partition is None else [partition]:
-            manifest = self.partition(one).manifest
+        for partition_name in self.partitions if partition is None else [partition]:
+            manifest = self.partition(partition_name).manifest
             layout = read_layout(manifest.store / name)
             kind = layout.dtype if dtype is None else np.dtype(dtype)
             shapes.setdefault((layout.shape[1:], kind), manifest.path)
             parts.append(Part(manifest.path, manifest.content_digest, layout.shape[0], layout.shard[0]))
         if len(shapes) > 1:
-            said = "\n".join(f"  {path}: {dtype} {list(inner)}" for (inner, dtype), path in shapes.items())
+            kinds = "\n".join(f"  {path}: {dtype} {list(inner)}" for (inner, dtype), path in shapes.items())
             raise DamagedCache(
-                f"the partitions of {self.folder} do not belong together, their {name} have rows of\n{said}\n"
+                f"the partitions of {self.folder} do not belong together, their {name} have rows of\n{kinds}\n"
                 f"{mending(list(shapes.values())[-1])}"
             )
         ((inner, values),) = shapes

@@ -1,4 +1,4 @@
-"""Running the teacher again on random images of the feature store, and comparing: what no checksum can tell."""
+"""Running the teacher again on random images of the feature store, and comparing. No checksum can show such a difference."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def recompute_images(plan: Plan, paths: Sequence[Path], count: int, device: torc
     if not candidates:
         raise BadInput("--recompute: no feature partition of this config is there, or among the given paths")
     teachers: dict[Teacher, LoadedTeacher] = {}
-    found = []
+    recomputed = []
     for store, entry, member, number in random.sample(candidates, min(count, len(candidates))):
         config = store.source
         assert isinstance(config, Teacher)
@@ -90,9 +90,9 @@ def recompute_images(plan: Plan, paths: Sequence[Path], count: int, device: torc
             )
         record = plan.experiment.indices[store.dataset].load_partition(entry)
         root = Path(plan.experiment.config.datasets[store.dataset].root)
-        found.append(
+        recomputed.append(
             Recomputed(
                 compare(teachers[config], plan.experiment.store_path(store), root, record, member, number)
             )
         )
-    return found
+    return recomputed

@@ -1,6 +1,6 @@
-"""The rows of one array over many partitions, as an array-like thing that dask can slice: shard by shard, checked.
+"""The rows of one array over many partitions, as an array-like object that dask slices shard by shard, with checksums verified.
 
-It holds paths and row numbers alone, so that it can be sent to other processes; they open the partitions they read.
+It holds only paths and row numbers, so that it can be sent to other processes, which open the partitions that they read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Read = Callable[[PartitionReader, int, int], np.ndarray]
 """(an open partition, first row, the row behind the last) -> values, one row for each."""
 
 OPEN_READERS = 64
-"""Partitions that one process keeps open: checksums and shard indices of so many, a few kilobytes each."""
+"""How many partitions one process keeps open. Each takes a few kilobytes for checksums and shard indices."""
 
 
 def open_reader(manifest: Manifest) -> PartitionReader:
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """An array-like of all rows; a slice of it reads and checks just the inner chunks that hold these rows.
+    """An array-like of all rows. A slice reads and checks only the inner chunks that hold its rows.
 
     Attributes:
         parts: in the order of the rows.
@@ -86,11 +86,11 @@ class ShardRows:
             for start in range(0, part.rows, part.shard_rows)
         ]
         chunks = (tuple(rows) or (0,), *((side,) for side in self.inner))
-        nothing = np.empty((0,) * self.ndim, self.dtype)
-        return da.from_array(self, chunks, name=token, asarray=False, meta=nothing)
+        empty = np.empty((0,) * self.ndim, self.dtype)
+        return da.from_array(self, chunks, name=token, asarray=False, meta=empty)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """As numpy; of a list of rows all between its first and its last are read."""
+        """As in numpy. For a list of rows, all rows between its smallest and its largest are read."""
         first, *rest = index if isinstance(index, tuple) else (index,)
         if isinstance(first, slice):
             rows = range(*first.indices(self.shape[0]))

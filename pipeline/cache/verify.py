@@ -1,4 +1,4 @@
-"""Verifying a cache: each partition by itself, then against the index and the lot manifests; and taking out what is broken."""
+"""Verifying a cache: each partition by itself, then against the index and the lot manifests; and removing what is broken."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from cache_schemas.removal import remove_partition
 from cache_schemas.scans import SCANS
 from cache_schemas.stores import schema_of
 from cache_schemas.verify import Problem, Verified, verify_partition
+from pipeline.cache.listing import wanted_members
 from pipeline.common.log import log
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.records import PartitionRecord
@@ -45,13 +46,13 @@ class Target:
 
 @dataclass
 class Verification:
-    """What was looked at, and what is wrong.
+    """What was verified, and what is wrong.
 
     Attributes:
         compared: whether partitions were compared with the index.
-        missing: manifests of partitions that the config wants and that were not computed yet.
-        leftovers: names in the store folders that no manifest stands for; `griddle cache gc` lists them.
-        repaired: manifests of what was removed.
+        missing: manifests of partitions that the config wants and that are not computed yet.
+        leftovers: how many names in the store folders belong to no manifest; `griddle cache gc` lists them.
+        repaired: manifests of the removed partitions.
     """
 
     cache: Path
@@ -75,10 +76,10 @@ def verify_cache(
     sample: int | None = None,
     threads: int = 2,
 ) -> Verification:
-    """Verify a cache, or what of it `paths` name, or a random sample of so many partitions.
+    """Verify a cache, or only the `paths` in it, or a random sample of so many partitions.
 
     Args:
-        plan: whose index and lot manifests are compared; without it partitions are checked by themselves alone.
+        plan: its index and lot manifests are compared. Without it each partition is only checked by itself.
 
     Raises:
         BadInput: if a path is no store or partition of this cache.
@@ -88,12 +89,12 @@ def verify_cache(
     targets = list(_targets(cache, planned, paths, result))
     if sample is not None and sample < len(targets):
         targets = random.sample(targets, sample)
-    there = {target.manifest for target in targets}
+    looked_at = {target.manifest for target in targets}
     started = spoken = time.monotonic()
     checked_bytes = 0
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        found = pool.map(lambda target: _verify(target, plan), targets)
-        for number, (target, verified) in enumerate(zip(targets, found, strict=True), 1):
+        outcomes = pool.map(lambda target: _verify(target, plan), targets)
+        for number, (target, verified) in enumerate(zip(targets, outcomes, strict=True), 1):
             _add(result, target, verified)
             checked_bytes += verified.bytes
             if time.monotonic() - spoken > SPEAK_EVERY:
@@ -101,14 +102,14 @@ def verify_cache(
                 speed = checked_bytes / (spoken - started)
                 log(f"verify: {number} of {len(targets)} partition(s), {speed / 1e6:.0f} MB/s")
     if plan is not None and not paths and sample is None:
-        _compare_lots(plan, there, result)
+        _compare_lots(plan, looked_at, result)
     return result
 
 
 def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
-    """Remove what is broken, the manifest first, and each lot manifest that names it: it is then computed anew.
+    """Remove what is broken, the manifest first, and each lot manifest that names it, so that it is computed anew.
 
-    Returns the manifests that are gone.
+    Returns the removed manifests.
 
     Raises:
         CannotWrite: if the cache may only be read.
@@ -130,7 +131,7 @@ def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
 
 
 def cache_of(path: Path) -> Path | None:
-    """The cache that a path of a store or partition lies in, by the names above it."""
+    """The cache that holds a store or partition, found by the names of the folders above it."""
     names = path.absolute()
     for folder in (names, *names.parents):
         if folder.name in ("scans", "views", "full_scans", "features"):
@@ -141,13 +142,8 @@ def cache_of(path: Path) -> Path | None:
 def _planned(plan: Plan) -> dict[Path, tuple[Store, PartitionEntry]]:
     """Every partition that the plan wants, by its manifest."""
     return {
-        manifest_path(plan.experiment.store_path(lot.store), entry.name, member).absolute(): (
-            lot.store,
-            entry,
-        )
-        for stage in STAGES
-        for lot in plan.lots(stage)
-        for entry, member in lot.members
+        manifest_path(plan.experiment.store_path(store), entry.name, member).absolute(): (store, entry)
+        for store, entry, member in wanted_members(plan)
     }
 
 
@@ -171,7 +167,7 @@ def _targets(
             used.update(single)
             if not wanted or inside or single:
                 yield Target(store, manifest, planned.get(manifest.absolute()))
-        # A manifest that is asked for and gone: what lies there without it is of no use.
+        # A path that the user named and no manifest stands for: without its manifest nothing is of use.
         for path in wanted:
             match = NAME.fullmatch(path.name)
             if match and path not in used and path.parent == store.path.absolute():
@@ -186,7 +182,7 @@ def _targets(
 
 
 def _names_of(manifest: Path) -> tuple[Path, ...]:
-    """By what one may call a partition: its manifest, store or sidecar."""
+    """The paths by which a partition may be named: its manifest, stores and sidecars."""
     match = NAME.fullmatch(manifest.name)
     partition = match["partition"] if match else ""
     beside = [p.absolute() for p in manifest.parent.glob(f"{partition}.*.zarr")]
@@ -208,7 +204,7 @@ def _verify(target: Target, plan: Plan | None) -> Verified:
 def _against_index(
     plan: Plan, store: Store, entry: PartitionEntry, record: PartitionRecord, manifest: Manifest
 ) -> Iterator[str]:
-    """What a sound partition says that the index does not."""
+    """In what a sound partition contradicts the index."""
     reader = PartitionReader(
         manifest.path.parent, schema_of(manifest), manifest.partition, manifest.member_digest
     )
@@ -229,8 +225,8 @@ def _against_index(
             yield "gives other sizes of images than the index"
         if reader.read("view_camera").tolist() != [cameras.index(image.camera) for image in record.images]:
             yield "names other cameras than the index"
-        of_scan = [number for number, scan in enumerate(record.scans) for _ in scan.images]
-        if reader.read("view_scan").tolist() != of_scan:
+        scan_of_view = [number for number, scan in enumerate(record.scans) for _ in scan.images]
+        if reader.read("view_scan").tolist() != scan_of_view:
             yield "pairs views with other scans than the index"
     if store.stage in ("views", "labels", "full_scans"):
         scans, member = plan.experiment.store_path(store.scans), str(entry.members["scans"])
@@ -240,7 +236,7 @@ def _against_index(
             points = PartitionReader(scans, SCANS, entry.name, member)
             points.read("scan_offsets")
         except DamagedCache:
-            return  # that is the scan store's own damage, and told of it
+            return  # that damage is reported for the scan store itself
         try:
             check_same_scans(reader, points)
         except DamagedCache as error:
@@ -259,9 +255,9 @@ def _add(result: Verification, target: Target, verified: Verified) -> None:
     result.problems += verified.problems
 
 
-def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
-    """What the config wants and is not there, and what lot manifests say that is not so."""
-    there = {path.absolute() for path in there}
+def _compare_lots(plan: Plan, looked_at: set[Path], result: Verification) -> None:
+    """Add partitions that the config wants and that are missing, and what lot manifests say that is not true."""
+    present = {path.absolute() for path in looked_at}
     seen: set[Path] = set()
     broken = {problem.manifest.absolute() for problem in result.problems}
     for stage in STAGES:
@@ -271,13 +267,13 @@ def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
             folder = plan.experiment.store_path(lot.store)
             if body is None and path.exists():
                 result.problems.append(Problem(path, "is damaged, or no lot manifest", path))
-            said = {
+            recorded = {
                 (p["name"], p["member_digest"]): p["content_digest"]
                 for p in (body or {}).get("partitions", [])
             }
             for entry, member in lot.members:
                 manifest = manifest_path(folder, entry.name, member).absolute()
-                if manifest not in there:
+                if manifest not in present:
                     if body is not None:
                         what = f"is missing, but {path} says that it is complete"
                         result.problems.append(Problem(manifest, what, manifest))
@@ -287,7 +283,7 @@ def _compare_lots(plan: Plan, there: set[Path], result: Verification) -> None:
                 elif (
                     body is not None
                     and manifest not in broken
-                    and not (folder / f"{entry.name}.{said.get((entry.name, member))}.zarr").is_dir()
+                    and not (folder / f"{entry.name}.{recorded.get((entry.name, member))}.zarr").is_dir()
                 ):
                     result.problems.append(
                         Problem(path, f"names content of {entry.name} that is not there", path)

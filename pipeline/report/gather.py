@@ -15,7 +15,7 @@ from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import DONE, Run
 from pipeline.plan.plan import Plan
 from pipeline.plan.starting_weights import PROVENANCE
-from pipeline.training.metrics_file import read_metrics
+from pipeline.training.recorder import read_metrics
 
 FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""

@@ -1,13 +1,13 @@
 """A sample of all cameras of a scan: the union of what they see (ScaLR, table 1: six cameras instead of one).
 
-A point that several cameras see is there once, with one of them drawn as its own. Points stand camera by camera, so that
-each camera's patch grid belongs to a run of rows. Neighbours are searched here: what is stored is each view's own.
+A point that several cameras see is in the sample once: one of these cameras is drawn for it. Points are sorted by camera,
+so that each camera's patch grid belongs to a run of rows. Neighbours are searched here, because stored neighbours are those
+within one view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,27 +15,11 @@ from pipeline.config.model import Augment, Points, Teacher
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.streaming.augment import augment, point_features
-from pipeline.streaming.grids import Target, targets_of
-from pipeline.streaming.view_sample import nearest_to_one
+from pipeline.streaming.grids import coordinates_in
+from pipeline.streaming.view_sample import Sample, nearest_to_one
 from pipeline.streaming.view_source import ViewPoints
 from pipeline.students.packed import Cloud
 from pipeline.teachers.sampling import Sampling
-
-
-@dataclass(frozen=True)
-class UnionSample:
-    """What all cameras of one scan give to a batch.
-
-    Attributes:
-        cloud: the student's input, n points, camera by camera.
-        targets: for each camera, for each teacher, its patch grid, and where that camera's points lie in it; a camera
-            may have no point left.
-        sizes: points of each camera.
-    """
-
-    cloud: Cloud
-    targets: tuple[tuple[Target, ...], ...]
-    sizes: tuple[int, ...]
 
 
 def make_union_sample(
@@ -47,8 +31,8 @@ def make_union_sample(
     teachers: Sequence[Teacher],
     sampling: Sampling,
     rng: np.random.Generator,
-) -> UnionSample:
-    """In the order of a sample of one camera: limit, augment, crop, then features, neighbours and cells."""
+) -> Sample:
+    """The same steps as for one camera: limit, augment, crop, then features, neighbours and cells."""
     camera, place = one_camera_each(views, rng)
     plane_grid = plane_grid_of(points)
     xyz = np.concatenate([view.xyz for view in views])[place]
@@ -59,7 +43,7 @@ def make_union_sample(
     place, camera = place[rows], camera[rows]  # still camera by camera: `nearest_to_one` keeps the order
     sizes = np.bincount(camera, minlength=len(views))
     pixel = np.split(np.concatenate([view.pixel for view in views])[place], np.cumsum(sizes)[:-1])
-    return UnionSample(
+    return Sample(
         cloud=Cloud(
             features=point_features(
                 np.concatenate([view.intensity for view in views])[place], xyz, intensity
@@ -67,18 +51,18 @@ def make_union_sample(
             neighbours=nearest_others(xyz, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
-        targets=tuple(
-            targets_of(view.grids, of_view, original=view.original, teachers=teachers, sampling=sampling)
-            for view, of_view in zip(views, pixel, strict=True)
+        coordinates=tuple(
+            coordinates_in(view.grids, pixels, original=view.original, teachers=teachers, sampling=sampling)
+            for view, pixels in zip(views, pixel, strict=True)
         ),
         sizes=tuple(int(size) for size in sizes),
     )
 
 
 def one_camera_each(views: Sequence[ViewPoints], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Of all points that the views see, each once: the camera drawn for it, and its place in the views put end to end.
+    """For each point that any view sees, once: the camera drawn for it, and its row in the concatenated views.
 
-    Both (n,) int64, camera by camera and within one in the view's order.
+    Both are (n,) int64, sorted by camera, and within a camera in the view's order.
     """
     point = np.concatenate([view.point for view in views]).astype(np.int64)
     camera = np.repeat(np.arange(len(views)), [len(view.point) for view in views])

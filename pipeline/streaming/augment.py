@@ -14,7 +14,7 @@ from pipeline.config.training import Augment, LabelledAugment
 def augment(xyz: np.ndarray, config: Augment, rng: np.random.Generator) -> np.ndarray:
     """Augmented copy of points (N, 3) float32, metres. Draws the same numbers whatever is switched on.
 
-    The copy lies axis by axis in memory: all that follows works on one axis at a time, and is several times faster.
+    In memory the copy is stored axis by axis: what follows works on one axis at a time, which makes it several times faster.
     """
     angle = rng.uniform(-np.pi, np.pi)
     flips = rng.random() < 2 / 3
@@ -39,13 +39,14 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Augmented coordinates (N, 3) float32, metres, and the student's features (N, 5) of these points.
 
-    raw: (N,) intensity as recorded. xyz: (N, 3). By `paper` features are those of the moved points. By `released` the
-    features x, y turn by an angle of their own, do not flip, and alone are scaled, as is the range; coordinates are not.
+    raw: (N,) intensity as recorded. xyz: (N, 3). With the rule `paper`, features are computed from the moved points. With
+    `released`, the features x and y are rotated by an angle of their own and are not flipped; x, y, z and the range are
+    scaled in the features only, never in the coordinates.
     """
     if config.rule == "paper":
         moved = augment(xyz, config, rng)
         return moved, point_features(raw, moved, intensity)
-    # Coordinates and features are drawn apart, each with its part of the augmentation switched on.
+    # Two separate draws: coordinates without the scale, features without the flip.
     moved = augment(xyz, config.model_copy(update={"scale": 0.0}), rng)
     shown = augment(xyz, config.model_copy(update={"flip": False}), rng)
     return moved, point_features(raw, shown, intensity)

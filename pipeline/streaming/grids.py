@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,26 +37,39 @@ class PatchGrid:
 
 @dataclass(frozen=True)
 class GridMemory:
-    """Where the patch grids of one teacher for a batch are read to: most of its bytes.
+    """Memory into which the patch grids of a batch of V views are read. They are most of the bytes of a batch.
 
     Attributes:
-        values: (V, rows, cols, C) in the storage type.
-        scales: (V, rows, cols, G) float16 for int8, else None.
+        values: for each teacher (V, rows, cols, C) in the storage type.
+        scales: for each teacher (V, rows, cols, G) float16 for int8, else None.
+        views: V.
     """
 
-    values: Tensor
-    scales: Tensor | None
+    values: tuple[Tensor, ...]
+    scales: tuple[Tensor | None, ...]
+    views: int
 
-    def grid(self, number: int) -> PatchGrid:
-        """The place of one view's grid."""
-        return PatchGrid(
-            self.values[number].numpy(), None if self.scales is None else self.scales[number].numpy()
+    def places(self) -> list[tuple[PatchGrid, ...]]:
+        """For each view, the memory of each teacher's grid."""
+        return [
+            tuple(
+                PatchGrid(values[view].numpy(), None if scales is None else scales[view].numpy())
+                for values, scales in zip(self.values, self.scales, strict=True)
+            )
+            for view in range(self.views)
+        ]
+
+    def batches(self, coordinates: Sequence[Sequence[np.ndarray]]) -> tuple[TargetBatch, ...]:
+        """For each teacher the batch of all views.
+
+        coordinates: for each view and each teacher, what `coordinates_in` returns.
+        """
+        return tuple(
+            TargetBatch(values, scales, torch.from_numpy(np.concatenate(points, dtype=np.float32)))
+            for values, scales, points in zip(
+                self.values, self.scales, zip(*coordinates, strict=True), strict=True
+            )
         )
-
-    def batch(self, coordinates: Sequence[np.ndarray]) -> TargetBatch:
-        """With where the points of each view lie, (n, 2) (column, row) each."""
-        at = np.concatenate(coordinates, dtype=np.float32)
-        return TargetBatch(self.values, self.scales, torch.from_numpy(at))
 
 
 class GridStores:
@@ -68,33 +80,34 @@ class GridStores:
         cache: Path,
         reading: Reading | ProbeReading,
         teachers: Sequence[Teacher],
-        by: type[PartitionReader] = PartitionReader,
+        reader: type[PartitionReader] = PartitionReader,
     ) -> None:
         self.readers = tuple(
-            open_store(cache, reading, member, features_schema(teacher.storage), by)
+            open_store(cache, reading, member, features_schema(teacher.storage), reader)
             for member, teacher in zip(reading.features if teachers else (), teachers, strict=True)
         )
-        self.unreadable = frozenset(row for one in self.readers for row in one.attributes["unreadable"])
-        """Images that some teacher has not seen, because they could not be read."""
+        self.unreadable = frozenset(row for reader in self.readers for row in reader.attributes["unreadable"])
+        """Images without features of some teacher, because they could not be read."""
 
-    def memory(self, views: int) -> tuple[GridMemory, ...]:
-        """For the grids of so many views, for each teacher."""
-        return tuple(
-            GridMemory(_empty(reader, "features", views), _empty(reader, "scales", views, optional=True))
-            for reader in self.readers
+    def memory(self, views: int) -> GridMemory:
+        """Memory for the grids of so many views."""
+        return GridMemory(
+            tuple(_empty(reader, "features", views) for reader in self.readers),
+            tuple(
+                _empty(reader, "scales", views) if reader.has("scales") else None for reader in self.readers
+            ),
+            views,
         )
 
-    def read(self, view: int, into: Sequence[PatchGrid] | None = None) -> tuple[PatchGrid, ...]:
-        """The grids of one view, straight `into` these where they are given.
+    def read(self, view: int, into: Sequence[PatchGrid]) -> tuple[PatchGrid, ...]:
+        """Read the grids of one view directly `into` this memory, and return them.
 
         Raises:
-            ValueError: for an image that is unreadable: who draws views asks `unreadable` first.
+            ValueError: for an image that could not be read; check `unreadable` before drawing a view.
             DamagedCache: naming the file, if a checksum does not fit.
         """
         if view in self.unreadable:
             raise ValueError(f"image {view} of {self.readers[0].manifest.path} could not be read")
-        if into is None:
-            into = [memory.grid(0) for memory in self.memory(1)]
         for reader, place in zip(self.readers, into, strict=True):
             reader.read("features", view, view + 1, place.values[np.newaxis])
             if place.scales is not None:
@@ -102,7 +115,7 @@ class GridStores:
         return tuple(into)
 
     def advise(self, view: int) -> None:
-        """Say that the grids of a view will be read soon."""
+        """Tell the system that the grids of a view will be read soon."""
         for reader in self.readers:
             for name in ("features", "scales"):
                 if reader.has(name):
@@ -112,10 +125,8 @@ class GridStores:
         return tuple(reader.shape("features")[3] for reader in self.readers)
 
 
-def _empty(reader: PartitionReader, name: str, views: int, optional: bool = False) -> Any:
-    """Memory for rows of an array; a worker takes shared memory, which is not copied again."""
-    if optional and not reader.has(name):
-        return None
+def _empty(reader: PartitionReader, name: str, views: int) -> Tensor:
+    """Memory for rows of an array. In a worker process it is shared memory, so that a batch is not copied once more."""
     shape, dtype = (views, *reader.shape(name)[1:]), reader.dtype(name)
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     if get_worker_info() is None:
@@ -124,36 +135,26 @@ def _empty(reader: PartitionReader, name: str, views: int, optional: bool = Fals
     return torch.empty(0, dtype=kind).set_(storage).view(shape)
 
 
-@dataclass(frozen=True)
-class Target:
-    """One teacher's grid for one view, and where the view's points lie in it.
-
-    Attributes:
-        grid: as stored.
-        coordinates: (n, 2) float64 (column, row).
-    """
-
-    grid: PatchGrid
-    coordinates: np.ndarray
-
-
-def targets_of(
+def coordinates_in(
     grids: Sequence[PatchGrid],
     pixel: np.ndarray,
     *,
     original: tuple[int, int],
     teachers: Sequence[Teacher],
     sampling: Sampling,
-) -> tuple[Target, ...]:
-    """Where pixels (n, 2) of an original image (W0, H0) lie in each teacher's grid."""
-    found: list[Target] = []
-    for grid, teacher in zip(grids, teachers, strict=True):
-        rows, cols = grid.values.shape[:2]
-        at = grid_coordinates(
-            pixel, original=original, image=teacher.image_size, rows=rows, cols=cols, mode=sampling
+) -> tuple[np.ndarray, ...]:
+    """Where pixels (n, 2) of an original image (W0, H0) lie in each teacher's grid: (n, 2) float64 (column, row) each."""
+    return tuple(
+        grid_coordinates(
+            pixel,
+            original=original,
+            image=teacher.image_size,
+            rows=grid.values.shape[0],
+            cols=grid.values.shape[1],
+            mode=sampling,
         )
-        found.append(Target(grid, at))
-    return tuple(found)
+        for grid, teacher in zip(grids, teachers, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -169,17 +170,6 @@ class TargetBatch:
     values: Tensor
     scales: Tensor | None
     coordinates: Tensor
-
-    @staticmethod
-    def of(targets: Sequence[Target]) -> TargetBatch:
-        """The batch of V views, their points one after the other."""
-        scales = [target.grid.scales for target in targets if target.grid.scales is not None]
-        at = np.concatenate([target.coordinates for target in targets]).astype(np.float32)
-        return TargetBatch(
-            values=torch.from_numpy(np.stack([target.grid.values for target in targets])),
-            scales=torch.from_numpy(np.stack(scales)) if scales else None,
-            coordinates=torch.from_numpy(at),
-        )
 
     @property
     def channels(self) -> int:
@@ -208,13 +198,8 @@ class TargetBatch:
         return self.values.float() * spread
 
 
-def batches_of(views: Sequence[Sequence[Target]]) -> tuple[TargetBatch, ...]:
-    """For each teacher the batch of all views."""
-    return tuple(TargetBatch.of(list(of_teacher)) for of_teacher in zip(*views, strict=True))
-
-
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """One teacher's features (P, C) as they are; of several, each part l2-normalised, side by side (P, C1 + C2 ...).
+    """The features (P, C) of one teacher unchanged; of several, each l2-normalised, then concatenated: (P, C1 + C2 ...).
 
     ScaLR, section 4.7 and supplement B.2.
     """

@@ -1,8 +1,8 @@
 """Which scans, cameras and variants make which batch: pure functions of (seed, epoch, scan).
 
-`random`, the published order: every epoch goes through all scans in an order of its own. `blocks`: through the partitions
-in an order of its own, some at a time, and through the scans of these in an order of their own: what is open, and what a
-disk reads ahead, stays bounded, while a batch still mixes scans of many partitions.
+`random` is the published order: every epoch shuffles all scans anew. `blocks` shuffles the partitions anew, takes some of
+them at a time, and shuffles the scans of these. So the number of open partitions and the bytes that a disk reads ahead stay
+bounded, while a batch still mixes scans of many partitions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ScanPlace:
 
     Attributes:
         reading: which of the run's readings (partitions) holds it.
-        name: its name in its dataset; all draws for it depend on this, not on where it stands.
+        name: its name in its dataset. All random draws for the scan depend on the name, not on its position.
         views: the usable views of it, as rows of the partition's view store.
     """
 
@@ -47,7 +47,7 @@ class Draw:
     """One sample to be made: a scan's view, in one variant, for one epoch.
 
     Attributes:
-        view: the one that was drawn; of a sample of all cameras they are `scan.views`.
+        view: the view that was drawn. It is not used for a sample of all cameras, which takes `scan.views`.
     """
 
     scan: ScanPlace
@@ -57,10 +57,11 @@ class Draw:
 
 
 def steps_per_epoch(scans: int, batch: int, key: str = "pretrain.batch") -> int:
-    """Whole batches in a pass over all scans; the rest is left out of this epoch, as published (drop_last).
+    """The number of whole batches in a pass over all scans. The remaining scans are left out of this epoch, as published
+    (drop_last).
 
     Raises:
-        BadInput: if there is not one whole batch.
+        BadInput: if there are fewer scans than a batch.
     """
     if scans < batch:
         raise BadInput(f"{key} is {batch}, but there are only {scans} scan(s) to draw; write a smaller one")
@@ -77,31 +78,33 @@ def batch_of_step(
     order: Order = "random",
     weights: Mapping[str, float] | None = None,
 ) -> list[Draw]:
-    """The samples of one training step, whoever asks and whatever ran before.
+    """The samples of one training step. They depend on the arguments alone, not on what ran before.
 
-    With `weights`, by dataset, a scan that is drawn twice in an epoch is drawn as in two epochs: camera, variant and
-    augmentation hang on how often its dataset was gone through.
+    With `weights`, by dataset, a scan may be drawn twice in an epoch. Its two draws then differ as in two epochs: camera,
+    variant and augmentation depend on the number of passes through its dataset.
     """
     if weights:
-        of_dataset = dataset_sizes(scans)
-        draws = draws_in_epoch(tuple(of_dataset.values()), [weights.get(n, 1.0) for n in of_dataset])
+        sizes_by_dataset = dataset_sizes(scans)
+        draws = draws_in_epoch(
+            tuple(sizes_by_dataset.values()), [weights.get(name, 1.0) for name in sizes_by_dataset]
+        )
         epoch, place = divmod(step, steps_per_epoch(sum(draws), batch))
-        at, passes = weighted_epoch(tuple(of_dataset.values()), draws, seed, epoch)
+        drawn, passes = weighted_epoch(tuple(sizes_by_dataset.values()), draws, seed, epoch)
         chosen = slice(place * batch, (place + 1) * batch)
         return [
-            draw(scans[i], seed=seed, epoch=number, variants=variants)
-            for i, number in zip(at[chosen].tolist(), passes[chosen].tolist(), strict=True)
+            draw(scans[scan], seed=seed, epoch=number, variants=variants)
+            for scan, number in zip(drawn[chosen].tolist(), passes[chosen].tolist(), strict=True)
         ]
     sizes = blocks_of(scans) if order == "blocks" else (len(scans),)
     epoch, places = places_of_step(sizes, seed=seed, step=step, batch=batch)
-    return [draw(scans[i], seed=seed, epoch=epoch, variants=variants) for i in places]
+    return [draw(scans[place], seed=seed, epoch=epoch, variants=variants) for place in places]
 
 
 def places_of_step(sizes: tuple[int, ...], *, seed: int, step: int, batch: int) -> tuple[int, list[int]]:
-    """A step's epoch, and which scans are its batch: every epoch goes through all of them in an order of its own.
+    """The epoch of a step, and the scans of its batch. Every epoch goes through all scans, in an order of its own.
 
     Args:
-        sizes: how many scans each block has that is gone through as one; scans are counted through all of them.
+        sizes: the number of scans of each block. Scans are numbered through all blocks.
     """
     epoch, place = divmod(step, steps_per_epoch(sum(sizes), batch))
     return epoch, order_of_epoch(sizes, seed, epoch)[place * batch :][:batch].tolist()
@@ -109,7 +112,7 @@ def places_of_step(sizes: tuple[int, ...], *, seed: int, step: int, batch: int) 
 
 @lru_cache(maxsize=2)
 def order_of_epoch(sizes: tuple[int, ...], seed: int, epoch: int) -> np.ndarray:
-    """All scans in the order of an epoch, (scans,) uint32; kept, as all its steps ask for it."""
+    """All scans in the order of an epoch, (scans,) uint32. It is cached, because each step of the epoch needs it."""
     rng = generator(seed, "order", epoch)
     if len(sizes) == 1:
         return rng.permutation(sizes[0]).astype(np.uint32)
@@ -130,13 +133,14 @@ def blocks_of(scans: Sequence[Any]) -> tuple[int, ...]:
 
 
 def dataset_sizes(scans: Sequence[Any]) -> dict[str, int]:
-    """How many scans each dataset has, in order, of `Places` or of a plain sequence of places; datasets are runs."""
+    """How many scans each dataset has, in order, of `Places` or of a plain sequence of places. The scans of a dataset follow
+    each other."""
     known: dict[str, int] | None = getattr(scans, "datasets", None)
     return known if known is not None else dict(Counter(scan.dataset for scan in scans))
 
 
 def draw(scan: ScanPlace, *, seed: int, epoch: int, variants: int) -> Draw:
-    """One camera, uniformly among those that see enough, and one variant of the representatives."""
+    """Draw one camera, uniformly among those that see enough points, and one variant of the representatives."""
     rng = generator(seed, "view", epoch, scan.dataset, scan.name)
     view = scan.views[int(rng.integers(len(scan.views)))]
     return Draw(scan, view, int(rng.integers(variants)), epoch)

@@ -1,4 +1,4 @@
-"""Telling the system what will be read soon, where reading waits for a disk."""
+"""Telling the system what will be read soon. This is done only while reading waits for a disk."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipeline.streaming.view_source import ViewSource
 STEPS_AHEAD = 16
 """Some 150 MB for ViT-L at 224 x 448 and batches of 8: bounded, and enough to keep a disk busy."""
 STEPS_ON = 256
-"""Once reading has waited, so many steps are announced, before it is seen again whether that is needed."""
+"""After a step that waited for the disk, so many steps are announced. Then it is checked again whether this is needed."""
 WAITS = 4
-"""A step whose reading gives up the processor more often than this of its own accord waits for a disk."""
+"""Voluntary context switches. A step whose reading has more of them is taken to wait for a disk."""
 
 
 class ReadAhead:
-    """Announces what the step `ahead` of the present one will read. It is advice: it changes no value and no order.
+    """Announces what a later step will read, `ahead` steps after the present one. It changes no value and no order.
 
-    Where all is in memory, nothing is announced: the announcement itself takes a tenth of a sample's time. Whoever
-    makes steps s, s + w, s + 2w, ... announces s + ahead, s + w + ahead, ...: each step is announced once.
+    Where all is in memory, nothing is announced: an announcement takes a tenth of the time of a sample. A worker that makes
+    the steps s, s + w, s + 2w, ... announces s + ahead, s + w + ahead, ..., so that each step is announced once.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ReadAhead:
 
     @contextmanager
     def reading(self, step: int) -> Iterator[None]:
-        """Watch how the reading of this step goes, then announce what is due: its own bytes come first."""
+        """Watch whether the reading of this step waits, and afterwards announce what is due."""
         before = getrusage(RUSAGE_THREAD).ru_nvcsw
         yield
         if getrusage(RUSAGE_THREAD).ru_nvcsw - before > WAITS:

@@ -1,4 +1,4 @@
-"""Whole scans for probes: augmented ones to learn from, and untouched ones to be scored, point for point.
+"""Whole scans for probes and finetunings: augmented to learn from, unchanged to be scored, where each point counts.
 
 Source: ScaLR's released datasets/pc_dataset.py.
 """
@@ -36,8 +36,8 @@ class ScanBatch:
 
     Attributes:
         clouds: P kept points of B scans.
-        labels: (N,) int64, 255 ignored: of the kept points in training (N = P), of all points in evaluation.
-        nearest: (N,) int64, the kept point, a packed row, whose prediction each of these takes.
+        labels: (N,) int64, 255 is ignored. In training they are those of the kept points (N = P), in evaluation of all points.
+        nearest: (N,) int64: for each label the row in `clouds` of the kept point whose prediction is compared with it.
         keys: of the scans, for draws that are keyed by numbers.
         names: of the scans, for people.
     """
@@ -69,7 +69,7 @@ class ScanBatch:
 
 @dataclass(frozen=True)
 class ScanSample:
-    """One scan on its way into a batch: the kept points, and what `ScanBatch` says of labels and nearest."""
+    """One scan of a batch: its kept points, and `labels` and `nearest` as in `ScanBatch`, with rows counted in the scan."""
 
     cloud: Cloud
     labels: np.ndarray
@@ -84,7 +84,7 @@ def training_sample(
     intensity: tuple[float, float],
     rng: np.random.Generator,
 ) -> ScanSample:
-    """One random point of each voxel, of these the nearest to one of them, augmented, cropped to the field of view."""
+    """One random point of each voxel; of these at most `max_points`, nearest to one of them; augmented and cropped."""
     kept = representatives(scan.xyz, points.voxel, rng)
     kept = kept[nearest_to_one(scan.xyz[kept], points.max_points, rng)]
     xyz, features = augmented(scan.intensity[kept], scan.xyz[kept], augmentation, intensity, rng)
@@ -101,7 +101,7 @@ def training_sample(
 def evaluation_sample(
     scan: ScanPoints, full: FullScan, *, points: Points, intensity: tuple[float, float]
 ) -> ScanSample:
-    """The first point of each voxel in file order, cropped; every point of the scan takes the nearest one's class."""
+    """The first point of each voxel in file order, cropped. Every point of the scan takes the class of the nearest kept one."""
     xyz = scan.xyz.take(full.kept, axis=0)
     cloud = Cloud(
         features=point_features(scan.intensity.take(full.kept), xyz, intensity),

@@ -1,4 +1,4 @@
-"""All scans that can be drawn, as a few numbers each: a run has tens of thousands, and every worker looks at them."""
+"""All scans that can be drawn, stored as a few numbers each: a run has tens of thousands, and every worker needs them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Place = TypeVar("Place")
 
 
 class Places(Sequence[Place]):
-    """A sequence of places that are made when they are asked for.
+    """A sequence of places. Each place is an object that is made when it is read.
 
-    The columns lie in shared memory: workers, forked or spawned, read the same bytes. A scan takes 12 bytes, its
-    name and 2 bytes for each of its numbers (4 where one exceeds 32,767).
+    The columns are in shared memory, so that all workers, forked or spawned, read the same bytes. A scan takes 12 bytes,
+    its name, and 2 bytes for each of its numbers (4 if any number exceeds 32,767).
     """
 
     def __init__(
@@ -35,9 +35,9 @@ class Places(Sequence[Place]):
         self._datasets = tuple(datasets)
         reading_of, numbers, names = array("i"), array("i"), bytearray()
         number_ends, name_ends = array("i", [0]), array("i", [0])
-        for reading, name, its in rows:
+        for reading, name, numbers_of_scan in rows:
             reading_of.append(reading)
-            numbers.extend(its)
+            numbers.extend(numbers_of_scan)
             names += name.encode()
             number_ends.append(len(numbers))
             name_ends.append(len(names))
@@ -50,28 +50,22 @@ class Places(Sequence[Place]):
         self.datasets = dict(Counter(self._datasets[reading] for reading in reading_of))
         """How many scans each dataset has, in order."""
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that all processes share."""
-        columns = (self._reading, self._numbers, self._names, self._number_ends, self._name_ends)
-        return sum(column.nbytes for column in columns)
-
     def __len__(self) -> int:
         return len(self._reading)
 
     @overload
-    def __getitem__(self, at: int) -> Place: ...
+    def __getitem__(self, number: int) -> Place: ...
     @overload
-    def __getitem__(self, at: slice) -> list[Place]: ...
-    def __getitem__(self, at: int | slice) -> Place | list[Place]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        at %= len(self)
-        reading = int(self._reading.numpy()[at])
-        begin, end = self._name_ends.numpy()[at : at + 2]
-        first, last = self._number_ends.numpy()[at : at + 2]
+    def __getitem__(self, number: slice) -> list[Place]: ...
+    def __getitem__(self, number: int | slice) -> Place | list[Place]:
+        if isinstance(number, slice):
+            return [self[scan] for scan in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        reading = int(self._reading.numpy()[number])
+        begin, end = self._name_ends.numpy()[number : number + 2]
+        first, last = self._number_ends.numpy()[number : number + 2]
         name = self._names.numpy()[begin:end].tobytes().decode()
         return self._make(
             reading, self._datasets[reading], name, tuple(self._numbers.numpy()[first:last].tolist())
@@ -79,13 +73,13 @@ class Places(Sequence[Place]):
 
 
 def blocks(readings: Iterable[int]) -> tuple[int, ...]:
-    """How many scans each partition has, in order, from the partition of each scan; partitions are runs of scans."""
+    """How many scans each partition has, in order. readings: the partition of each scan, rising."""
     sizes = np.unique(np.fromiter(readings, np.int64), return_counts=True)[1]
     return tuple(int(size) for size in sizes)
 
 
 def _shared(values: Any, narrow: bool = False) -> Tensor:
-    """A copy in shared memory, of 16 bits each where that is enough and asked for."""
+    """A copy in shared memory. With `narrow`, values take 16 bits each if they fit."""
     plain = np.array(memoryview(values))
     if narrow and plain.max(initial=0) < 2**15:
         plain = plain.astype(np.int16)

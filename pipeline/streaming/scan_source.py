@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cache_schemas.scans import LABELS, SCANS
 from pipeline.geometry.full_scan import FullScan
 from pipeline.plan.labelled import ProbeReading
 from pipeline.plan.left_out import left_out_of, lost_scans
-from pipeline.streaming.open_partitions import OpenPartitions, open_store
+from pipeline.streaming.open_partitions import PartitionSource, open_store
 from pipeline.streaming.scan_places import Places
 
 
@@ -26,7 +26,7 @@ class LabelledPlace:
     Attributes:
         reading: which of the probe's readings (partitions) holds it.
         row: its place in the partition.
-        name: its name in its dataset; all draws for it depend on this, not on where it stands.
+        name: its name in its dataset. All random draws for the scan depend on the name, not on its position.
     """
 
     reading: int
@@ -35,14 +35,8 @@ class LabelledPlace:
     name: str
 
 
-def labelled_places(
-    datasets: Sequence[str], rows: Iterable[tuple[int, str, Sequence[int]]]
-) -> Places[LabelledPlace]:
-    """Labelled scans from (reading, name, (row,)) each; `datasets` names each reading's dataset."""
-    return Places(_labelled_place, datasets, rows)
-
-
-def _labelled_place(reading: int, dataset: str, name: str, numbers: tuple[int, ...]) -> LabelledPlace:
+def labelled_place(reading: int, dataset: str, name: str, numbers: tuple[int, ...]) -> LabelledPlace:
+    """The place of a labelled scan, as `Places` keep it: its only number is its row."""
     return LabelledPlace(reading, numbers[0], dataset, name)
 
 
@@ -53,7 +47,7 @@ class ScanPoints:
     Attributes:
         xyz: (N, 3) float32, metres, in the dataset's frame.
         intensity: (N,) float32, as recorded.
-        label: (N,) uint8, 255 ignored, as all are where there are no labels.
+        label: (N,) uint8, 255 is ignored. Without a label store all are 255.
     """
 
     xyz: np.ndarray
@@ -62,7 +56,7 @@ class ScanPoints:
 
 
 class _Opened:
-    """The scan and the label store of one partition, and where it is scored its full scans."""
+    """The scan and the label store of one partition, and its full scans where it is scored."""
 
     def __init__(self, cache: Path, reading: ProbeReading) -> None:
         self.scans = open_store(cache, reading, reading.scans, SCANS)
@@ -81,42 +75,29 @@ class _Opened:
         self.lost = {name for store in stores for name in lost_scans(store)}
 
 
-class ScanSource:
+class ScanSource(PartitionSource[ProbeReading, _Opened]):
     """Random access to the labelled scans of a probe.
 
     Attributes:
-        left_out: by dataset the files that could not be read when the stores were written, in words; known after
-            `scans`.
-        labels: how many points have a class, and how many a label at all, as the stores' manifests say; likewise.
+        labels: how many points have a class, and how many have a label at all, as the manifests say. Known after `scans`.
     """
 
     def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
-        self._cache = cache
-        self._readings = readings
-        self._opened = OpenPartitions(self._open)
-        self.left_out: dict[str, list[str]] = {}
+        super().__init__(cache, readings)
         self.labels = (0, 0)
 
     def scans(self) -> Places[LabelledPlace]:
-        """All scans, in the order of the plan, but those whose points or labels could not be read."""
-        left_out: dict[str, list[str]] = {}
-        classed = points = 0
+        """All scans in the order of the plan, without those whose points or labels could not be read."""
+        self.labels = (0, 0)
+        return self._places(labelled_place)
 
-        def whole() -> Iterator[tuple[int, str, tuple[int]]]:
-            nonlocal classed, points
-            for number, reading in enumerate(self._readings):
-                opened = self._opened[number]
-                counts = opened.labels.manifest.counts if opened.labels else {}
-                classed += counts.get("labelled_points", 0)
-                points += counts.get("points", 0)
-                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
-                for row, name in enumerate(opened.names):
-                    if name not in opened.lost:
-                        yield number, name, (row,)
-
-        places = labelled_places([reading.dataset for reading in self._readings], whole())
-        self.left_out, self.labels = left_out, (classed, points)
-        return places
+    def _drawable(self, reading: ProbeReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
+        counts = opened.labels.manifest.counts if opened.labels else {}
+        classed, points = self.labels
+        self.labels = classed + counts.get("labelled_points", 0), points + counts.get("points", 0)
+        for row, name in enumerate(opened.names):
+            if name not in opened.lost:
+                yield name, (row,)
 
     def size(self, place: LabelledPlace) -> int:
         """How many points a scan has."""
@@ -140,7 +121,7 @@ class ScanSource:
         )
 
     def full(self, place: LabelledPlace) -> FullScan:
-        """What is stored of one scan that is scored, in the types that it has.
+        """What is stored of one scored scan, in the stored types.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.

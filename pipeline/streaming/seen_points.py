@@ -1,6 +1,7 @@
-"""The points that cameras see, with their teacher's patch grids and labels: for the probe of the teacher itself.
+"""The points that cameras see, with patch grids and labels. The probe of the teacher itself learns from them.
 
-No voxels and no neighbours: every seen point of every view is one row. A point that two cameras see is two rows.
+There are no voxels and no neighbours. Each view gives one row for each point that it sees, so that a point that two cameras
+see is two rows.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cache_schemas.belonging import check_same_images, check_same_scans
+from cache_schemas.belonging import check_same_scans
 from cache_schemas.scans import LABELS
-from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
 from pipeline.plan.labelled import ProbeReading
 from pipeline.plan.left_out import left_out_of, lost_scans
-from pipeline.streaming.grids import GridStores, Target, TargetBatch, batches_of, targets_of
-from pipeline.streaming.open_partitions import OpenPartitions, open_store
+from pipeline.streaming.grids import TargetBatch, coordinates_in
+from pipeline.streaming.open_partitions import PartitionSource, open_store
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.scan_places import Places
-from pipeline.streaming.scan_source import LabelledPlace, labelled_places
+from pipeline.streaming.scan_source import LabelledPlace, labelled_place
+from pipeline.streaming.view_source import OpenedViews
 from pipeline.teachers.sampling import Sampling
 
 
@@ -36,7 +37,7 @@ class SeenBatch:
         targets: each teacher's patch grids of V views, and where the P points lie in them.
         view: (P,) int64, which of the V views.
         labels: (P,) int64, 255 ignored.
-        nearest: (P,) int64, each row itself: no point stands for another.
+        nearest: (P,) int64: each row itself, because no point stands for another.
     """
 
     targets: tuple[TargetBatch, ...]
@@ -60,47 +61,28 @@ class SeenBatch:
         return self.view, self.labels, self.nearest
 
 
-class _Opened:
+class _Opened(OpenedViews):
     """The view, feature and label store of one partition."""
 
     def __init__(self, cache: Path, reading: ProbeReading, teachers: Sequence[Teacher]) -> None:
-        if reading.views is None or reading.labels is None:
-            raise ValueError(
-                f"{reading.dataset} {reading.partition} was planned without views, features or labels"
-            )
-        self.views = open_store(cache, reading, reading.views, VIEWS)
-        self.grids = GridStores(cache, reading, teachers)
+        super().__init__(cache, reading, teachers)
+        if reading.labels is None:
+            raise ValueError(f"{reading.dataset} {reading.partition} was planned without labels")
         self.labels = open_store(cache, reading, reading.labels, LABELS)
-        self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
-        self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
-        self.view_scan = self.views.read("view_scan").astype(np.int64)
-        self.image_size = self.views.read("image_size")
-        for reader in self.grids.readers:
-            check_same_images(self.views, reader)
         check_same_scans(self.views, self.labels)
-        self.names: list[str] = self.views.attributes["scans"]
+        self.label_bounds = self.labels.read("scan_offsets").astype(np.int64)
         self.left_out = left_out_of((self.labels, *self.grids.readers))
         self.lost = lost_scans(self.labels)
 
-    def readable(self, scan: int) -> list[int]:
-        """The views of a scan of which each teacher has the image."""
-        views = np.flatnonzero(self.view_scan == scan).tolist()
-        return [view for view in views if view not in self.grids.unreadable]
-
     def sees(self, scan: int) -> bool:
-        """Whether one of them sees anything of a scan whose points and labels could be read."""
+        """Whether a camera sees anything of a scan whose points and labels could be read."""
         if self.names[scan] in self.lost:
             return False
-        return any(self.seen_bounds[view] < self.seen_bounds[view + 1] for view in self.readable(scan))
+        return any(self.seen_bounds[view] < self.seen_bounds[view + 1] for view in self.usable(scan))
 
 
-class SeenSource:
-    """Random access, scan by scan, to what the cameras see.
-
-    Attributes:
-        left_out: by dataset the files that could not be read when the stores were written, in words; known after
-            `scans`.
-    """
+class SeenSource(PartitionSource[ProbeReading, _Opened]):
+    """Random access, scan by scan, to what the cameras see."""
 
     def __init__(
         self,
@@ -110,26 +92,17 @@ class SeenSource:
         teachers: Sequence[Teacher],
         sampling: Sampling,
     ) -> None:
-        self._cache, self._readings = cache, readings
+        super().__init__(cache, readings)
         self._teachers, self._sampling = tuple(teachers), sampling
-        self._opened = OpenPartitions(self._open)
-        self.left_out: dict[str, list[str]] = {}
 
     def scans(self) -> Places[LabelledPlace]:
         """All scans of which a camera sees something, in the order of the plan."""
-        left_out: dict[str, list[str]] = {}
+        return self._places(labelled_place)
 
-        def seen() -> Iterator[tuple[int, str, tuple[int]]]:
-            for number, reading in enumerate(self._readings):
-                opened = self._opened[number]
-                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
-                for row in np.unique(opened.view_scan).tolist():
-                    if opened.sees(row):
-                        yield number, opened.names[row], (row,)
-
-        places = labelled_places([reading.dataset for reading in self._readings], seen())
-        self.left_out = left_out
-        return places
+    def _drawable(self, reading: ProbeReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
+        for row in np.unique(opened.view_scan).tolist():
+            if opened.sees(row):
+                yield opened.names[row], (row,)
 
     @property
     def channels(self) -> int:
@@ -142,31 +115,32 @@ class SeenSource:
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
-        targets, labels = [], []
-        for place in places:
-            opened = self._opened[place.reading]
+        partitions = [self._opened[place.reading] for place in places]
+        views = [opened.usable(place.row) for opened, place in zip(partitions, places, strict=True)]
+        memory = partitions[0].grids.memory(sum(map(len, views)))
+        into = iter(memory.places())
+        coordinates, labels = [], []
+        for place, opened, usable in zip(places, partitions, views, strict=True):
             begin, end = opened.label_bounds[place.row : place.row + 2]
             label = opened.labels.read("label", int(begin), int(end))
-            for view in opened.readable(place.row):
-                first, last = (int(bound) for bound in opened.seen_bounds[view : view + 2])
-                targets.append(self._targets(opened, view, first, last))
+            for view in usable:
+                first, last = opened.seen(view)
+                coordinates.append(
+                    coordinates_in(
+                        opened.grids.read(view, next(into)),
+                        opened.views.read("pixel", first, last),
+                        original=opened.original(view),
+                        teachers=self._teachers,
+                        sampling=self._sampling,
+                    )
+                )
                 labels.append(label[opened.views.read("point", first, last).astype(np.int64)])
         sizes = [len(label) for label in labels]
         return SeenBatch(
-            targets=batches_of(targets),
+            targets=memory.batches(coordinates),
             view=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             nearest=torch.arange(sum(sizes)),
-        )
-
-    def _targets(self, opened: _Opened, view: int, first: int, last: int) -> tuple[Target, ...]:
-        height, width = (int(side) for side in opened.image_size[view])
-        return targets_of(
-            opened.grids.read(view),
-            opened.views.read("pixel", first, last),
-            original=(width, height),
-            teachers=self._teachers,
-            sampling=self._sampling,
         )
 
     def _open(self, number: int) -> _Opened:

@@ -14,12 +14,12 @@ from cache_schemas.errors import GriddleError
 from pipeline.common.random import generator
 from pipeline.config.model import Teacher
 from pipeline.plan.parts import Run
-from pipeline.streaming.all_cameras import UnionSample, make_union_sample
-from pipeline.streaming.grids import PatchGrid, TargetBatch
+from pipeline.streaming.all_cameras import make_union_sample
+from pipeline.streaming.grids import TargetBatch
 from pipeline.streaming.order import Draw, ScanPlace, batch_of_step
 from pipeline.streaming.readahead import STEPS_AHEAD, ReadAhead
 from pipeline.streaming.view_sample import Sample, make_sample
-from pipeline.streaming.view_source import ViewSource
+from pipeline.streaming.view_source import ViewPoints, ViewSource
 from pipeline.students.packed import PackedClouds, pack
 
 Batch = TypeVar("Batch")
@@ -33,8 +33,8 @@ class PretrainBatch:
         clouds: P points of B samples.
         targets: each teacher's patch grids of V views, and where the points lie in them.
         draws: what was drawn, for errors and the log.
-        view_sizes: (V,) int64, on the CPU: points of each view, in the order of the rows. One view a sample, or all
-            that a scan has.
+        view_sizes: (V,) int64, on the CPU: the number of points of each view, in the order of the rows. A sample has one
+            view, or all views of its scan.
     """
 
     clouds: PackedClouds
@@ -43,7 +43,7 @@ class PretrainBatch:
     view_sizes: Tensor
 
     def view_of_row(self) -> Tensor:
-        """The view that each row's target is in. Returns (P,) int64, on the device of the clouds."""
+        """For each row the view that its target is in: (P,) int64, on the device of the clouds."""
         device = self.clouds.features.device
         views = torch.arange(len(self.view_sizes), device=device)
         sizes = self.view_sizes.to(device, non_blocking=True)
@@ -84,11 +84,8 @@ class PretrainSteps(Dataset[PretrainBatch]):
         self._seed = run.seed
         self._teachers = tuple(teachers)
         self._intensity = intensity
-        self._ahead = ReadAhead(source, self.draws, ahead, all_views=self._student.cameras == "all")
-
-    def __len__(self) -> int:
-        """Scans that can be drawn."""
-        return len(self._scans)
+        self._all_cameras = run.student.cameras == "all"
+        self._ahead = ReadAhead(source, self.draws, ahead, all_views=self._all_cameras)
 
     def __getitem__(self, step: int) -> PretrainBatch:
         draws = self.draws(step)
@@ -96,60 +93,40 @@ class PretrainSteps(Dataset[PretrainBatch]):
             return self._batch(draws)
 
     def _batch(self, draws: list[Draw]) -> PretrainBatch:
-        if self._student.cameras == "all":
-            return self._batch_of_all_cameras(draws)
-        memory = self._source.grid_memory(draws[0].scan.reading, len(draws))
+        views = [draw.scan.views if self._all_cameras else (draw.view,) for draw in draws]
+        memory = self._source.grid_memory(draws[0].scan.reading, sum(map(len, views)))
+        into = iter(memory.places())
         samples = [
-            self.sample(draw, tuple(of_teacher.grid(number) for of_teacher in memory))
-            for number, draw in enumerate(draws)
+            self._sample(
+                draw,
+                [
+                    self._source.read(draw.scan.reading, view, draw.variant, next(into))
+                    for view in views_of_draw
+                ],
+            )
+            for draw, views_of_draw in zip(draws, views, strict=True)
         ]
         return PretrainBatch(
             clouds=pack([sample.cloud for sample in samples]),
-            targets=tuple(
-                of_teacher.batch([sample.targets[teacher].coordinates for sample in samples])
-                for teacher, of_teacher in enumerate(memory)
-            ),
-            draws=tuple(draws),
-            view_sizes=torch.tensor([len(sample.cloud.features) for sample in samples]),
-        )
-
-    def _batch_of_all_cameras(self, draws: list[Draw]) -> PretrainBatch:
-        memory = self._source.grid_memory(draws[0].scan.reading, sum(len(draw.scan.views) for draw in draws))
-        samples: list[UnionSample] = []
-        number = 0
-        for draw in draws:
-            places = range(number, number + len(draw.scan.views))
-            samples.append(self.union_sample(draw, [[m.grid(place) for m in memory] for place in places]))
-            number = places.stop
-        views = [view for sample in samples for view in sample.targets]
-        return PretrainBatch(
-            clouds=pack([sample.cloud for sample in samples]),
-            targets=tuple(
-                of_teacher.batch([view[teacher].coordinates for view in views])
-                for teacher, of_teacher in enumerate(memory)
-            ),
+            targets=memory.batches([view for sample in samples for view in sample.coordinates]),
             draws=tuple(draws),
             view_sizes=torch.tensor([size for sample in samples for size in sample.sizes]),
         )
 
-    def union_sample(self, draw: Draw, into: Sequence[Sequence[PatchGrid]]) -> UnionSample:
-        """The sample of all of a draw's cameras; their patch grids are read straight `into` these."""
+    def _sample(self, draw: Draw, views: Sequence[ViewPoints]) -> Sample:
         student = self._student
-        return make_union_sample(
-            [
-                self._source.read(draw.scan.reading, view, draw.variant, place)
-                for view, place in zip(draw.scan.views, into, strict=True)
-            ],
-            points=student.points,
-            augmentation=student.augment,
-            intensity=self._intensity[draw.scan.dataset],
-            teachers=self._teachers,
-            sampling=student.sampling,
-            rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
-        )
+        options: dict[str, Any] = {
+            "points": student.points,
+            "augmentation": student.augment,
+            "intensity": self._intensity[draw.scan.dataset],
+            "teachers": self._teachers,
+            "sampling": student.sampling,
+            "rng": generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
+        }
+        return make_union_sample(views, **options) if self._all_cameras else make_sample(*views, **options)
 
     def draws(self, step: int) -> list[Draw]:
-        """What a step is made of."""
+        """The draws of a step."""
         student = self._student
         return batch_of_step(
             self._scans,
@@ -161,22 +138,9 @@ class PretrainSteps(Dataset[PretrainBatch]):
             weights=student.weights,
         )
 
-    def sample(self, draw: Draw, into: Sequence[PatchGrid] | None = None) -> Sample:
-        """One draw's sample; its patch grids are read straight `into` these, where they are given."""
-        student = self._student
-        return make_sample(
-            self._source.read(draw.scan.reading, draw.view, draw.variant, into),
-            points=student.points,
-            augmentation=student.augment,
-            intensity=self._intensity[draw.scan.dataset],
-            teachers=self._teachers,
-            sampling=student.sampling,
-            rng=generator(self._seed, "augment", draw.epoch, draw.scan.dataset, draw.scan.name),
-        )
-
 
 class _Careful(Dataset[Any]):
-    """Hands our own errors over as values: torch would wrap them in a traceback of the worker."""
+    """Returns our own errors as values; raised, torch would wrap them in a traceback of the worker."""
 
     def __init__(self, steps: Dataset[Any]) -> None:
         self._steps = steps

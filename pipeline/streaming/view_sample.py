@@ -11,7 +11,7 @@ from pipeline.config.model import Augment, Points, Teacher
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.geometry.neighbours import nearest_others
 from pipeline.streaming.augment import augment, point_features
-from pipeline.streaming.grids import Target, targets_of
+from pipeline.streaming.grids import coordinates_in
 from pipeline.streaming.view_source import ViewPoints
 from pipeline.students.packed import Cloud
 from pipeline.teachers.sampling import Sampling
@@ -19,15 +19,18 @@ from pipeline.teachers.sampling import Sampling
 
 @dataclass(frozen=True)
 class Sample:
-    """What one view gives to a batch.
+    """The part of a batch that comes from one scan: what one of its cameras sees, or what all of them see.
 
     Attributes:
-        cloud: the student's input, n points.
-        targets: for each teacher its patch grid, and where the points lie in it.
+        cloud: the student's input, n points, camera by camera.
+        coordinates: of each camera, for each teacher, where the camera's points lie in its patch grid, (m, 2) float64
+            (column, row).
+        sizes: the number of points of each camera; it may be 0.
     """
 
     cloud: Cloud
-    targets: tuple[Target, ...]
+    coordinates: tuple[tuple[np.ndarray, ...], ...]
+    sizes: tuple[int, ...]
 
 
 def make_sample(
@@ -55,18 +58,21 @@ def make_sample(
             neighbours=neighbours_of(xyz, rows, view, points.neighbours),
             cells=plane_grid.cells(xyz),
         ),
-        targets=targets_of(
-            view.grids,
-            view.pixel.take(rows, axis=0),
-            original=view.original,
-            teachers=teachers,
-            sampling=sampling,
+        coordinates=(
+            coordinates_in(
+                view.grids,
+                view.pixel.take(rows, axis=0),
+                original=view.original,
+                teachers=teachers,
+                sampling=sampling,
+            ),
         ),
+        sizes=(len(rows),),
     )
 
 
 def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows, ascending, of the `most` points nearest to a point drawn at random; all rows where they are no more."""
+    """The rows, ascending, of the `most` points nearest to a random one of them; all rows if there are no more."""
     if len(xyz) <= most:
         return np.arange(len(xyz))
     centre = xyz[int(rng.integers(len(xyz)))]
@@ -79,10 +85,10 @@ def nearest_to_one(xyz: np.ndarray, most: int, rng: np.random.Generator) -> np.n
 
 
 def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: int) -> np.ndarray:
-    """The `count` nearest others (n, count), integers, among the points that are left.
+    """For each of the points that are left its `count` nearest others, (n, count) integers.
 
-    Rotation, flips and one factor of scale keep the order of distances, so the stored neighbours hold. Those that a
-    crop removed are replaced by the stored spares; only rows that run out of them are searched anew.
+    Rotations, flips and one factor of scale keep the order of distances, so that the stored neighbours stay right.
+    Neighbours that a crop removed are replaced by the stored spares. Only rows with too few spares are searched anew.
     """
     stored = view.neighbours.take(rows, axis=0)
     if len(rows) == len(view.xyz):
@@ -94,32 +100,40 @@ def neighbours_of(xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, count: in
     if len(lost):
         flags = np.zeros(len(rows), np.bool_)
         flags[lost // count] = True
-        hit = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
-        nearest[hit] = _without_lost(xyz, rows[hit], view, place, count, hit)
+        incomplete = np.flatnonzero(flags)  # few rows lose any neighbour: only these are looked at
+        nearest[incomplete] = _without_lost(xyz, rows[incomplete], view, place, count, incomplete)
     return nearest
 
 
 def _without_lost(
-    xyz: np.ndarray, rows: np.ndarray, view: ViewPoints, place: np.ndarray, count: int, hit: np.ndarray
+    xyz: np.ndarray,
+    rows: np.ndarray,
+    view: ViewPoints,
+    place: np.ndarray,
+    count: int,
+    incomplete: np.ndarray,
 ) -> np.ndarray:
-    """Neighbours (h, count) of the rows `hit` of `xyz`, which lost some: from their spares, else searched anew.
+    """Neighbours (h, count) of the rows of `xyz` that lost some: their spares take the place of these; where the spares
+    are too few, all others are searched.
 
     Args:
-        rows: (h,), the same rows, counted within the view.
+        rows: (h,) the incomplete rows, counted within the view.
+        place: of each of the view's points its row in `xyz`, or -1 where it is cropped.
+        incomplete: (h,) the same rows, counted within `xyz`.
     """
     listed = np.empty((len(rows), count + view.spares.shape[1]), np.int64)
     listed[:, :count] = view.neighbours.take(rows, axis=0)
-    # Who has no spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
+    # A point without spares is listed as its own: that is padding, as in short clouds, and not taken for a neighbour.
     listed[:, count:] = rows[:, None]
     if len(view.spare_of):
-        at = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
-        has = np.flatnonzero(view.spare_of[at] == rows)
-        listed[has, count:] = view.spares.take(at[has], axis=0)
-    found = place.take(listed)
-    left = (found >= 0) & (listed != rows[:, None])
-    first = np.argsort(~left, axis=1, kind="stable")[:, :count]
-    nearest = np.take_along_axis(found, first, axis=1)
-    short = np.flatnonzero(np.count_nonzero(left, axis=1) < count)
-    if len(short):
-        nearest[short] = nearest_others(xyz, count, hit[short])
+        nearest_entry = np.searchsorted(view.spare_of, rows).clip(max=len(view.spare_of) - 1)
+        with_spares = np.flatnonzero(view.spare_of[nearest_entry] == rows)
+        listed[with_spares, count:] = view.spares.take(nearest_entry[with_spares], axis=0)
+    candidates = place.take(listed)
+    is_usable = (candidates >= 0) & (listed != rows[:, None])
+    usable_first = np.argsort(~is_usable, axis=1, kind="stable")[:, :count]
+    nearest = np.take_along_axis(candidates, usable_first, axis=1)
+    too_few = np.flatnonzero(np.count_nonzero(is_usable, axis=1) < count)
+    if len(too_few):
+        nearest[too_few] = nearest_others(xyz, count, incomplete[too_few])
     return nearest

@@ -1,4 +1,4 @@
-"""Reading what a sample is made of from the three stores. Opens stores lazily, in the process that reads."""
+"""Reading the data of a sample from the three stores. Stores are opened on first use, in the process that reads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
+from pipeline.plan.labelled import ProbeReading
 from pipeline.plan.left_out import left_out_of
 from pipeline.plan.parts import Reading
 from pipeline.streaming.grids import GridMemory, GridStores, PatchGrid
-from pipeline.streaming.open_partitions import OpenPartitions, open_store
+from pipeline.streaming.open_partitions import PartitionSource, open_store
 from pipeline.streaming.order import ScanPlace
 from pipeline.streaming.scan_places import Places
 
@@ -49,38 +50,69 @@ class ViewPoints:
     point: np.ndarray
 
 
-class _Opened:
-    """The three stores of one partition and the small arrays that every read needs."""
+class OpenedViews:
+    """The view store of one partition, its teachers' patch grids, and the small arrays that every read needs.
+
+    Attributes:
+        names: of the scans.
+        unusable: views of which no sample is made.
+    """
 
     def __init__(
-        self, cache: Path, reading: Reading, teachers: Sequence[Teacher], by: type[PartitionReader]
+        self,
+        cache: Path,
+        reading: Reading | ProbeReading,
+        teachers: Sequence[Teacher],
+        reader: type[PartitionReader] = PartitionReader,
     ) -> None:
-        self.scans = open_store(cache, reading, reading.scans, SCANS, by)
-        self.views = open_store(cache, reading, reading.views, VIEWS, by)
-        self.grids = GridStores(cache, reading, teachers, by)
-        self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
+        if reading.views is None:
+            raise ValueError(f"{reading.dataset} {reading.partition} was planned without views")
+        self.views = open_store(cache, reading, reading.views, VIEWS, reader)
+        self.grids = GridStores(cache, reading, teachers, reader)
+        for grids in self.grids.readers:
+            check_same_images(self.views, grids)
+        self.names: list[str] = self.views.attributes["scans"]
         self.seen_bounds = self.views.read("seen_offsets").astype(np.int64)
-        self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
         self.view_scan = self.views.read("view_scan").astype(np.int64)
         self.image_size = self.views.read("image_size")
+        self.unusable: frozenset[int] = self.grids.unreadable
+
+    def usable(self, scan: int) -> list[int]:
+        """The views of a scan that can be drawn."""
+        views = np.flatnonzero(self.view_scan == scan).tolist()
+        return [view for view in views if view not in self.unusable]
+
+    def seen(self, view: int) -> tuple[int, int]:
+        """The rows of the points that a view sees, of all that the partition's views see."""
+        first, last = self.seen_bounds[view : view + 2]
+        return int(first), int(last)
+
+    def original(self, view: int) -> tuple[int, int]:
+        """(W0, H0) of the view's original image."""
+        height, width = self.image_size[view]
+        return int(width), int(height)
+
+
+class _Opened(OpenedViews):
+    """The three stores of one partition."""
+
+    def __init__(
+        self, cache: Path, reading: Reading, teachers: Sequence[Teacher], reader: type[PartitionReader]
+    ) -> None:
+        super().__init__(cache, reading, teachers, reader)
+        self.scans = open_store(cache, reading, reading.scans, SCANS, reader)
         check_same_scans(self.views, self.scans)
-        for reader in self.grids.readers:
-            check_same_images(self.views, reader)
-        views = self.views.attributes
-        self.scan_names: list[str] = views["scans"]
-        self.spare_rows = max(1, views["spares"] // self.views.shape("neighbours")[1])
+        self.scan_bounds = self.scans.read("scan_offsets").astype(np.int64)
+        self.kept_bounds = self.views.read("kept_offsets").astype(np.int64)
+        attributes = self.views.attributes
+        self.spare_rows = max(1, attributes["spares"] // self.views.shape("neighbours")[1])
         """Rows of more neighbours that each representative with spares has."""
-        self.unusable: set[int] = {*views["unusable"], *self.grids.unreadable}
+        self.unusable |= set(attributes["unusable"])
         self.left_out = left_out_of((self.scans, *self.grids.readers))
 
 
-class ViewSource:
-    """Random access to the views of a run. Without teachers no patch grid is read.
-
-    Attributes:
-        left_out: by dataset the files that could not be read when the stores were written, in words; known after
-            `scans`.
-    """
+class ViewSource(PartitionSource[Reading, _Opened]):
+    """Random access to the views of a run. Without teachers no patch grid is read."""
 
     def __init__(
         self,
@@ -89,12 +121,9 @@ class ViewSource:
         teachers: Sequence[Teacher],
         reader: type[PartitionReader] = PartitionReader,
     ) -> None:
-        self._cache = cache
-        self._readings = readings
-        self._teachers = tuple(teachers)
-        self._reader = reader
-        self._opened = OpenPartitions(self._open)
-        self.left_out: dict[str, list[str]] = {}
+        super().__init__(cache, readings)
+        self._teachers, self._reader = tuple(teachers), reader
+        self._unusable: list[str] = []
 
     def scans(self) -> tuple[Places[ScanPlace], list[str]]:
         """All scans that can be drawn, in the order of the plan, and those of which no view sees enough or can be read.
@@ -102,52 +131,41 @@ class ViewSource:
         Raises:
             BadInput: if no scan can be drawn.
         """
-        unusable: list[str] = []
-        left_out: dict[str, list[str]] = {}
-
-        def drawable() -> Iterator[tuple[int, str, list[int]]]:
-            for number, reading in enumerate(self._readings):
-                opened = self._opened[number]
-                left_out.setdefault(reading.dataset, []).extend(opened.left_out)
-                for scan, name in enumerate(opened.scan_names):
-                    views = np.flatnonzero(opened.view_scan == scan).tolist()
-                    usable = [view for view in views if view not in opened.unusable]
-                    if usable:
-                        yield number, name, usable
-                    else:
-                        unusable.append(f"{reading.dataset} {reading.partition} {name}")
-
-        places = Places(ScanPlace, [reading.dataset for reading in self._readings], drawable())
-        self.left_out = left_out
+        self._unusable = []
+        places = self._places(ScanPlace)
         if not len(places):
             raise BadInput(
-                f"none of {len(unusable)} scan(s) has a camera that sees enough points to learn from"
+                f"none of {len(self._unusable)} scan(s) has a camera that sees enough points to learn from"
             )
-        return places, unusable
+        return places, self._unusable
 
-    def grid_memory(self, reading: int, views: int) -> tuple[GridMemory, ...]:
-        """Memory for the patch grids of so many views, for each teacher; grids are as large in every partition."""
+    def _drawable(self, reading: Reading, opened: _Opened) -> Iterator[tuple[str, list[int]]]:
+        for scan, name in enumerate(opened.names):
+            if views := opened.usable(scan):
+                yield name, views
+            else:
+                self._unusable.append(f"{reading.dataset} {reading.partition} {name}")
+
+    def grid_memory(self, reading: int, views: int) -> GridMemory:
+        """Memory for the patch grids of so many views; grids have the same size in every partition."""
         return self._opened[reading].grids.memory(views)
 
-    def read(
-        self, reading: int, view: int, variant: int, into: Sequence[PatchGrid] | None = None
-    ) -> ViewPoints:
-        """What is stored of one view; its patch grids are read straight `into` these, where they are given.
+    def read(self, reading: int, view: int, variant: int, into: Sequence[PatchGrid]) -> ViewPoints:
+        """What is stored of one view. Its patch grids are read directly `into` this memory.
 
         Raises:
             DamagedCache: naming the file, if a checksum does not fit.
         """
         opened = self._opened[reading]
         scan = opened.view_scan[view]
-        first, last = opened.seen_bounds[view : view + 2]
+        first, last = opened.seen(view)
         bound = 2 * (variant * len(opened.view_scan) + view)
         kept_first, kept_last, more_last = opened.kept_bounds[bound : bound + 3]
         count = kept_last - kept_first
-        of = opened.views.read("kept", kept_first, more_last)
+        seen_rows = opened.views.read("kept", kept_first, more_last)
         near = opened.views.read("neighbours", kept_first, more_last)
-        kept, spare_of = of[:count], of[count :: opened.spare_rows]
+        kept, spare_of = seen_rows[:count], seen_rows[count :: opened.spare_rows]
         rows = opened.views.read("point", first, last).take(kept)
-        height, width = (int(side) for side in opened.image_size[view])
         begin, end = opened.scan_bounds[scan : scan + 2]
         return ViewPoints(
             xyz=opened.scans.read_rows("xyz", begin, end, rows),
@@ -156,7 +174,7 @@ class ViewSource:
             neighbours=near[:count],
             spare_of=spare_of,
             spares=near[count:].reshape(len(spare_of), opened.spare_rows * near.shape[1]),
-            original=(width, height),
+            original=opened.original(view),
             grids=opened.grids.read(view, into),
             point=rows,
         )
@@ -166,14 +184,14 @@ class ViewSource:
         return sum(self._opened[0].grids.channels())
 
     def advise(self, reading: int, view: int, variant: int) -> None:
-        """Say that a view will be read soon: the system reads ahead what of it is not in memory yet."""
+        """Tell the system that a view will be read soon, so that it reads from the disk what is not in memory yet."""
         opened = self._opened[reading]
         scan = opened.view_scan[view]
-        # Of the whole scan: which rows is not known before the view is read.
+        # The whole scan: which of its rows are needed is not known before the view is read.
         for name in ("xyz", "intensity"):
             opened.scans.advise(name, *map(int, opened.scan_bounds[scan : scan + 2]))
         for name in ("point", "pixel"):
-            opened.views.advise(name, *map(int, opened.seen_bounds[view : view + 2]))
+            opened.views.advise(name, *opened.seen(view))
         bound = 2 * (variant * len(opened.view_scan) + view)
         for name in ("kept", "neighbours"):
             opened.views.advise(name, *map(int, opened.kept_bounds[bound : bound + 3 : 2]))

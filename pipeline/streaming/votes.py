@@ -1,7 +1,7 @@
-"""Test-time votes: each scored scan goes through the student several times, moved otherwise each time.
+"""Test-time votes: each scored scan goes through the student several times, with another augmentation each time.
 
-As in WaffleIron's published evaluation the classes' probabilities are added up; there all passes are augmented, here
-the first is the scan as it is.
+The probabilities of the classes are added up, as in WaffleIron's published evaluation. There all passes are augmented; here the
+first pass is the unchanged scan.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ from pipeline.students.packed import Cloud
 
 
 class Votes(Dataset[ScanBatch]):
-    """Item number * votes + vote is that vote on that batch of the evaluated split; vote 0 is the scans as they are."""
+    """Item number * votes + vote is that vote on that batch of the evaluated split. Vote 0 takes the scans unchanged.
+
+    Attributes:
+        batches: of scans, each of them `votes` items.
+    """
 
     def __init__(
         self,
-        plain: EvaluationScans,
         source: ScanSource,
         scans: Sequence[LabelledPlace],
         *,
@@ -46,12 +49,11 @@ class Votes(Dataset[ScanBatch]):
         augmentation: LabelledAugment,
         intensity: dict[str, tuple[float, float]],
     ) -> None:
-        self._plain, self._source, self._scans = plain, source, scans
+        self._plain = EvaluationScans(source, scans, points=points, intensity=intensity)
+        self.batches = len(self._plain)
+        self._source, self._scans = source, scans
         self._votes, self._seed = votes, seed
         self._points, self._augmentation, self._intensity = points, augmentation, intensity
-
-    def __len__(self) -> int:
-        return len(self._plain) * self._votes
 
     def __getitem__(self, item: int) -> ScanBatch:
         number, vote = divmod(item, self._votes)
@@ -78,10 +80,10 @@ def moved_sample(
     intensity: tuple[float, float],
     rng: np.random.Generator,
 ) -> ScanSample:
-    """A scan to be scored, moved: the first point of each voxel, those that now lie in the field of view.
+    """An augmented scan to be scored: of each voxel the first point, if it then lies in the field of view.
 
     Raises:
-        BadInput: if none does.
+        BadInput: if no point lies there.
     """
     moved, features = augmented(scan.intensity, scan.xyz, augmentation, intensity, rng)
     kept = representatives(scan.xyz, points.voxel, None)

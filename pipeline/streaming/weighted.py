@@ -1,8 +1,8 @@
 """An epoch in which some datasets are drawn more often than others: a pure function of (seed, epoch).
 
-An epoch has as many draws as there are scans, weights or not. Each dataset's share of them follows from its weight times
-its scans; it goes through all its scans before it sees one again, over the ends of epochs, each time in an order of its
-own. So over a long training every scan of a dataset is drawn equally often.
+An epoch has as many draws as there are scans, with or without weights. The share of a dataset is proportional to its weight
+times its number of scans. All scans of a dataset are drawn before one is drawn again, also across the ends of epochs, and each
+pass has an order of its own. So over a long training every scan of a dataset is drawn equally often.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from pipeline.common.random import generator
 
 
 def draws_in_epoch(sizes: Sequence[int], weights: Sequence[float]) -> tuple[int, ...]:
-    """How many of an epoch's draws each dataset gets: in all as many as there are scans, none more than one off its share."""
+    """How many draws of an epoch each dataset gets. They sum to the number of scans, and each differs from its exact share by
+    less than one."""
     total = sum(sizes)
     shares = np.array([size * weight for size, weight in zip(sizes, weights, strict=True)], np.float64)
     exact = total * shares / shares.sum()
     counts = np.floor(exact).astype(np.int64)
-    # Largest remainders first; the earlier dataset where two are the same.
+    # Largest remainders first; of equal ones the earlier dataset.
     rest = np.argsort(-(exact - counts), kind="stable")[: total - int(counts.sum())]
     counts[rest] += 1
     return tuple(int(count) for count in counts)

@@ -1,4 +1,4 @@
-"""Checkpoints: enough to go on from a step as if nothing had happened. Tensors and plain values, no code."""
+"""Checkpoints: all that a training needs to go on from a step as if it had never stopped. Tensors and plain values, no code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training's state after `step` steps. `scaler`: of one in float16 alone.
+    """The state of a training after `step` steps. Only a training in float16 has a `scaler`.
 
-    Order, cameras, augmentation and masks are pure functions of the step: there is no random state to keep.
+    There is no random state: order, cameras, augmentation and masks are pure functions of the step.
     """
 
     run_id: str
@@ -38,7 +38,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{checkpoint.step:09d}.pt"
     beside = folder / f".writing-{path.name}-{os.getpid()}"
-    for left in folder.glob(".writing-*"):  # of a trainer that was killed: the lease says that it is gone
+    for left in folder.glob(
+        ".writing-*"
+    ):  # left by a trainer that was killed; the lease rules out that it still runs
         left.unlink(missing_ok=True)
     try:
         with open(beside, "wb") as file:
@@ -55,7 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
-    """The newest checkpoint that is sound, or None. A damaged one is named, set aside and passed over.
+    """The newest sound checkpoint, or None. A damaged one is logged and set aside, and the one before it is tried.
 
     Raises:
         GriddleError: if it belongs to another run.
@@ -80,7 +82,7 @@ def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The file's values, after its checksums: torch itself would load a flipped bit without a word."""
+    """The values of a file, after its checksums are verified: torch itself loads a flipped bit without an error."""
     with zipfile.ZipFile(path) as archive:
         broken = archive.testzip()
     if broken is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255
-"""Label of a point that has none: it counts nowhere, whatever was predicted for it."""
+"""Label of a point without a label. The point counts nowhere, whatever was predicted for it."""
 
 
 class Confusion:
@@ -35,22 +36,27 @@ class Confusion:
         flat = np.bincount(truth * self.classes + prediction, minlength=self.classes**2)  # (classes^2,)
         self.counts += flat.reshape(self.classes, self.classes)
 
-    def merge(self, other: Confusion) -> None:
-        """Add what another process counted."""
-        if other.classes != self.classes:
-            raise ValueError(f"cannot merge counts of {other.classes} classes into {self.classes}")
-        self.counts += other.counts
-
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of each class; NaN for a class in neither truth nor predictions.
 
         Returns (classes,) float64 in [0, 1].
         """
-        hit = np.diagonal(self.counts)  # (classes,)
-        union = self.counts.sum(axis=1) + self.counts.sum(axis=0) - hit  # (classes,)
-        return np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+        correct = np.diagonal(self.counts)  # (classes,)
+        union = self.counts.sum(axis=1) + self.counts.sum(axis=0) - correct  # (classes,)
+        return np.where(union > 0, correct / np.maximum(union, 1), np.nan)
 
     def mean_iou(self) -> float:
         """Mean over the classes that occur in truth or predictions; NaN before anything was counted."""
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
+
+    def scores(self, classes: Sequence[str]) -> dict[str, Any]:
+        """mIoU and the IoU of each class, for JSON: it has no NaN, so that an unknown value is None."""
+        return {
+            "miou": _number(self.mean_iou()),
+            "iou": {name: _number(value) for name, value in zip(classes, self.iou(), strict=True)},
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

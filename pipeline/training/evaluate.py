@@ -1,20 +1,16 @@
-"""Scoring what has classes on a split of a dataset, and writing its predictions in the official format."""
+"""Scoring a network with classes on a split of a dataset, and writing its predictions in the official format."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import nn
 
-from cache_schemas.canonical import sha256_file
-from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.datasets.readers import reader_named
@@ -22,8 +18,7 @@ from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.left_out import refuse_unless_skipped
-from pipeline.plan.probes import ProbeRun
-from pipeline.streaming.scan_batches import SCORED_TOGETHER, EvaluationScans
+from pipeline.streaming.scan_batches import SCORED_TOGETHER
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
 from pipeline.students.heads import class_head
@@ -32,7 +27,7 @@ from pipeline.training.confusion import Confusion
 from pipeline.training.import_weights import imported_network
 from pipeline.training.labelled_task import Task, predictions
 from pipeline.training.probe_features import RawInputs, StudentFeatures, student_features
-from pipeline.training.run_folder import WEIGHTS
+from pipeline.training.weights_folder import checked_weights
 
 
 def evaluate(
@@ -43,9 +38,9 @@ def evaluate(
     votes: int | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Score, write `evaluations/<dataset>-<split>.json` into the scored folder, and with `out` the official files there.
+    """Score, and write `evaluations/<dataset>-<split>.json` into the scored folder; with `out`, write the official files there.
 
-    votes: passes over each scan; None: as its block says. Returns the metrics; without any label miou is None.
+    votes: passes over each scan; by default the number in its block. Returns the metrics; without any label miou is None.
 
     Raises:
         BadInput: if there is nothing to score and nothing to write, or the run is not done.
@@ -67,21 +62,22 @@ def evaluate(
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
         exist_ok=True
-    )  # where it cannot be written, that is to be known before hours of scoring
+    )  # fails now, and not after hours of scoring, where nothing can be written
     task = _task(experiment, wanted, features, source, scans, votes)
     confusion, points = Confusion(len(classes)), 0
 
     def by_scan() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal points
         names = _result_names(experiment, wanted) if out is not None else {}
-        found = predictions(task, head, workers=experiment.config.workers, device=device)
-        for number, (guess, labels) in enumerate(found):
-            confusion.add(labels.cpu().numpy(), guess.cpu().numpy())
+        batches = predictions(task, head, workers=experiment.config.workers, device=device)
+        for number, (predicted, labels) in enumerate(batches):
+            classes_of_points = predicted.cpu().numpy()
+            confusion.add(labels.cpu().numpy(), classes_of_points)
             points += len(labels)
             together = scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
             ends = np.cumsum([source.size(place) for place in together])[:-1]
-            for place, its in zip(together, np.split(guess.cpu().numpy(), ends), strict=True):
-                yield names.get(place.name, place.name), its
+            for place, prediction in zip(together, np.split(classes_of_points, ends), strict=True):
+                yield names.get(place.name, place.name), prediction
 
     dataset = experiment.config.datasets[wanted.dataset]
     if out is not None:
@@ -91,7 +87,6 @@ def evaluate(
     else:
         for _ in by_scan():
             pass
-    iou = zip(classes, confusion.iou(), strict=True)
     metrics = {
         "griddle": "griddle evaluation",
         "run_id": scored.id,
@@ -100,8 +95,7 @@ def evaluate(
         "votes": votes,
         "field_of_view": [list(side) for side in scored.points.field_of_view],
         "precision": scored.block.precision,
-        "miou": _number(confusion.mean_iou()),
-        "iou": {name: _number(value) for name, value in iou},
+        **confusion.scores(classes),
         "points": int(confusion.counts.sum()),
         "ignored_points": points - int(confusion.counts.sum()),
         "scans": len(scans),
@@ -117,7 +111,7 @@ def evaluate(
 def trained(
     experiment: Experiment, scored: Scored, device: torch.device
 ) -> tuple[StudentFeatures | RawInputs, nn.Module]:
-    """The features and the head of what is scored, with its weights.
+    """The features and the head of the scored network, with its weights.
 
     Raises:
         BadInput: if it is a run that is not done.
@@ -128,25 +122,14 @@ def trained(
         backbone, probe = imported_network(scored.folder, scored.student, scored.points)
         return StudentFeatures(backbone, scored.seed).to(device).eval(), probe.to(device).eval()
     folder, classes = scored.folder, experiment.traits[run.train[0].dataset].classes
-    if not (folder / "done.json").exists():
-        what = "probe" if isinstance(run, ProbeRun) else "finetune"
-        raise BadInput(f"{folder} is not done: run `snakemake {what}_all --cores 8` first")
+    if not experiment.is_done(run):
+        raise BadInput(f"{folder} is not done: run `snakemake {run.what}_all --cores 8` first")
     features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
-    kind = run.block.head if isinstance(run, ProbeRun) else "linear"
-    head = class_head(kind, features.channels, len(classes), run.seed)
-    path = folder / WEIGHTS
-    try:
-        if json.loads((folder / "provenance.json").read_bytes())["weights_sha256"] != sha256_file(path):
-            raise ValueError("their SHA-256 is not the one in provenance.json")
-        tensors = load(path.read_bytes())
+    head = class_head(run.head, features.channels, len(classes), run.seed)
+    with checked_weights(folder) as tensors:
         load_exactly(head, tensors_below("head.", tensors))
-        if own := tensors_below("student.", tensors):
-            load_exactly(features, own)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise GriddleError(
-            f"{path} does not hold the weights that were trained ({error}).\n"
-            f"Delete {folder} and run the same snakemake command again: it trains this anew."
-        ) from error
+        if trained_student := tensors_below("student.", tensors):
+            load_exactly(features, trained_student)
     return features.to(device).eval(), head.to(device).eval()
 
 
@@ -160,9 +143,7 @@ def _task(
 ) -> Task:
     scored, block = wanted.scored, wanted.scored.block
     intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset)}
-    whole = EvaluationScans(source, scans, points=scored.points, intensity=intensity)
     voted = Votes(
-        whole,
         source,
         scans,
         votes=votes,
@@ -173,12 +154,12 @@ def _task(
     )
     counts = (0, len(scans))
     return Task(
-        features, features.channels, False, voted, voted, len(whole), counts, [], block.precision, votes
+        features, features.channels, False, voted, voted, voted.batches, counts, [], block.precision, votes
     )
 
 
 def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
-    """Of each scan the name under which the official evaluation wants it."""
+    """For each scan the name that the official evaluation uses."""
     index = experiment.indices[wanted.dataset]
     read = {reading.partition for reading in wanted.readings}
     return {
@@ -187,7 +168,3 @@ def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
         if entry.name in read
         for scan in index.load_partition(entry).scans
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

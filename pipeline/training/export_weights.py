@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from cache_schemas.canonical import sha256_file
-from cache_schemas.errors import BadInput, GriddleError
-from pipeline.plan.starting_weights import PROVENANCE, network_of
+from cache_schemas.errors import BadInput
+from pipeline.plan.starting_weights import Facts, network_of
 from pipeline.students.authors import Described, Head, describe, to_authors
 from pipeline.students.authors_file import write_authors_file
-from pipeline.training.run_folder import WEIGHTS
+from pipeline.training.weights_folder import complete_run, read_tensors
 
 
 @dataclass(frozen=True)
@@ -40,13 +35,12 @@ def export(folder: Path, out: Path, *, module: bool) -> Exported:
         GriddleError: if its weights are not those that were trained.
     """
     tensors, provenance = _read(folder)
-    of_backbone = provenance
     if not any(name.startswith("backbone.") for name in tensors):
         if folder.absolute().parent.name != "probe":
             raise BadInput(f"{folder} holds no student: its weights are {', '.join(list(tensors)[:3])}, ...")
-        whole, of_backbone = _read(folder.absolute().parent.parent)
-        tensors |= {name: value for name, value in whole.items() if name.startswith("backbone.")}
-    network = _network(of_backbone)
+        student, provenance = _read(folder.absolute().parent.parent)
+        tensors |= {name: value for name, value in student.items() if name.startswith("backbone.")}
+    network = _network(provenance)
     head, tensors = _head(folder, tensors)
     branch = _branch(folder, network, head)
     state = to_authors(tensors, head)
@@ -56,32 +50,17 @@ def export(folder: Path, out: Path, *, module: bool) -> Exported:
     return Exported(key, branch, described, len(state))
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(folder: Path) -> tuple[dict[str, Tensor], Facts]:
     """Tensors, without a leading `student.`, and provenance of a folder that is complete."""
-    try:
-        provenance: dict[str, Any] = json.loads((folder / PROVENANCE).read_bytes())
-        expected = provenance["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{folder} holds no run that is complete ({error}); give a folder <workdir>/runs/<student>-<run id>, or one "
-            f"in its probe/"
-        ) from error
-    try:
-        if sha256_file(folder / WEIGHTS) != expected:
-            raise ValueError("their SHA-256 is not the one in provenance.json")
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise GriddleError(
-            f"{folder / WEIGHTS} does not hold the weights that were trained ({error}).\nDelete {folder} and run the "
-            f"same snakemake command again."
-        ) from error
+    with complete_run(folder, "or one in its probe/") as provenance:
+        pass
+    tensors = read_tensors(folder)
     return {name.removeprefix("student."): value for name, value in tensors.items()}, provenance
 
 
-def _network(provenance: dict[str, Any]) -> dict[str, Any]:
-    identity = provenance["identity"]
-    found: dict[str, Any] = identity["network"] if "network" in identity else network_of(provenance)
-    return found
+def _network(provenance: Facts) -> Facts:
+    network: Facts | None = provenance["identity"].get("network")
+    return network_of(provenance) if network is None else network
 
 
 def _head(folder: Path, tensors: dict[str, Tensor]) -> tuple[Head, dict[str, Tensor]]:
@@ -104,7 +83,7 @@ def _probe(name: str) -> str:
     return f"probe.{name.removeprefix('head.')}" if name.startswith("head.") else name
 
 
-def _branch(folder: Path, network: dict[str, Any], head: Head) -> str:
+def _branch(folder: Path, network: Facts, head: Head) -> str:
     """The branch of their code that has this norm, activation and head."""
     norm, activation = network["norm"], network["activation"]
     if activation == "relu" and head != "mlp":

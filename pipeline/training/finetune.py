@@ -1,8 +1,8 @@
 """Finetuning: student and head learn from labels, each layer at a rate of its own (ScaLR, supplement B.4).
 
-As published: network in training mode, batch-norm statistics and all; cross-entropy plus Lovasz-softmax; stochastic depth;
-a head of batch norm and a linear layer that starts at zero; scored at full resolution after the last epoch. It is long, so
-that it goes on from its newest checkpoint as a pretraining does.
+As published: the network is in training mode, also its batch-norm statistics; the loss is cross-entropy plus Lovasz-softmax;
+branches are dropped (stochastic depth); the head is a batch norm and a linear layer that starts at zero; after the last epoch the
+student is scored at full resolution. A finetuning is long: like a pretraining it goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.view_batches import stream
 from pipeline.students.heads import ProbeHead
 from pipeline.training import checkpoint as checkpoints
-from pipeline.training.labelled_folder import finish_probe
+from pipeline.training.labelled_folder import finish_labelled
 from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.lease import Lease
-from pipeline.training.metrics_file import read_metrics
 from pipeline.training.parameter_groups import for_optimiser, layer_groups
-from pipeline.training.recorder import Recorder
+from pipeline.training.recorder import Recorder, read_metrics
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
 
@@ -46,8 +45,8 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     for name in run.left_out:
         log(f"  left out: {name}: no labels")
     task = prepare(experiment, run, device)
-    for told in task.unreadable:
-        log(f"  left out, unreadable: {told}")
+    for line in task.unreadable:
+        log(f"  left out, unreadable: {line}")
     classes = experiment.traits[run.train[0].dataset].classes
     head = ProbeHead(task.channels, len(classes)).to(device)
     per_epoch = steps_per_epoch(task.scans[0], block.batch, f"{run.key}.batch")
@@ -72,7 +71,7 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     log(
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} scans"
     )
-    finish_probe(
+    finish_labelled(
         experiment,
         run,
         modules={"head": head, "student": task.features},
@@ -174,6 +173,6 @@ def _train(
 
 
 def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
-    """The mean loss of each epoch, as recorded through all restarts."""
+    """The mean loss of each epoch, also of the epochs before a restart."""
     losses = [float(row["loss"]) for row in read_metrics(folder / "metrics.csv")]
     return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]

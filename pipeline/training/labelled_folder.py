@@ -6,55 +6,48 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
 
 from cache_schemas.canonical import sha256_file
-from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRun
+from pipeline.plan.parts import DONE
 from pipeline.training.confusion import Confusion
-from pipeline.training.run_folder import WEIGHTS, commit, is_complete, save_weights
+from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights, write_provenance
 
 METRICS = "metrics.json"
 
 
-def is_probed(folder: Path, probe: LabelledRun) -> bool:
-    """Whether weights, metrics and provenance are there and agree: then only the marker may be missing."""
+def is_scored(folder: Path, run: LabelledRun) -> bool:
+    """Whether weights, metrics and provenance exist and agree. If they do, nothing but the marker can be missing."""
     try:
         metrics = json.loads((folder / METRICS).read_bytes())
     except (OSError, ValueError):
         return False
-    return metrics.get("probe_id") == probe.id and is_complete(folder, probe.id)
+    return metrics.get("probe_id") == run.id and is_complete(folder, run.id)
 
 
-def what_of(probe: LabelledRun) -> str:
-    """`probe` or `finetune`."""
-    return "finetune" if isinstance(probe, FinetuneRun) else "probe"
-
-
-def write_probe_marker(folder: Path, probe: LabelledRun) -> None:
-    """done.json: small, written last, and all that Snakemake sees of a probe."""
+def write_labelled_marker(folder: Path, run: LabelledRun) -> None:
+    """Write done.json. It is small, written last, and the only file of a training with labels that Snakemake looks at."""
     write_json(
-        folder / "done.json",
+        folder / DONE,
         {
             "griddle": "griddle run",
-            "kind": what_of(probe),
-            "subject": probe.kind,
-            "run_id": probe.id,
+            "kind": run.what,
+            "subject": run.kind,
+            "run_id": run.id,
             "weights": WEIGHTS,
             "metrics": METRICS,
         },
     )
 
 
-def finish_probe(
+def finish_labelled(
     experiment: Experiment,
-    probe: LabelledRun,
+    run: LabelledRun,
     *,
     modules: dict[str, nn.Module],
     confusion: Confusion,
@@ -69,33 +62,31 @@ def finish_probe(
     hours: float | None = None,
     skipped: int | None = None,
 ) -> None:
-    """Config, weights, metrics, then what they came from, then the marker: each complete before the next names it."""
-    folder = experiment.run_path(probe)
+    """Write config, weights, metrics, provenance, then the marker: each is complete before the next one names it."""
+    folder = experiment.run_path(run)
     folder.mkdir(parents=True, exist_ok=True)
-    what = what_of(probe)
-    settings = {what: probe.block.resolved(), "student": probe.student.resolved(), "seed": probe.seed}
+    settings = {run.what: run.block.resolved(), "student": run.student.resolved(), "seed": run.seed}
     write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_weights(folder, tensors, {"griddle": f"griddle {what}", "run_id": probe.id, "subject": probe.kind})
+    save_weights(folder, tensors, {"griddle": f"griddle {run.what}", "run_id": run.id, "subject": run.kind})
     write_json(
         folder / METRICS,
         {
             "griddle": "griddle metrics",
-            "probe_id": probe.id,
-            "kind": probe.kind,
-            what: probe.name,
-            "seed": probe.seed,
-            "miou": _number(confusion.mean_iou()),
-            "iou": {name: _number(value) for name, value in zip(classes, confusion.iou(), strict=True)},
-            "scored_on": "points that cameras see" if probe.kind == "teacher" else "every point",
+            "probe_id": run.id,
+            "kind": run.kind,
+            run.what: run.name,
+            "seed": run.seed,
+            **confusion.scores(classes),
+            "scored_on": "points that cameras see" if run.kind == "teacher" else "every point",
             "points": int(confusion.counts.sum()),
             "ignored_points": ignored,
             "scans": {"train": scans[0], "evaluate": scans[1]},
-            "left_out": list(probe.left_out),
+            "left_out": list(run.left_out),
             "unreadable": unreadable,
             "loss": losses[-1],
             "loss_by_epoch": losses,
@@ -103,25 +94,14 @@ def finish_probe(
             "confusion": confusion.counts.tolist(),
         },
     )
-    provenance: dict[str, Any] = {
-        "griddle": "griddle provenance",
-        "run_id": probe.id,
-        "identity": probe.identity,
-        "weights_sha256": sha256_file(folder / WEIGHTS),
+    facts: dict[str, Any] = {
         "metrics_sha256": sha256_file(folder / METRICS),
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
-        "commit": commit(),
-        "made": made(),
     }
     if steps is not None:
-        provenance |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
+        facts |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}
     if skipped is not None:
-        provenance["skipped_steps"] = skipped
-    write_json(folder / "provenance.json", provenance)
-    write_probe_marker(folder, probe)
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN: a class in neither truth nor predictions has no IoU."""
-    return float(value) if np.isfinite(value) else None
+        facts["skipped_steps"] = skipped
+    write_provenance(folder, run.id, run.identity, facts)
+    write_labelled_marker(folder, run)

@@ -1,4 +1,4 @@
-"""What probes and finetunings share: their batches, their forward pass, and how they are scored."""
+"""What probes and finetunings share: batches, forward pass, and scoring."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from pipeline.config.training import Precision
 from pipeline.datasets.splits import full_name
 from pipeline.losses.lovasz import IGNORE
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.label_subset import choose
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.left_out import refuse_unless_skipped
-from pipeline.streaming.scan_batches import EvaluationScans, ScanSteps
+from pipeline.streaming.scan_batches import ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
 from pipeline.streaming.view_batches import stream
@@ -32,15 +31,15 @@ from pipeline.training.stepping import autocast
 
 @dataclass(frozen=True)
 class Task:
-    """A probe or a finetuning with all that it reads.
+    """A probe or a finetuning, with its features and its batches.
 
     Attributes:
         features: a module from a batch and a step to (P, channels).
         trained: whether the features learn, too.
         steps: item `step` is the batch of that training step; batches as `ScanBatch` or `SeenBatch`.
-        scored, batches: the evaluated split, in so many batches, each of them `votes` times in a row.
+        scored, batches: the evaluated split, and its number of batches; each batch comes `votes` times in a row.
         scans: in training and in evaluation.
-        unreadable: files that neither of them has, as they could not be read when the cache was written, in words.
+        unreadable: a line for each file that could not be read when the cache was written, and that neither split has.
     """
 
     features: nn.Module
@@ -55,47 +54,45 @@ class Task:
     votes: int = 1
 
 
-def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) -> Task:
+def prepare(experiment: Experiment, run: LabelledRun, device: torch.device) -> Task:
     """The features and the batches of a probe or a finetuning.
 
     Raises:
         BadInput: if there are too few scans to learn from, or chosen ones that are not there, or all labels are ignored.
         GriddleError: if the student's weights are not there.
     """
-    if probe.kind == "teacher":
-        return _prepare_teacher(experiment, probe)
-    points, block = probe.points, probe.block
-    if probe.kind == "inputs":
+    if run.kind == "teacher":
+        return _prepare_teacher(experiment, run)
+    points, block = run.points, run.block
+    if run.kind == "inputs":
         points = points.model_copy(update={"neighbours": 1})  # nothing looks at them
     intensity = {
         name: intensity_of(experiment, name)
-        for name in dict.fromkeys(r.dataset for r in (*probe.train, *probe.evaluate))
+        for name in dict.fromkeys(reading.dataset for reading in (*run.train, *run.evaluate))
     }
     training, scoring = (
-        ScanSource(experiment.cache, probe.train),
-        ScanSource(experiment.cache, probe.evaluate),
+        ScanSource(experiment.cache, run.train),
+        ScanSource(experiment.cache, run.evaluate),
     )
-    scans, scored = _chosen(probe, training), scoring.scans()
-    _check_labels(probe, f"the {', '.join(probe.block.splits)} split, which it learns from", training)
-    _check_labels(probe, f"the {probe.block.evaluate} split, on which it is scored", scoring)
-    features = RawInputs() if probe.kind == "inputs" else student_features(experiment, probe, device)
+    scans, scored = _chosen(run, training), scoring.scans()
+    _check_labels(run, f"the {', '.join(run.block.splits)} split, which it learns from", training)
+    _check_labels(run, f"the {run.block.evaluate} split, on which it is scored", scoring)
+    features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
     steps = ScanSteps(
         training,
         scans,
-        seed=probe.seed,
+        seed=run.seed,
         batch=block.batch,
         points=points,
         augmentation=block.augment,
         intensity=intensity,
-        purpose="finetune" if isinstance(probe, FinetuneRun) else "probe",
+        purpose=run.what,
     )
-    whole = EvaluationScans(scoring, scored, points=points, intensity=intensity)
     voted = Votes(
-        whole,
         scoring,
         scored,
         votes=block.votes,
-        seed=probe.seed,
+        seed=run.seed,
         points=points,
         augmentation=block.augment,
         intensity=intensity,
@@ -103,10 +100,10 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
     return Task(
         features.to(device),
         features.channels,
-        isinstance(probe, FinetuneRun) or probe.kind == "scratch",
+        run.trains_student,
         steps,
         voted,
-        len(whole),
+        voted.batches,
         (len(scans), len(scored)),
         _together(experiment, training, scoring),
         block.precision,
@@ -114,42 +111,42 @@ def prepare(experiment: Experiment, probe: LabelledRun, device: torch.device) ->
     )
 
 
-def _check_labels(probe: LabelledRun, where: str, source: ScanSource) -> None:
+def _check_labels(run: LabelledRun, where: str, source: ScanSource) -> None:
     """Raise BadInput where no point of a split has a class: nothing can be learnt there, nor scored."""
     classed, points = source.labels
     if points and not classed:
-        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in probe.train))
+        datasets = ", ".join(dict.fromkeys(reading.dataset for reading in run.train))
         raise BadInput(
-            f"{probe.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
+            f"{run.key}: none of {points:,} points in {where}, has a class: all labels are ignored. Look at the label "
             f"files of {datasets}: do they hold the ids that the reader's classes are made from?"
         )
 
 
-def _chosen(probe: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
+def _chosen(run: LabelledRun, source: ScanSource | SeenSource) -> Sequence[LabelledPlace]:
     """The scans that it learns from."""
     scans = source.scans()
     names: list[tuple[str, str]] = []
-    if probe.block.scans is not None:
-        partitions = [reading.partition for reading in probe.train]
+    if run.block.scans is not None:
+        partitions = [reading.partition for reading in run.train]
         names = [(full_name(partitions[place.reading], place.name), place.name) for place in scans]
-    return choose(probe.key, probe.block, scans, names)
+    return choose(run.key, run.block, scans, names)
 
 
-def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
-    teachers = experiment.teachers_of(probe.student)
+def _prepare_teacher(experiment: Experiment, run: LabelledRun) -> Task:
+    teachers = experiment.teachers_of(run.student)
 
     def source(readings: Sequence[Any]) -> SeenSource:
         return SeenSource(
             experiment.cache,
             readings,
             teachers=teachers,
-            sampling=probe.student.sampling,
+            sampling=run.student.sampling,
         )
 
-    training, scoring = source(probe.train), source(probe.evaluate)
-    scans, scored = _chosen(probe, training), scoring.scans()
+    training, scoring = source(run.train), source(run.evaluate)
+    scans, scored = _chosen(run, training), scoring.scans()
     features = TeacherFeatures(training.channels)
-    steps = SeenSteps(training, scans, seed=probe.seed, batch=probe.block.batch)
+    steps = SeenSteps(training, scans, seed=run.seed, batch=run.block.batch)
     seen = EvaluationSeen(scoring, scored)
     counts = len(scans), len(scored)
     unreadable = _together(experiment, training, scoring)
@@ -157,17 +154,17 @@ def _prepare_teacher(experiment: Experiment, probe: LabelledRun) -> Task:
 
 
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
-    """What the sources left out, each once: a split may be trained on and scored."""
-    found = (
-        told
+    """What the sources left out, each file once: a split may be both trained on and scored."""
+    lines = (
+        line
         for source in sources
-        for told in refuse_unless_skipped(experiment.config.datasets, source.left_out)
+        for line in refuse_unless_skipped(experiment.config.datasets, source.left_out)
     )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(lines))
 
 
 def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.device) -> Tensor:
-    """(P, classes) of a batch that lies on the device; gradients reach the features where they learn."""
+    """Logits (P, classes) of a batch on the device. Gradients reach the features only if these are trained."""
     with autocast(task.precision, device.type):
         with torch.set_grad_enabled(task.trained and torch.is_grad_enabled()):
             features = task.features(batch, step)  # (P, channels)
@@ -176,7 +173,8 @@ def logits_of(task: Task, head: nn.Module, batch: Any, step: int, device: torch.
 
 
 class LabelCount:
-    """Counts labelled points through the first epoch: labels that are all ignored teach nothing, without a word."""
+    """Counts labelled points in the first epoch. Without it, a training whose labels are all ignored would learn nothing and
+    raise no error."""
 
     def __init__(self, key: str, per_epoch: int) -> None:
         self._key, self._per_epoch = key, per_epoch
@@ -203,7 +201,7 @@ class LabelCount:
 def predictions(
     task: Task, head: nn.Module, *, workers: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each batch of the evaluated split every point's class (N,) and its label (N,), 255 ignored; on the device."""
+    """For each batch of the evaluated split the class (N,) and the label (N,) of every point, on the device. 255 is ignored."""
     task.features.eval()
     head.eval()
     total: Tensor | None = None

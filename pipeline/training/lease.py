@@ -1,4 +1,4 @@
-"""The lease of a run folder: one trainer at a time; a second one waits, or takes over from a dead one and says so."""
+"""The lease of a run folder: only one process trains there. Another one waits, or takes over from a dead one and says so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.common.log import log
 
 HEARTBEAT_SECONDS = 10.0
 DEAD_SECONDS = 60.0
-"""A holder on another host is taken for dead when its heartbeat has not moved for so long, by our own clock."""
+"""A holder on another host counts as dead if its heartbeat has not changed for so long, measured by our own clock."""
 
 
 class Lease:
@@ -82,10 +82,10 @@ class Lease:
         return self._link(self._path)
 
     def _take(self, holder: dict[str, Any]) -> bool:
-        """Put our lease in the dead one's place, at no instant with none there; False if another was faster.
+        """Replace the dead lease by ours, without an instant without a lease; False if another process was faster.
 
-        Of several takers only the one that has the claim acts, and only while the dead lease still lies there.
-        A claim whose taker died on the way is dropped when it has lain for as long as a holder may be silent.
+        Of several processes only the one that holds the claim acts, and only while the dead lease is still in place.
+        A claim whose process died is removed after the time for which a holder may be silent.
         """
         claim = self._path.with_name(f".lease-claim-{holder.get('nonce')}")
         began = time.monotonic()
@@ -104,7 +104,7 @@ class Lease:
             claim.unlink(missing_ok=True)
 
     def _link(self, target: Path) -> bool:
-        """Our lease under that name, unless there is one."""
+        """Create our lease under that name, unless the file exists."""
         beside = self._path.with_name(f".lease-{self._nonce}")
         write_json(beside, self._body())
         try:
@@ -118,10 +118,10 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(self._heartbeat):
             try:
-                found = self._holder().get("nonce")
-                if found == self._nonce:
+                nonce = self._holder().get("nonce")
+                if nonce == self._nonce:
                     write_json(self._path, self._body())
-                elif found is not None:
+                elif nonce is not None:
                     self._lost = True
             except OSError as error:  # a full or absent disk for a while; the next beat may succeed
                 log(f"the heartbeat of {self._path} could not be written: {error}")
@@ -147,7 +147,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Certain only of processes on this host."""
+    """Whether the holder is certainly dead. Only processes on this host can be checked."""
     if holder.get("host") != socket.gethostname():
         return False
     try:

@@ -1,28 +1,25 @@
-"""`open_run`: a student that was trained, as a function from points to features. It needs its folder, and no cache."""
+"""`open_run`: a trained student as a function from points to features. It needs the run's folder, and no cache."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 
-from cache_schemas.canonical import sha256_file
-from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.errors import BadInput
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
 from pipeline.geometry.full_scan import full_scan
-from pipeline.plan.starting_weights import student_of_weights
+from pipeline.plan.starting_weights import Facts, student_of_weights
 from pipeline.streaming.scan_batches import evaluation_sample
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.students.distilled import Distilled
+from pipeline.students.loading import load_exactly
 from pipeline.students.packed import pack
+from pipeline.training.weights_folder import checked_weights, complete_run
 
 
 def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
@@ -34,38 +31,25 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
         GriddleError: if its weights are not those that were trained.
     """
     folder = Path(path)
-    try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
+    with complete_run(
+        folder, "and run the same snakemake command again if its training was cut off"
+    ) as provenance:
         name, student = _student(folder, provenance)
-        weights = (folder / "weights.safetensors").read_bytes()
-        intensity = provenance["intensity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{folder} holds no run that is complete ({error}); give a folder <workdir>/runs/<student>-<run id>, and "
-            f"run the same snakemake command again if its training was cut off"
-        ) from error
-    try:
-        if sha256_file(folder / "weights.safetensors") != provenance["weights_sha256"]:
-            raise ValueError("their SHA-256 is not the one in provenance.json")
-        tensors = {name: value for name, value in load(weights).items() if not name.startswith("probe.")}
+        run_id, intensity = provenance["run_id"], provenance["intensity"]
+    with checked_weights(folder) as weights:
+        tensors = {name: value for name, value in weights.items() if not name.startswith("probe.")}
         last = next((n for n in ("head.linear.bias", "head.linear_out.bias") if n in tensors), None)
         model = Distilled(student, channels=len(tensors[last]) if last else 1)
-        model.backbone.backend = "auto"  # not that of the machine which trained it
-        (model if last else model.backbone).load_state_dict(
-            tensors if last else {n.removeprefix("backbone."): value for n, value in tensors.items()},
-            strict=True,
-        )
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise GriddleError(
-            f"{folder / 'weights.safetensors'} does not hold the weights that were trained ({error}).\n"
-            f"Delete {folder} and run the same snakemake command again: it trains this student anew."
-        ) from error
-    return OpenedRun(
-        name, provenance["run_id"], student, intensity, model.eval().to(device), last is not None
-    )
+        model.backbone.backend = "auto"  # of this machine, not of the one that trained it
+        if last:
+            load_exactly(model, tensors)
+        else:
+            backbone = {name.removeprefix("backbone."): value for name, value in tensors.items()}
+            load_exactly(model.backbone, backbone)
+    return OpenedRun(name, run_id, student, intensity, model.eval().to(device), last is not None)
 
 
-def _student(folder: Path, provenance: dict[str, Any]) -> tuple[str, Student]:
+def _student(folder: Path, provenance: Facts) -> tuple[str, Student]:
     """Its name and block of the config; imported weights have the block in their provenance, and their folder's name."""
     if "imported" in provenance:
         return folder.name, student_of_weights(folder, provenance, list(provenance["intensity"]))
@@ -83,7 +67,7 @@ class OpenedRun:
         student: its block of the config.
         intensity: mean and deviation by which each dataset's intensities are normalised.
         model: student and head, in evaluation mode; its weights may be moved to another device.
-        headed: whether the head is a trained one, too: it is not of weights that came with classes.
+        headed: whether the head to the teacher was trained, too. Weights that came with classes have none.
     """
 
     name: str
@@ -104,8 +88,8 @@ class OpenedRun:
     ) -> np.ndarray:
         """One feature for every point of a whole scan: (N, channels) float32.
 
-        As probes see it: one point per voxel, in the field of view, goes through the student; every point takes the
-        feature of the nearest of these.
+        As in a probe, one point per voxel in the field of view goes through the student, and every point takes the feature
+        of the nearest of these.
 
         xyz: (N, 3) metres, in the frame of the dataset that it learnt from. intensity: (N,) as that dataset records
         it. dataset: which one, where it learnt from several. space: `student`, or `teacher` for what the head makes
@@ -125,8 +109,9 @@ class OpenedRun:
             raise BadInput(f"space is 'student' or 'teacher', not {space!r}")
         if space == "teacher" and not self.headed:
             raise BadInput(f"{self.name} has no head to a teacher's features: its weights came with classes")
-        found: Any = self.model.backbone(clouds, None) if space == "student" else self.model(clouds, None)
-        return found.float().cpu().numpy()[sample.nearest]
+        network = self.model.backbone if space == "student" else self.model
+        features: torch.Tensor = network(clouds, None)
+        return features.float().cpu().numpy()[sample.nearest]
 
     def _scale(self, dataset: str | None) -> tuple[float, float]:
         """Mean and deviation of a dataset's intensity."""

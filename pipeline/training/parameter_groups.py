@@ -2,7 +2,7 @@
 
 A student of L layers has layer numbers 0 (embedding), 1 to L (its layers, each a spatial and a channel mix) and L + 1
 (head); layer i learns at decay ** (L + 1 - i) times the rate of the head. Tensors of one dimension get no weight
-decay, but for the LayerScales: the authors' are (C, 1, 1), so that theirs do.
+decay. LayerScales are an exception: the authors store them as (C, 1, 1), so that theirs are decayed.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def layer_groups(
     named: Iterable[tuple[str, nn.Parameter]], *, depth: int, layer_decay: float, weight_decay: float
 ) -> list[Group]:
     """The groups of all tensors that learn, in the order in which their first tensors come."""
-    found: dict[tuple[int, bool], list[tuple[str, nn.Parameter]]] = {}
+    by_rate: dict[tuple[int, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named:
         if parameter.requires_grad:
-            place = layer_of(name, depth), is_decayed(name, parameter)
-            found.setdefault(place, []).append((name, parameter))
+            key = layer_of(name, depth), is_decayed(name, parameter)
+            by_rate.setdefault(key, []).append((name, parameter))
     return [
         Group(
             layer,
@@ -65,7 +65,7 @@ def layer_groups(
             tuple(name for name, _ in tensors),
             tuple(parameter for _, parameter in tensors),
         )
-        for (layer, decayed), tensors in found.items()
+        for (layer, decayed), tensors in by_rate.items()
     ]
 
 

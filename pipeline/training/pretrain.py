@@ -35,7 +35,7 @@ from pipeline.training.stepping import Stepping, autocast
 
 
 def features_of(model: Distilled, batch: PretrainBatch, step: int, run: Run) -> tuple[Tensor, list[Tensor]]:
-    """The student's features (P, C) of a batch that lies on the model's device, and each teacher's (P, C1), (P, C2) ..."""
+    """The student's features (P, C) and each teacher's (P, C1), (P, C2) ..., of a batch on the model's device."""
     network = run.student.network
     rate = network.stochastic_depth
     drop = None
@@ -62,8 +62,8 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
     for name in unusable:
         log(f"  left out: {name}: no camera sees enough points, or their images could not be read")
     unreadable = refuse_unless_skipped(experiment.config.datasets, source.left_out)
-    for told in unreadable:
-        log(f"  left out, unreadable: {told}")
+    for line in unreadable:
+        log(f"  left out, unreadable: {line}")
     training = student.pretrain
     per_epoch = steps_per_epoch(len(scans), training.batch)
     total = per_epoch * training.epochs
@@ -99,14 +99,14 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
             for group in optimiser.param_groups:
                 group["lr"] = rate
             with autocast(training.precision, device.type):
-                found, wanted = features_of(model, batch, step, run)
-                loss = distillation_loss(found, wanted)
+                features, wanted = features_of(model, batch, step, run)
+                loss = distillation_loss(features, wanted)
             stepping.backward(loss)
             value = loss.item()
             if not np.isfinite(value):
                 raise GriddleError(_not_finite(value, step, batch, folder))
             stepping.step()
-            parts = [part.item() for part in losses_of_parts(found, wanted)] if several else []
+            parts = [part.item() for part in losses_of_parts(features, wanted)] if several else []
             shares = dict(zip(several, parts, strict=True))
             recorder.step(step + 1, value, rate, batch, waited, shares, stepping.skipped)
             if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:

@@ -23,7 +23,7 @@ from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.view_batches import stream
 from pipeline.students.backends import backend_for
 from pipeline.students.heads import class_head
-from pipeline.training.labelled_folder import finish_probe
+from pipeline.training.labelled_folder import finish_labelled
 from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
 from pipeline.training.probe_features import StudentFeatures
 from pipeline.training.schedule import learning_rate
@@ -41,11 +41,11 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> 
     for name in probe.left_out:
         log(f"  left out: {name}: " + ("no labels or no images" if probe.kind == "teacher" else "no labels"))
     task = prepare(experiment, probe, device)
-    for told in task.unreadable:
-        log(f"  left out, unreadable: {told}")
+    for line in task.unreadable:
+        log(f"  left out, unreadable: {line}")
     classes = experiment.traits[probe.train[0].dataset].classes
-    head = class_head(probe.probe.head, task.channels, len(classes), probe.seed).to(device)
-    per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
+    head = class_head(probe.head, task.channels, len(classes), probe.seed).to(device)
+    per_epoch = steps_per_epoch(task.scans[0], probe.block.batch, f"{probe.key}.batch")
     backend = ""
     if isinstance(task.features, StudentFeatures):
         backend = f", backend {backend_for(task.features.backbone.backend, device.type)}"
@@ -63,7 +63,7 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> 
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} "
         f"scans, {seconds['train']:.0f} s of training and {seconds['evaluate']:.0f} s of evaluation"
     )
-    finish_probe(
+    finish_labelled(
         experiment,
         probe,
         modules={"head": head, **({"student": task.features} if task.trained else {})},
@@ -83,7 +83,7 @@ def fit(
     task: Task, head: nn.Module, probe: ProbeRun, per_epoch: int, *, workers: int, device: torch.device
 ) -> list[float]:
     """Train the head, and the features where the task says so; returns the mean loss of each epoch."""
-    config, total = probe.probe, per_epoch * probe.epochs
+    config, total = probe.block, per_epoch * probe.epochs
     parameters = [*head.parameters(), *(task.features.parameters() if task.trained else ())]
     optimiser = torch.optim.AdamW(parameters, lr=probe.lr, weight_decay=config.weight_decay)
     stepping = Stepping(head, optimiser, task.precision, device)
@@ -103,7 +103,7 @@ def fit(
         losses.append(loss.item())
         if not np.isfinite(losses[-1]):
             raise GriddleError(
-                f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller probes.{probe.name}.lr"
+                f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller {probe.key}.lr"
             )
         stepping.step()
         labels.add(step, batch.labels)

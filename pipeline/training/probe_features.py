@@ -1,24 +1,18 @@
-"""What a probe stands on: a way from a batch to one feature per row. Distilled student, or one of its baselines."""
+"""The features that a probe learns from: modules from a batch to one feature per row, of a student or of a baseline."""
 
 from __future__ import annotations
 
-import json
-
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.labelled import PRETRAINED, LabelledRun
+from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.parts import Run
-from pipeline.plan.probes import ProbeRun
+from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.streaming.grids import joined
 from pipeline.streaming.scan_batches import ScanBatch
 from pipeline.streaming.seen_points import SeenBatch
@@ -29,11 +23,11 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.packed import FEATURES
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import WaffleIron
-from pipeline.training.run_folder import WEIGHTS
+from pipeline.training.weights_folder import WEIGHTS, checked_weights
 
 
 class RawInputs(nn.Module):
-    """The points' own five inputs, as the student gets them."""
+    """The five inputs of each point, as the student gets them."""
 
     channels = len(FEATURES)
 
@@ -43,7 +37,7 @@ class RawInputs(nn.Module):
 
 
 class TeacherFeatures(nn.Module):
-    """The teachers' patch grids, read at the points that cameras see; several side by side, each l2-normalised."""
+    """The teachers' patch grids, sampled at the points that cameras see. Several are l2-normalised and concatenated."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,7 +58,7 @@ class StudentFeatures(nn.Module):
         self._seed = seed
 
     def forward(self, batch: ScanBatch, step: int) -> Tensor:
-        """Returns (P, channels). Only where it is trained itself it drops branches, as pretraining does."""
+        """Returns (P, channels). Branches are dropped, as in pretraining, only if the student is trained."""
         rate, drop = self.backbone.drop_path, None
         if rate and self.training:
             drop = masks(self._seed, step, batch.keys, self.backbone.depth, rate)
@@ -73,25 +67,24 @@ class StudentFeatures(nn.Module):
         return features
 
 
-def student_features(experiment: Experiment, probe: LabelledRun, device: torch.device) -> StudentFeatures:
-    """The student of a probe or a finetuning on its device: distilled, calibrated, or at its random start.
+def student_features(experiment: Experiment, run: LabelledRun, device: torch.device) -> StudentFeatures:
+    """The student of a probe or a finetuning, on the device: distilled, calibrated, or with its random initial weights.
 
     Raises:
         GriddleError: if the distilled weights are not there, or are not those of this student.
     """
-    run = probe.run
-    if probe.kind in PRETRAINED:
-        backbone = _distilled(experiment, run).to(device)
+    if run.is_pretrained:
+        backbone = _distilled(experiment, run.run).to(device)
     else:
         backbone = build(run.student, run.seed, channels=1).backbone.to(
             device
         )  # its draw does not depend on the head's channels
-    if isinstance(probe, ProbeRun) and probe.kind == "calibrated":
-        calibrate(experiment, run, backbone, probe.probe.calibration_batches, device)
+    if run.calibration_batches:
+        calibrate(experiment, run.run, backbone, run.calibration_batches, device)
     # No weight depends on how far the planes reach.
-    backbone.plane_shapes = plane_grid_of(probe.points).shapes
-    if isinstance(probe, FinetuneRun):
-        backbone.drop_path = probe.block.stochastic_depth
+    backbone.plane_shapes = plane_grid_of(run.points).shapes
+    if run.stochastic_depth is not None:
+        backbone.drop_path = run.stochastic_depth
     return StudentFeatures(backbone, run.seed)
 
 
@@ -99,7 +92,7 @@ def student_features(experiment: Experiment, probe: LabelledRun, device: torch.d
 def calibrate(
     experiment: Experiment, run: Run, backbone: nn.Module, batches: int, device: torch.device
 ) -> None:
-    """Let the batch norms see the run's first pretraining batches: statistics move, weights do not."""
+    """Update the batch norms' statistics on the run's first pretraining batches. Weights do not change."""
     source = ViewSource(experiment.cache, run.readings, teachers=())
     steps = PretrainSteps(
         source,
@@ -120,21 +113,10 @@ def calibrate(
 
 def _distilled(experiment: Experiment, run: Run) -> WaffleIron:
     folder = experiment.run_path(run)
-    path = folder / WEIGHTS
-    try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
-        weights = load(path.read_bytes())
-        backbone = build(run.student, run.seed, channels=1).backbone
-        load_exactly(backbone, tensors_below("backbone.", weights))
-        if (provenance["run_id"], provenance["weights_sha256"]) != (run.id, sha256_file(path)):
-            raise ValueError("they are not the ones that provenance.json is about")
-    except FileNotFoundError as error:
-        raise GriddleError(
-            f"{error.filename} is not there: run `griddle pretrain --run {folder.name}` first"
-        ) from error
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise GriddleError(
-            f"{path} does not hold the weights of student {run.name} ({error}).\n"
-            f"Delete {folder} and run the same snakemake command again: it trains this student anew."
-        ) from error
+    for path in (folder / PROVENANCE, folder / WEIGHTS):
+        if not path.exists():
+            raise GriddleError(f"{path} is not there: run `griddle pretrain --run {folder.name}` first")
+    backbone = build(run.student, run.seed, channels=1).backbone
+    with checked_weights(folder, run.id) as tensors:
+        load_exactly(backbone, tensors_below("backbone.", tensors))
     return backbone

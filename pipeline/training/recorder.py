@@ -1,19 +1,25 @@
-"""What a training tells while it runs: lines for people, metrics.csv and TensorBoard for programs."""
+"""What a training reports while it runs: log lines for people, metrics.csv and TensorBoard for programs.
+
+Reading a metrics.csv imports no torch.
+"""
 
 from __future__ import annotations
 
+import csv
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pipeline.common.progress import SECONDS, pause, tell
-from pipeline.streaming.scan_batches import ScanBatch
-from pipeline.streaming.view_batches import PretrainBatch
-from pipeline.training.metrics_file import MetricsFile
+
+if TYPE_CHECKING:
+    from pipeline.streaming.scan_batches import ScanBatch
+    from pipeline.streaming.view_batches import PretrainBatch
+
+COLUMNS = ("step", "epoch", "loss", "lr", "points", "seconds", "samples_per_second", "data_wait_share")
 
 
 @dataclass
@@ -24,9 +30,10 @@ class _Pace:
 
 
 class Recorder:
-    """Log lines for people, metrics.csv and TensorBoard for programs. `teachers`: their names, where they are several.
+    """Writes log lines, metrics.csv and TensorBoard.
 
-    what: `pretrain` or `finetune`. skips: whether steps can be skipped, and are counted.
+    teachers: their names if there are several. what: `pretrain` or `finetune`. skips: whether steps can be skipped; they are
+    then counted.
     """
 
     def __init__(
@@ -64,8 +71,10 @@ class Recorder:
         parts: Mapping[str, float] | None = None,
         skipped: int | None = None,
     ) -> None:
-        """Record a step that is done. `parts`: of several teachers each one's own loss, by name. `skipped`: of all steps
-        so far, where they can be."""
+        """Record a finished step.
+
+        parts: the loss of each teacher by name, if there are several. skipped: how many of all steps so far were skipped.
+        """
         now = time.monotonic()
         self._pace.seconds += now - self._last_step
         self._pace.waited += waited
@@ -97,7 +106,9 @@ class Recorder:
                 f"peak memory {_peak_gb():.1f} GB  {_clock(left)} left"
                 + (f"  {skipped} steps skipped (float16)" if skipped else ""),
             )
-            if self._pace.seconds > SECONDS:  # a bar is drawn often; its rates are still of some seconds
+            if (
+                self._pace.seconds > SECONDS
+            ):  # a bar is drawn often, but its rates are means over some seconds
                 self._pace = _Pace()
 
     def close(self) -> None:
@@ -105,7 +116,32 @@ class Recorder:
         self._board.close()
 
 
+class MetricsFile:
+    """Appends rows of COLUMNS and `more`; numbers are written so that they read back the same."""
+
+    def __init__(self, path: Path, first_step: int, more: Sequence[str] = ()) -> None:
+        kept = [row for row in read_metrics(path) if int(row["step"]) <= first_step] if path.exists() else []
+        self._file = open(path, "w", newline="", buffering=1)  # noqa: SIM115 - open as long as the run
+        self._writer = csv.DictWriter(self._file, [*COLUMNS, *more])
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+
+    def write(self, row: dict[str, float | int]) -> None:
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; a last line that was cut off is dropped."""
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row and None not in row.values() and None not in row]
+
+
 def _peak_gb() -> float:
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

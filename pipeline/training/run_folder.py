@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import yaml
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from cache_schemas.canonical import sha256_file
-from cache_schemas.manifest import made
-from cache_schemas.publish import fsync_folder, write_bytes, write_json
+from cache_schemas.publish import write_bytes, write_json
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.parts import Run
-
-WEIGHTS = "weights.safetensors"
-
-
-def is_complete(folder: Path, run_id: str) -> bool:
-    """Whether the run's weights and provenance are there and agree: then only the marker may be missing."""
-    try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
-        return bool(
-            provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256_file(folder / WEIGHTS)
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+from pipeline.plan.parts import DONE, Run
+from pipeline.training.weights_folder import WEIGHTS, save_weights, write_provenance
 
 
 def write_marker(folder: Path, run: Run) -> None:
-    """done.json: small, written last, and all that Snakemake sees of a run."""
+    """Write done.json. It is small, written last, and the only file of a run that Snakemake looks at."""
     write_json(
-        folder / "done.json",
+        folder / DONE,
         {
             "griddle": "griddle run",
             "kind": "pretrain",
@@ -50,7 +31,7 @@ def write_marker(folder: Path, run: Run) -> None:
 
 
 def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
-    """config.yaml: the resolved blocks that this run was made from, as a config of its own."""
+    """Write config.yaml: the resolved blocks that this run was made from, as a complete config."""
     config = experiment.config.model_dump(mode="json")
     config["students"] = {run.name: config["students"][run.name] | {"seeds": [run.seed]}}
     config["teachers"] = {name: config["teachers"][name] for name in run.student.teachers}
@@ -60,16 +41,6 @@ def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
     learnt = [name for block in labelled for name in block["datasets"] or []]
     config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *learnt)}
     write_bytes(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
-
-
-def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """weights.safetensors, whole or not at all."""
-    beside = folder / f".writing-{WEIGHTS}-{os.getpid()}"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(folder / WEIGHTS)
-    fsync_folder(folder)
 
 
 def finish(
@@ -84,44 +55,22 @@ def finish(
     unreadable: list[str],
     skipped: int | None = None,
 ) -> None:
-    """Weights, then what they came from, then the marker: each complete before the next names it.
+    """Write weights, then provenance, then the marker: each is complete before the next one names it.
 
-    unreadable: what `on_error: skip` kept from the training, in words. skipped: of the steps those that moved nothing,
-    in float16 alone.
+    unreadable: a line for each file that `on_error: skip` left out of the training. skipped: the number of steps that changed
+    nothing; only float16 has such steps.
     """
     save_weights(
         folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}
     )
-    write_json(
-        folder / "provenance.json",
-        {
-            "griddle": "griddle provenance",
-            "run_id": run.id,
-            "identity": run.identity,
-            "intensity": {name: list(intensity_of(experiment, name)) for name in run.student.datasets},
-            "weights_sha256": sha256_file(folder / WEIGHTS),
-            "steps": steps,
-            **({} if skipped is None else {"skipped_steps": skipped}),
-            "hours": round(hours, 4),
-            "unreadable": unreadable,
-            "cache": str(experiment.cache.resolve()),
-            "device": str(device),
-            "commit": commit(),
-            "made": made(),
-        },
-    )
+    facts = {
+        "intensity": {name: list(intensity_of(experiment, name)) for name in run.student.datasets},
+        "steps": steps,
+        **({} if skipped is None else {"skipped_steps": skipped}),
+        "hours": round(hours, 4),
+        "unreadable": unreadable,
+        "cache": str(experiment.cache.resolve()),
+        "device": str(device),
+    }
+    write_provenance(folder, run.id, run.identity, facts)
     write_marker(folder, run)
-
-
-def commit() -> str | None:
-    """The git commit of the code that ran, where it is a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()

@@ -1,7 +1,7 @@
-"""The steps of a training: backward pass and optimiser in the precision that the config names, and what a checkpoint holds.
+"""The steps of a training: backward pass and optimiser in the precision of the config, and the state for a checkpoint.
 
-`float16` is what ScaLR's `--fp16` does: autocast to float16, and a gradient scaler. A step whose gradients overflow moves
-nothing and halves the scale; it counts for the schedule of rates, as in the published code, and is counted here.
+`float16` does what ScaLR's `--fp16` does: autocast to float16, and a gradient scaler. A step whose gradients overflow changes
+no weight and halves the scale. For the schedule of rates it counts as a step, as in the published code. It is counted here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.training import checkpoint as checkpoints
 from pipeline.training.checkpoint import Checkpoint
 
 SMALLEST_SCALE = 2.0**-16
-"""Gradients that overflow float16 at this scale are none that a smaller scale could save: the 33rd in a row from 2^16."""
+"""Gradients that overflow float16 at this scale would overflow at any. From 2^16 it is reached after 32 skipped steps in a row."""
 
 _SHORT = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,30 +29,30 @@ def autocast(precision: Precision, device: str) -> torch.autocast:
 
 
 class Stepping:
-    """A model on its way.
+    """A model in training, with its optimiser.
 
     Attributes:
-        skipped: steps that moved nothing, as their gradients overflowed; None where none can be skipped.
+        skipped: how many steps changed nothing because their gradients overflowed; None if no step can be skipped.
     """
 
     def __init__(
         self, model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision, device: torch.device
     ) -> None:
         self._model, self._optimiser = model, optimiser
-        # Where it is not enabled it hands through what it gets, to the bit.
+        # If it is not enabled, it changes no bit of what it is given.
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.skipped: int | None = 0 if self._scaler.is_enabled() else None
 
     def backward(self, loss: Tensor) -> None:
-        """Fill the gradients anew."""
+        """Compute the gradients of a loss; earlier ones are dropped."""
         self._optimiser.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
 
     def step(self) -> None:
-        """Move the weights, or in float16 skip that where a gradient is not finite.
+        """Change the weights. In float16 this is skipped if a gradient is not finite.
 
         Raises:
-            GriddleError: if they never are.
+            GriddleError: if no scale makes them finite.
         """
         before = self._scaler.get_scale()
         self._scaler.step(self._optimiser)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import xarray
 import zarr
+from read_view import read_view
 
 from cache_schemas.checked_store import CheckedStore
 from cache_schemas.errors import DamagedCache
@@ -94,7 +95,7 @@ def trainer_values(plan: Plan) -> Values:
     for place in views.scans()[0]:
         for view in place.views:
             for variant in range(2):
-                read = views.read(place.reading, view, variant)
+                read = read_view(views, place.reading, view, variant)
                 for name in ("xyz", "intensity", "pixel", "neighbours", "original"):
                     values[f"{place.name} {view} {variant} {name}"] = np.asarray(getattr(read, name))
                 values[f"{place.name} {view} {variant} grid"] = read.grids[0].values

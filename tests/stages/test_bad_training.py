@@ -111,14 +111,14 @@ def test_weights_that_are_not_what_was_trained(full: Any, run: Run, trained: Pat
         (whole[:1000], "header"),
         (whole[:-1], "not fully covered"),
         (pickle.dumps(Hostile()), "header"),
-        (bytes(flipped), "they are not the ones that provenance.json is about"),
+        (bytes(flipped), "their SHA-256 is not the one in provenance.json"),
         (Path("wide.safetensors").read_bytes(), "embedding.norm.weight is (10,) and should be (5,)"),
     ]
     for data, why in cases:
         path.write_bytes(data)
         code, said = run(command)
         assert code == 1, said
-        assert f"{path.relative_to(full.folder)} does not hold the weights of student wi_tiny" in said
+        assert f"{path.relative_to(full.folder)} does not hold the weights that were trained" in said
         assert why in said
         assert said.count("\n") < 12
         assert (
@@ -130,7 +130,7 @@ def test_weights_that_are_not_what_was_trained(full: Any, run: Run, trained: Pat
     (trained / "provenance.json").write_text(json.dumps(provenance | {"run_id": "0123456789"}))
     code, said = run(command)
     assert code == 1
-    assert "they are not the ones that provenance.json is about" in said
+    assert "provenance.json is about run 0123456789, not " in said
 
 
 class Hostile:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from read_view import read_view
 from toy_files import scene_files, scene_labels
 
 from cache_schemas.errors import BadInput
@@ -256,7 +257,7 @@ def test_readers_never_draw_an_image_that_could_not_be_read(world: World) -> Non
     drawn = {(place.reading, view) for place in places for view in place.views}
     assert (len(drawn), (0, row) in drawn, unusable) == (23, False, [])
     with pytest.raises(ValueError, match=f"image {row} .* could not be read"):
-        source.read(0, row, 0)
+        read_view(source, 0, row, 0)
     bare = ViewSource(plan.experiment.cache, run.readings, ())
     assert len({(p.reading, v) for p in bare.scans()[0] for v in p.views}) == 24, (
         "who reads no grid may draw it"

@@ -231,5 +231,5 @@ def test_what_cannot_be_exported_is_said(full: Any, run: Run) -> None:
     (Path("theirs") / "weights.safetensors").write_bytes(b"flipped")
     code, said = run("weights", "export", "theirs", "--out", "x.pth")
     assert code == 1
-    assert "does not hold the weights that were trained" in said
+    assert "does not hold the weights that were imported" in said
     assert not Path("x.pth").exists()

@@ -17,10 +17,10 @@ from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.report.gather import gather
 from pipeline.students.distilled import build
-from pipeline.training.labelled_folder import is_probed
+from pipeline.training.labelled_folder import is_scored
 from pipeline.training.open_run import open_run
-from pipeline.training.run_folder import is_complete
 from pipeline.training.stepping import Stepping
+from pipeline.training.weights_folder import is_complete
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 REPOSITORY = GOLDEN.parents[1]
@@ -69,7 +69,7 @@ def test_all_of_an_old_workdir_is_this_plans_and_done(old: Plan) -> None:
         *("nothing", "finetuned"),
     }
     for folder, one in labelled.items():
-        assert is_probed(old.experiment.workdir / folder, one), folder
+        assert is_scored(old.experiment.workdir / folder, one), folder
     markers = [*old.run_markers(), *old.probe_markers(), *old.finetune_markers()]
     assert sorted(map(Path, markers)) == sorted((old.experiment.workdir / "runs").rglob("done.json"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from read_view import read_view
 from scipy.spatial.distance import cdist
 
 from pipeline.common.random import generator
@@ -67,7 +68,7 @@ def batch(all_cameras: tuple[Plan, Run], source: ViewSource) -> PretrainBatch:
 
 def views_of(source: ViewSource, batch: PretrainBatch, number: int) -> list[ViewPoints]:
     draw = batch.draws[number]
-    return [source.read(draw.scan.reading, view, draw.variant) for view in draw.scan.views]
+    return [read_view(source, draw.scan.reading, view, draw.variant) for view in draw.scan.views]
 
 
 def test_every_point_that_a_camera_sees_is_there_once(

@@ -4,7 +4,6 @@ import pickle
 import tracemalloc
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from pipeline.plan.parts import Reading
 from pipeline.streaming import open_partitions as opened
 from pipeline.streaming.order import ScanPlace
 from pipeline.streaming.scan_places import Places, blocks
-from pipeline.streaming.scan_source import LabelledPlace, labelled_places
-from pipeline.streaming.view_source import ViewSource
+from pipeline.streaming.scan_source import LabelledPlace, labelled_place
+from pipeline.streaming.view_source import OpenedViews, ViewSource
 
 SCANS, CAMERAS = 40, 6
 
@@ -35,7 +34,7 @@ def test_places_are_what_was_put_in() -> None:
     assert places.blocks == blocks(place.reading for place in expected) == (2, 2)
     assert pickle.loads(bytes(ForkingPickler.dumps(places)))[:] == expected  # as a spawned worker gets it
     assert pickle.loads(pickle.dumps(places))[:] == expected
-    assert labelled_places(["x"], [(0, "a", (3,))])[0] == LabelledPlace(0, 3, "x", "a")
+    assert Places(labelled_place, ["x"], [(0, "a", (3,))])[0] == LabelledPlace(0, 3, "x", "a")
     assert len(Places(ScanPlace, [], [])) == 0
 
 
@@ -53,13 +52,15 @@ def reading(number: int) -> Reading:
 
 def fake_partition(number: int) -> Any:
     """What `ViewSource` keeps of an open partition, a few kilobytes."""
-    return SimpleNamespace(
-        scan_names=[f"{number:08x}{scan:024x}" for scan in range(SCANS)],
+    partition = OpenedViews.__new__(OpenedViews)
+    vars(partition).update(
+        names=[f"{number:08x}{scan:024x}" for scan in range(SCANS)],
         view_scan=np.repeat(np.arange(SCANS), CAMERAS),
         unusable={number % 7},
         left_out=[],
         kept_bounds=np.zeros(2 * SCANS * CAMERAS + 1, np.int64),
     )
+    return partition
 
 
 def memory_of(partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
@@ -73,7 +74,8 @@ def memory_of(partitions: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, in
     tracemalloc.stop()
     assert len(places) == partitions * SCANS
     assert len(source._opened._opened) <= opened.OPEN_PARTITIONS
-    return left, places.nbytes
+    columns = (places._reading, places._numbers, places._names, places._number_ends, places._name_ends)
+    return left, sum(column.nbytes for column in columns)
 
 
 def test_memory_hardly_grows_with_the_number_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:

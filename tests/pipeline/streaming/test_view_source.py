@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from read_view import read_view
 
 from cache_schemas.errors import BadInput, DamagedCache
 from cache_schemas.features import features_schema
@@ -104,7 +105,7 @@ def test_values_are_those_of_the_files(cached: Cached) -> None:
             file = cached.file_of(scan)
             seen = see(file[:, :3], image, cached.plan.experiment.traits["nuscenes"].mask("published"))
             for variant in range(points.variants):
-                read = source.read(number, view, variant)
+                read = read_view(source, number, view, variant)
                 draw = generator(points.seed, "voxel", scan.name, variant)
                 rows = representatives(file[:, :3], points.voxel, draw)
                 rows = rows[np.isin(rows, seen.point)]
@@ -120,7 +121,7 @@ def test_neighbours_are_those_of_brute_force(cached: Cached) -> None:
     source, count, more = cached.source(), cached.points.neighbours, cached.points.spares
     with_spares = 0
     for view in range(12):
-        read = source.read(0, view, view % 2)
+        read = read_view(source, 0, view, view % 2)
         points, some = len(read.xyz), read.spare_of.astype(np.int64)
         assert read.neighbours.shape == (points, count)
         assert read.spares.shape == (len(some), more)
@@ -204,7 +205,7 @@ def noted(work: Callable[..., None], calls: list[str]) -> Callable[..., None]:
 
 def test_each_variant_is_another_draw_of_the_same_voxels(cached: Cached) -> None:
     source = cached.source()
-    zero, one = (source.read(0, 0, variant).xyz for variant in (0, 1))
+    zero, one = (read_view(source, 0, 0, variant).xyz for variant in (0, 1))
     shared = len({tuple(row) for row in zero.tolist()} & {tuple(row) for row in one.tolist()})
     assert 0 < shared < max(len(zero), len(one))
 
@@ -217,7 +218,7 @@ def test_partitions_that_were_closed_are_opened_again(
     monkeypatch.undo()
     large = cached.source()
     for number in (0, 1, 0, 2, 1):
-        mine, theirs = small.read(number, 3, 0), large.read(number, 3, 0)
+        mine, theirs = read_view(small, number, 3, 0), read_view(large, number, 3, 0)
         np.testing.assert_array_equal(mine.xyz, theirs.xyz)
         np.testing.assert_array_equal(mine.grids[0].values, theirs.grids[0].values)
 
@@ -233,7 +234,7 @@ def test_no_partition_is_opened_twice_and_none_keeps_what_opening_alone_needs(
 
     monkeypatch.setattr(source._opened, "_open_one", lambda number: counted(source, number))
     for number in (0, 1, 2, 1, 0, 2):
-        source.read(number, 3, 0)
+        read_view(source, number, 3, 0)
     assert opens == [0, 1, 2]
     assert opened.OPEN_PARTITIONS > 700  # scenes of nuScenes' train split, in random order
     for part in source._opened._opened.values():
@@ -258,7 +259,7 @@ def test_features_of_other_images_are_refused(cached: Cached) -> None:
         writer.publish(counts={}, left_out=[])
     other = replace(reading, features=(("features/other/nuscenes", "0123456789"),))
     with pytest.raises(DamagedCache, match=r"(?s)do not belong together.*other images.*Delete .* and run"):
-        cached.source([other]).read(0, 0, 0)
+        read_view(cached.source([other]), 0, 0, 0)
 
 
 def test_scans_of_other_names_are_refused(cached: Cached) -> None:
@@ -307,7 +308,7 @@ def with_neighbours(cached: Cached, neighbours: int) -> tuple[Reading, Manifest]
 
 def test_views_that_see_too_few_points_are_said_and_never_drawn(cached: Cached) -> None:
     source = cached.source()
-    sizes = [min(len(source.read(0, view, variant).xyz) for variant in (0, 1)) for view in range(12)]
+    sizes = [min(len(read_view(source, 0, view, variant).xyz) for variant in (0, 1)) for view in range(12)]
     limit = sorted(sizes)[4]
     few = [view for view in range(12) if sizes[view] <= limit]
     assert 5 <= len(few) < 12

@@ -47,17 +47,6 @@ def test_agrees_with_the_nuscenes_devkit() -> None:
     assert confusion.mean_iou() == pytest.approx(devkit.get_mean_iou(), rel=1e-7)
 
 
-def test_merging_equals_counting_together() -> None:
-    together, first, second = Confusion(6), Confusion(6), Confusion(6)
-    for part, seed in ((first, 0), (second, 1)):
-        part.add(*random_labels(seed))
-        together.add(*random_labels(seed))
-    first.merge(second)
-    np.testing.assert_array_equal(first.counts, together.counts)
-    with pytest.raises(ValueError, match="cannot merge counts of 5 classes into 6"):
-        first.merge(Confusion(5))
-
-
 def test_nothing_counted_has_no_mean() -> None:
     confusion = Confusion(3)
     confusion.add(np.full(4, IGNORE), np.zeros(4, dtype=np.int64))

@@ -103,7 +103,7 @@ def test_weights_that_are_not_those_that_were_trained(finished_master: Any, tmp_
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    with pytest.raises(GriddleError, match=r"SHA-256 is not the one.*\n.*trains this student anew"):
+    with pytest.raises(GriddleError, match=r"SHA-256 is not the one.*\n.*trains this anew"):
         griddle.open_run(folder)
     from cache_schemas.canonical import sha256_file
 

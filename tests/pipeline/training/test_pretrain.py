@@ -16,7 +16,7 @@ from pipeline.plan.plan import Plan
 from pipeline.students.backends import backend_for
 from pipeline.training import pretrain as training
 from pipeline.training.lease import Lease
-from pipeline.training.run_folder import WEIGHTS
+from pipeline.training.weights_folder import WEIGHTS
 
 CPU = torch.device("cpu")
 

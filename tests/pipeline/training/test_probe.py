@@ -20,7 +20,7 @@ from pipeline.streaming.scan_source import ScanSource
 from pipeline.students.distilled import build
 from pipeline.students.heads import ProbeHead
 from pipeline.students.packed import pack
-from pipeline.training.labelled_folder import is_probed
+from pipeline.training.labelled_folder import is_scored
 from pipeline.training.labelled_task import Task, prepare, score
 from pipeline.training.probe import fit
 from stages.cli import main
@@ -137,7 +137,7 @@ def test_the_command_probes_all_then_nothing_and_the_table_is_printed(
     for probe in plan.probe_runs.values():
         folder = plan.experiment.run_path(probe)
         metrics = json.loads((folder / "metrics.json").read_text())
-        assert is_probed(folder, probe)
+        assert is_scored(folder, probe)
         assert 0 < metrics["miou"] < 1
         assert sum(map(sum, metrics["confusion"])) == metrics["points"] > 0
         assert metrics["left_out"] == []
@@ -169,7 +169,7 @@ def test_weights_of_another_student_are_refused(plan: Plan) -> None:
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[:1000])
-        with pytest.raises(GriddleError, match="does not hold the weights of student s"):
+        with pytest.raises(GriddleError, match="does not hold the weights that were trained"):
             prepare(plan.experiment, probe_of(plan, "distilled"), CPU)
         path.unlink()
         with pytest.raises(GriddleError, match="griddle pretrain --run s-"):
