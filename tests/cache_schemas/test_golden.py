@@ -2,21 +2,22 @@
 
 To raise a schema's version: keep its golden store, and either keep its declaration in `cache_schemas/stores.py`, where
 the readers can take both, or name its tag in RETIRED there, with what changed; then make the new one's golden store
-with `python tests/golden/make.py NAME` and commit it.
+with `python tests/support/golden_stores.py NAME` and commit it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import golden_stores
 import numpy as np
 import pytest
 import xarray
 import zarr
+from golden_stores import GOLDEN, MEMBER, PARTITION
 
 from cache_schemas import stores
 from cache_schemas.errors import DamagedCache, OtherVersion
@@ -28,15 +29,7 @@ from cache_schemas.shards import read_layout
 from cache_schemas.stores import RETIRED, declared, schema_of
 from cache_schemas.writing import PartitionWriter
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 STORES = sorted(path for path in GOLDEN.iterdir() if path.is_dir() and not path.name.startswith("_"))
-every_golden_store = pytest.mark.parametrize("folder", STORES, ids=lambda path: path.name)
-
-_spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
-assert _spec is not None
-assert _spec.loader is not None
-make = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make)
 
 
 def expected_of(folder: Path) -> dict[str, Any]:
@@ -44,17 +37,26 @@ def expected_of(folder: Path) -> dict[str, Any]:
 
 
 def manifest_of(folder: Path) -> Manifest:
-    return open_partition(folder, make.PARTITION, make.MEMBER)
+    return open_partition(folder, PARTITION, MEMBER)
 
 
 def tag_of(folder: Path) -> str:
     return expected_of(folder)["declaration"]["tag"]
 
 
+def each(folders: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("folder", folders, ids=lambda path: path.name)
+
+
+READ = [folder for folder in STORES if tag_of(folder) not in RETIRED]
+every_golden_store, every_store_that_is_read = each(STORES), each(READ)
+every_retired_store = each([folder for folder in STORES if folder not in READ])
+
+
 def test_every_schema_has_a_golden_store() -> None:
-    missing = [name for name in declared() if not make.golden_folder(name).is_dir()]
+    missing = [name for name in declared() if not golden_stores.golden_folder(name).is_dir()]
     assert not missing, (
-        f"no golden store of {missing}: python tests/golden/make.py {missing[:1]}, and commit it"
+        f"no golden store of {missing}: python tests/support/golden_stores.py {missing[:1]}, and commit it"
     )
 
 
@@ -65,23 +67,21 @@ def test_every_golden_store_is_of_a_version_that_is_read_or_retired() -> None:
     assert set(RETIRED) <= {tag_of(folder) for folder in STORES}
 
 
-@every_golden_store
+@every_retired_store
+def test_a_retired_store_is_refused_and_what_to_do_is_said(folder: Path) -> None:
+    tag = tag_of(folder)
+    with pytest.raises(OtherVersion) as refusal:
+        schema_of(manifest_of(folder))
+    store = tag.split("/")[0]
+    for words in (tag, f"reads {store}/", RETIRED[tag], "Run the same snakemake command"):
+        assert words in str(refusal.value)
+
+
+@every_store_that_is_read
 def test_it_opens_and_holds_what_was_written(folder: Path) -> None:
     expected, manifest = expected_of(folder), manifest_of(folder)
-    if tag_of(folder) in RETIRED:
-        store = manifest.body["schema"].split("/")[0]
-        with pytest.raises(OtherVersion) as refusal:
-            schema_of(manifest)
-        for said in (
-            tag_of(folder),
-            f"reads {store}/",
-            RETIRED[tag_of(folder)],
-            "Run the same snakemake command",
-        ):
-            assert said in str(refusal.value)
-        return
     schema = schema_of(manifest)
-    reader = PartitionReader(folder, schema, make.PARTITION, make.MEMBER)
+    reader = PartitionReader(folder, schema, PARTITION, MEMBER)
     group = zarr.open_group(manifest.store, mode="r")
     dataset = xarray.open_zarr(manifest.store, consolidated=True)
     assert {spec.name for spec in schema.arrays} == set(expected["values"])
@@ -91,33 +91,30 @@ def test_it_opens_and_holds_what_was_written(folder: Path) -> None:
             assert found.tolist() == expected["values"][spec.name], spec.name
         assert dataset[spec.name].dims == spec.dims
         assert dataset[spec.name].attrs["units"] == spec.units
-    common = {"griddle_schema": schema.tag, "partition": make.PARTITION, "identity": expected["identity"]}
+    common = {"griddle_schema": schema.tag, "partition": PARTITION, "identity": expected["identity"]}
     assert set(common) == set(COMMON_ATTRIBUTES)
     assert reader.attributes == {**common, **expected["attributes"]} == dataset.attrs
 
 
-@every_golden_store
+@every_store_that_is_read
 def test_the_declaration_is_the_one_it_was_made_by(folder: Path) -> None:
-    if tag_of(folder) not in RETIRED:
-        schema = schema_of(manifest_of(folder))
-        assert make.declaration(schema) == expected_of(folder)["declaration"], (
-            f"{schema.tag} is declared otherwise than when its golden store was made: raise its version and see the "
-            f"top of this file"
-        )
+    schema = schema_of(manifest_of(folder))
+    assert golden_stores.declaration(schema) == expected_of(folder)["declaration"], (
+        f"{schema.tag} is declared otherwise than when its golden store was made: raise its version and see the top of "
+        f"this file"
+    )
 
 
-@every_golden_store
+@every_store_that_is_read
 def test_todays_writer_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """Chunks, shards and checksums; of metadata the values, which another version of zarr may spell otherwise."""
-    if tag_of(folder) in RETIRED:
-        return
     expected, manifest = expected_of(folder), manifest_of(folder)
     schema = schema_of(manifest)
     with PartitionWriter(
         tmp_path,
         schema,
-        partition=make.PARTITION,
-        member_digest=make.MEMBER,
+        partition=PARTITION,
+        member_digest=MEMBER,
         identity=expected["identity"],
         attributes=expected["attributes"],
     ) as writer:
@@ -164,7 +161,7 @@ def test_a_golden_store_is_small_and_has_the_documented_manifest(folder: Path) -
 
 def test_one_is_never_made_again() -> None:
     with pytest.raises(SystemExit, match="never made again"):
-        make.make("labels/1")
+        golden_stores.make("labels/1")
 
 
 @pytest.mark.parametrize("file", ["expected value", "shard"])

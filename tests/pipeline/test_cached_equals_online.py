@@ -5,6 +5,8 @@ patch grids upsampled with aligned corners to the image, features picked at inte
 supplement B.2, and the released datasets/im_pc_dataset.py, utils/distiller.py, models/image_teacher.py). What is read
 of a teacher is taken from timm's own forward pass, by hooks; tests/pipeline/teachers/test_originals.py holds that
 against the original networks.
+
+Shown on the toy tree, and on a real keyframe where there is one.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import yaml
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import resize
 
 from cache_schemas.reading import PartitionReader
 from cache_schemas.views import VIEWS
-from pipeline.config.model import Config, Student
-from pipeline.datasets.index import make_index
+from pipeline.config.load import load_config
+from pipeline.config.model import Student
+from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.losses.distillation import distillation_loss
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan, plan_experiment
@@ -36,8 +39,10 @@ from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps
 from pipeline.streaming.view_source import ViewSource
 from pipeline.students.distilled import build
 from pipeline.training.pretrain import features_of
+from stages.cli import main
 
 CAMERAS = 6
+SCENE = "scene-0061"
 SMALL, PUBLISHED = (112, 224), (224, 448)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -105,7 +110,7 @@ STUDENTS = {name: [name] for name in TEACHERS} | {"two teachers": ["dinov2_vits1
 
 @dataclass(frozen=True)
 class Cached:
-    """The stores of one real keyframe, and its runs."""
+    """The stores of a scene, and the runs that read them."""
 
     plan: Plan
 
@@ -122,9 +127,9 @@ class Cached:
 
     @property
     def keyframe(self) -> dict[str, Any]:
-        """The index's record of the train keyframe."""
+        """The index's record of the first scan."""
         index = self.plan.experiment.indices["nuscenes"]
-        entry = next(entry for entry in index.partitions if entry.split == "train")
+        entry = next(entry for entry in index.partitions if entry.name == SCENE)
         return json.loads((index.folder / entry.file).read_bytes())["scans"][0]
 
     def points(self, view: int, variant: int) -> np.ndarray:
@@ -141,15 +146,15 @@ class Cached:
         return np.fromfile(path, np.float32).reshape(-1, 5)[rows, :4]
 
 
-@pytest.fixture(scope="module")
-def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
-    from pipeline.preprocessing.features import FeatureWriter
-    from pipeline.preprocessing.fill import fill
-    from pipeline.preprocessing.lots import do_lot
-    from pipeline.teachers.loaded import load_teacher
-
+@pytest.fixture(scope="module", params=["toy", "real"])
+def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cached:
+    """Filled by the commands that users run."""
     work = tmp_path_factory.mktemp("work")
-    root = str(samples / "nuscenes")
+    if request.param == "real":
+        root = request.getfixturevalue("samples") / "nuscenes"
+    else:
+        root = work / "toy"
+        write_toy(root, train=1, val=1, scans=1, image=(112, 224), azimuths=180, processes=1)
     student = {
         "datasets": ["nuscenes"],
         # So wide that no point is cropped: the online path need not repeat the augmentation.
@@ -163,29 +168,27 @@ def cached(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Cached:
         f"{name}_{storage}": {
             "model": name,
             "weights": "untrained",
-            "image_size": TEACHERS[name].size,
+            "image_size": list(TEACHERS[name].size),
             "storage": storage,
         }
         for name, storage in stored
     }
-    students = {name: {**student, "teacher": [f"{t}_float32" for t in of]} for name, of in STUDENTS.items()}
+    students = {
+        name.replace(" ", "_"): {**student, "teacher": [f"{teacher}_float32" for teacher in names]}
+        for name, names in STUDENTS.items()
+    }
     students |= {name: {**student, "teacher": name} for name in teachers if not name.endswith("float32")}
-    config = Config.model_validate(
-        {
-            "datasets": {"nuscenes": {"reader": "nuscenes", "root": root, "version": "v1.0-trainval"}},
-            "teachers": teachers,
-            "students": {name.replace(" ", "_"): block for name, block in students.items()},
-        }
-    )
-    make_index(work, "nuscenes", config.datasets["nuscenes"])
-    plan = plan_experiment(config, work)
-    for lot in (*plan.lots("scans"), *plan.lots("views")):
-        fill(plan.experiment, lot)
-    for lot in plan.lots("features"):
-        teacher = load_teacher(lot.store.source, torch.device("cpu"))  # type: ignore[arg-type]
-        with FeatureWriter(teacher, teacher.config.model) as writer:
-            do_lot(plan.experiment, lot, partial(writer.write, Path(root)))
-    return Cached(plan)
+    dataset = {"reader": "nuscenes", "root": str(root), "version": "v1.0-trainval"}
+    config = {
+        "workdir": str(work),
+        "datasets": {"nuscenes": {**dataset, "partitions": [SCENE]}},
+        "teachers": teachers,
+        "students": students,
+    }
+    (work / "config.yaml").write_text(yaml.safe_dump(config))
+    for command in ("index", "scans", "views", "features"):
+        main([command, "--config", str(work / "config.yaml")])
+    return Cached(plan_experiment(load_config(work / "config.yaml")))
 
 
 def online(cached: Cached, teacher: Online, view: int, points: np.ndarray) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from authors_network import class_scores
+from authors_network import head_output, point_features
 from authors_state import their_state
 from torch import Tensor
 from toy_files import scene_files
@@ -88,7 +88,7 @@ def reference(
         token = next(one["token"] for one in data if one["filename"].endswith(path.name))
         scan = np.fromfile(path, np.float32).reshape(-1, 5)
         scan[:, 3] = (scan[:, 3] - INTENSITY[0]) / INTENSITY[1]
-        scores = class_scores(state, 3, activation, scan, **points)
+        scores = head_output(state, "classes", point_features(state, 3, activation, scan, **points))
         raw = np.fromfile(toy / labels[token]["filename"], np.uint8)
         found[token] = (scores, np.array(CHALLENGE)[raw])
     assert len(found) == 2

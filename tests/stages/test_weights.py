@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from authors_network import head_output, point_features
 from authors_state import their_state
 from torch import Tensor
 
@@ -70,14 +71,30 @@ def test_there_and_back_through_files(
     assert facts["imported"]["file"] == "ckpt_last.pth"
     opened = griddle.open_run("imported/theirs")
     assert (opened.name, opened.student.network.width) == ("theirs", 8)
-    xyz = np.random.default_rng(0).uniform(-5, 5, (60, 3))
-    of = {"dataset": "nuscenes"}
-    assert opened.features(xyz, np.ones(60), **of).shape == (60, 8)
+    xyz, intensity = np.random.default_rng(0).uniform(-5, 5, (60, 3)).astype(np.float32), np.ones(60)
+    expected = features_of_the_authors(opened, state, xyz, intensity)  # (60, 8)
+    features = opened.features(xyz, intensity, dataset="nuscenes")
+    np.testing.assert_allclose(features, expected, rtol=1e-4)
     if head == "classes":
         with pytest.raises(griddle.BadInput, match="no head to a teacher's features"):
-            opened.features(xyz, np.ones(60), **of, space="teacher")
+            opened.features(xyz, intensity, dataset="nuscenes", space="teacher")
     else:
-        assert opened.features(xyz, np.ones(60), **of, space="teacher").shape == (60, 6)
+        features = opened.features(xyz, intensity, dataset="nuscenes", space="teacher")
+        np.testing.assert_allclose(features, head_output(state, head, expected), rtol=1e-4)
+
+
+def features_of_the_authors(
+    opened: Any, state: dict[str, Tensor], xyz: np.ndarray, intensity: np.ndarray
+) -> Tensor:
+    """Features (N, C) in float64 by a network that is written down from the papers, on the file's own tensors."""
+    mean, deviation = opened.intensity["nuscenes"]
+    scan = np.column_stack([xyz, (intensity - mean) / deviation]).astype(np.float32)
+    points, network = opened.student.points, opened.student.network
+    sides = np.array(points.field_of_view)
+    return point_features(
+        *(state, network.depth, network.activation, scan),
+        **{"sides": sides, "voxel": points.voxel, "cell": points.cell, "near": points.neighbours},
+    )
 
 
 def test_an_imported_student_is_probed_and_its_probe_exported(full: Any, run: Run) -> None:

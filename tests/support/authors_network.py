@@ -1,4 +1,4 @@
-"""The authors' network with classes in evaluation, dense and one cloud at a time, on their state dict: written from the papers.
+"""The authors' network in evaluation, dense and one cloud at a time, on their state dict: written from the papers.
 
 WaffleIron (Puy et al., ICCV 2023, sections 3.1 to 3.3), with ScaLR's layer norm and its head of batch norm and a linear map.
 """
@@ -13,12 +13,12 @@ from torch import Tensor
 Rows = dict[str, Tensor]
 
 
-def class_scores(
+def point_features(
     state: Rows, depth: int, activation: str, scan: np.ndarray, *, sides: np.ndarray, voxel: float, cell: float, near: int
 ) -> Tensor:  # fmt: skip
-    """Scores (N, classes) of every point of a whole scan: the network on one point per voxel, the nearest one's for each.
+    """Features (N, C) of every point of a whole scan: the network on one point per voxel, the nearest one's for each.
 
-    scan: (N, 5) float32, x, y, z, intensity as normalised, anything. sides: (3, 2), the field of view in metres.
+    scan: (N, 4 or more) float32, x, y, z, intensity as normalised. sides: (3, 2), the field of view in metres.
     """
     xyz = scan[:, :3]
     voxels = ((xyz - xyz.min(0)) / voxel).astype(int)
@@ -45,9 +45,18 @@ def class_scores(
         )
         y = _linear(p, f"waffleiron.channel_mix.{d}.mlp.2", y)
         x = x + y * p[f"waffleiron.channel_mix.{d}.scale.weight"].flatten()
-    scores = _linear(p, "classif.1", _norm(p, "classif.0", x))
     nearest = torch.cdist(torch.from_numpy(xyz).double(), points).argmin(1)
-    return scores[nearest]
+    return x[nearest]
+
+
+def head_output(state: Rows, head: str, features: Tensor) -> Tensor:
+    """What the head makes of features (N, C). head: `linear` (ScaLR), `mlp` (ScaLR+) or `classes` (after a probe)."""
+    p = {name: value.double() for name, value in state.items()}
+    if head == "linear":
+        return _linear(p, "classif", features)
+    if head == "mlp":
+        return _linear(p, "classif.2", F.relu(_linear(p, "classif.0", features)))
+    return _linear(p, "classif.1", _norm(p, "classif.0", features))
 
 
 def _embedded(p: Rows, features: Tensor, neighbours: Tensor) -> Tensor:

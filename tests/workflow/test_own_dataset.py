@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from snakemake_runs import rules_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-dataset.md"
 
@@ -37,16 +38,12 @@ def write_sequence(root: Path, sequence: str, scans: int = 2) -> np.ndarray:
     return np.concatenate(found)
 
 
-def rules_run(done: Any) -> Counter[str]:
-    ran = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr, re.MULTILINE)
-    return Counter(rule for rule in ran if rule != "pretrain_all")
-
-
 def contents(folder: Path) -> dict[Path, tuple[str, int]]:
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path: (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
+@pytest.mark.whole
 def test_the_pages_reader_goes_the_whole_way_and_grows(finished: Any) -> None:
     workspace = finished
     root = workspace.folder / "poss"

@@ -7,9 +7,11 @@ import json
 import math
 from typing import Any
 
+import pytest
 from safetensors import safe_open
 
 
+@pytest.mark.whole
 def test_two_teachers_one_of_them_cached_already(finished: Any) -> None:
     def both(config: dict[str, Any]) -> None:
         config["teachers"]["keys"] = {

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from snakemake_runs import rules_run
 
 TRAIN = ["scene-0061", "scene-0655"]
-
-
-def rules_run(done: Any) -> Counter[str]:
-    """How many jobs of each rule a snakemake call finished."""
-    rules = re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr, re.MULTILINE)
-    return Counter(rule for rule in rules if rule != "pretrain_all")
 
 
 def manifests(work: Path, stage: str) -> dict[str, tuple[str, int]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pinned_ids import PINNED, ids_of, published_index
 from pydantic.fields import FieldInfo
 
 from pipeline.config import model
@@ -29,16 +29,11 @@ from pipeline.config.model import (
 from pipeline.config.training import Labelled, LabelledAugment
 from pipeline.datasets.readers import reader_named
 from pipeline.plan.identity import view_identity
+from pipeline.plan.plan import plan_experiment
 from pipeline.plan.starting_weights import student_of_weights
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 REPOSITORY = GOLDEN.parents[1]
-
-_spec = importlib.util.spec_from_file_location("golden_ids", GOLDEN / "ids.py")
-assert _spec is not None
-assert _spec.loader is not None
-ids = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(ids)
 
 
 class Rung(Block):
@@ -87,11 +82,11 @@ def bear(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 def wide(change: Callable[[dict[str, Any]], None] = lambda config: None) -> dict[str, Any]:
     """The ids of the pinned config that has every block, changed."""
-    config = json.loads(load_config(ids.PINNED / "wide.yaml", keep_unset=True).model_dump_json())
+    config = json.loads(load_config(PINNED / "wide.yaml", keep_unset=True).model_dump_json())
     change(config)
     loaded = Config.model_validate(config)
-    indices = {name: ids.made_up_index(name, block.reader) for name, block in loaded.datasets.items()}
-    return ids.ids_of(ids.plan_experiment(loaded, Path("work"), indices=indices))
+    indices = {name: published_index(name, block.reader) for name, block in loaded.datasets.items()}
+    return ids_of(plan_experiment(loaded, Path("work"), indices=indices))
 
 
 def set_in(*keys: str) -> Callable[[dict[str, Any]], None]:
@@ -165,7 +160,7 @@ def kinds_that_differ(before: dict[str, Any], after: dict[str, Any]) -> set[str]
 def pinned(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(REPOSITORY)
     found = wide()
-    assert found == json.loads((ids.PINNED / "wide.json").read_text())
+    assert found == json.loads((PINNED / "wide.json").read_text())
     return found
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from pinned_ids import PINNED, ids_of, plan_of
 from safetensors.torch import load_file
 
 from pipeline.config.load import load_config
@@ -25,25 +25,19 @@ from pipeline.training.weights_folder import is_complete
 GOLDEN = Path(__file__).parents[2] / "golden"
 REPOSITORY = GOLDEN.parents[1]
 
-_spec = importlib.util.spec_from_file_location("golden_ids", GOLDEN / "ids.py")
-assert _spec is not None
-assert _spec.loader is not None
-ids = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(ids)
-
-PINNED = sorted(ids.PINNED.glob("*.json"))
+FILES = sorted(PINNED.glob("*.json"))
 
 
 def test_every_config_is_pinned() -> None:
     configs = {path.stem for path in (REPOSITORY / "config").glob("*.yaml")}
-    missing = configs - {path.stem for path in PINNED}
-    assert not missing, f"python tests/golden/ids.py {' '.join(sorted(missing))}, and commit them"
+    missing = configs - {path.stem for path in FILES}
+    assert not missing, f"python tests/support/pinned_ids.py {' '.join(sorted(missing))}, and commit them"
 
 
-@pytest.mark.parametrize("path", PINNED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_ids_are_those_that_were_pinned(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
-    assert ids.ids_of(ids.plan_of(path.stem)) == json.loads(path.read_text())
+    assert ids_of(plan_of(path.stem)) == json.loads(path.read_text())
 
 
 @pytest.fixture

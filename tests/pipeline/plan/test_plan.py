@@ -1,4 +1,4 @@
-"""Ids, lots and what changes them. The index is written by hand: no dataset is needed to plan."""
+"""Ids, lots and what changes them. The index is made up: no dataset is needed to plan."""
 
 from __future__ import annotations
 
@@ -8,44 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_index import DATASET, entry, write_index
 
 from cache_schemas.errors import BadInput
-from cache_schemas.publish import write_json
 from pipeline.config.model import Config, Dataset, Points, Teacher
 from pipeline.datasets.nuscenes.reader import TRAITS
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import RigidStep
 from pipeline.plan import identity
-from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 
-CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 CONFIG: dict[str, Any] = {
     "lot_partitions": 4,
-    "datasets": {"nuscenes": {"reader": "nuscenes", "root": "nowhere", "version": "v1.0-trainval"}},
+    "datasets": {"nuscenes": DATASET},
     "teachers": {"t": {"model": "vit_tiny_patch16_224", "weights": "untrained"}},
     "students": {"s": {"datasets": ["nuscenes"], "teacher": "t"}},
 }
 
 
-def entry(name: str, split: str = "train", member: str = "m", problem: str | None = None) -> dict[str, Any]:
-    members = {stage: f"{member}-{name}-{stage}" for stage in STAGES}
-    return {"name": name, "split": split, "scans": 40, "images": 240, "points": 50, "members": members,
-            "file": f"{name}.json", "problem": problem}  # fmt: skip
-
-
 def plan_of(
     workdir: Path, entries: list[dict[str, Any]], config: dict[str, Any] = CONFIG, **kwargs: Any
 ) -> Plan:
-    index = {
-        "griddle": "griddle index",
-        "format": 3,
-        "dataset": "nuscenes",
-        "cue": CUE,
-        "absent": [],
-        "left_out": [],
-    }
-    write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries})
+    write_index(workdir, "nuscenes", entries)
     return plan_experiment(Config.model_validate(config), workdir, **kwargs)
 
 
@@ -138,7 +122,7 @@ def test_a_network_changes_no_store_and_a_voxel_changes_views_alone(tmp_path: Pa
 
 
 def test_an_index_of_another_version_is_not_taken(tmp_path: Path) -> None:
-    other = {**CONFIG["datasets"]["nuscenes"], "version": "v1.0-mini"}
+    other = {**DATASET, "version": "v1.0-mini"}
     with pytest.raises(BadInput, match=r"is of v1\.0-trainval in .*, the config names v1\.0-mini"):
         plan_of(tmp_path, [entry("scene-0001")], {**CONFIG, "datasets": {"nuscenes": other}})
 
@@ -159,7 +143,7 @@ def test_broken_partitions_are_refused_only_when_selected(tmp_path: Path) -> Non
         BadInput, match=r"1 of 2 partition\(s\) cannot be used:\n  scene-0002: 3 of its files"
     ):
         plan_of(tmp_path, entries)
-    dataset = {**CONFIG["datasets"]["nuscenes"], "leave_out": ["scene-0002"]}
+    dataset = {**DATASET, "leave_out": ["scene-0002"]}
     plan = plan_of(tmp_path, entries, {**CONFIG, "datasets": {"nuscenes": dataset}})
     assert [e.name for lot in plan.lots("scans") for e in lot.entries] == ["scene-0001"]
 

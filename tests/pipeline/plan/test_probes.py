@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_index import DATASET, entry, write_index
 
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Config
-from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.probes import BASELINES
 
-CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 CONFIG: dict[str, Any] = {
-    "datasets": {"nuscenes": {"reader": "nuscenes", "root": "nowhere", "version": "v1.0-trainval"}},
+    "datasets": {"nuscenes": DATASET},
     "teachers": {"t": {"model": "vit_tiny_patch16_224", "weights": "untrained"}},
     "students": {"s": {"datasets": ["nuscenes"], "teacher": "t", "probes": ["p"]}},
     "probes": {"p": {"baselines": list(BASELINES)}},
@@ -26,27 +25,11 @@ CONFIG: dict[str, Any] = {
 Change = Callable[[dict[str, Any]], None]
 
 
-def entry(name: str, split: str, labels: bool = True) -> dict[str, Any]:
-    members = {stage: f"m-{name}-{stage}" for stage in STAGES}
-    if not labels:
-        members["labels"] = None  # type: ignore[assignment]
-    return {"name": name, "split": split, "scans": 40, "images": 240, "points": 50, "members": members,
-            "file": f"{name}.json", "problem": None}  # fmt: skip
-
-
 ENTRIES = [entry("scene-0001", "train"), entry("scene-0002", "train"), entry("scene-0003", "val")]
 
 
 def plan_of(workdir: Path, change: Change = lambda config: None, entries: Any = None) -> Plan:
-    index = {
-        "griddle": "griddle index",
-        "format": 3,
-        "dataset": "nuscenes",
-        "cue": CUE,
-        "absent": [],
-        "left_out": [],
-    }
-    write_json(workdir / "index" / "nuscenes" / "index.json", {**index, "partitions": entries or ENTRIES})
+    write_index(workdir, "nuscenes", entries or ENTRIES)
     config = deepcopy(CONFIG)
     change(config)
     return plan_experiment(Config.model_validate(config), workdir)

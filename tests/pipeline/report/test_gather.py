@@ -10,39 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_index import DATASET, entry, write_index
 
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.publish import write_json
 from pipeline.config.model import Config
 from pipeline.datasets.nuscenes.classes import CLASSES
-from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.report.gather import before_report, gather, report_marker
 from pipeline.report.page import write_report
 from pipeline.report.text import plain, terminal
 
-CUE = {"root": str(Path("nowhere").resolve()), "version": "v1.0-trainval", "reader": ["nuscenes", 1]}
 MIOU = {"distilled": 0.57, "calibrated": 0.43, "random": 0.36, "inputs": 0.25, "teacher": 0.26}
 
 
 def plan_of(workdir: Path, seeds: list[int], weights: str = "untrained") -> Plan:
-    def entry(name: str, split: str) -> dict[str, Any]:
-        return {"name": name, "split": split, "scans": 8, "images": 48, "points": 1, "file": name,
-                "members": {stage: f"{name}-{stage}" for stage in STAGES}, "problem": None}  # fmt: skip
-
-    index = {
-        "griddle": "griddle index",
-        "format": 3,
-        "dataset": "toy",
-        "cue": CUE,
-        "absent": [],
-        "left_out": [],
-    }
-    entries = [entry("scene-0001", "train"), entry("scene-0002", "val")]
-    write_json(workdir / "index" / "toy" / "index.json", {**index, "partitions": entries})
+    write_index(workdir, "toy", [entry("scene-0001"), entry("scene-0002", "val")])
     config = {
         "description": "for a test",
-        "datasets": {"toy": {"reader": "nuscenes", "root": "nowhere", "version": "v1.0-trainval"}},
+        "datasets": {"toy": DATASET},
         "teachers": {"t": {"model": "vit_tiny_patch16_224", "weights": weights}},
         "students": {"s": {"datasets": ["toy"], "teacher": "t", "seeds": seeds, "probes": ["p"]}},
         "probes": {"p": {"baselines": ["random", "calibrated", "inputs", "teacher"]}},

@@ -1,4 +1,4 @@
-"""Make the golden store of a schema, once, when the schema is new: `python tests/golden/make.py "scans/1"`.
+"""Make the golden store of a schema, once, when the schema is new: `python tests/support/golden_stores.py "scans/1"`.
 
 A golden store is a tiny partition that some day's writer wrote, with its values as plain JSON beside it. It is
 committed and never made again: it stands for the terabytes that lie on people's disks. Values are closed formulas.
@@ -19,7 +19,7 @@ from cache_schemas.schema import StoreSchema
 from cache_schemas.stores import declared
 from cache_schemas.writing import PartitionWriter
 
-GOLDEN = Path(__file__).parent
+GOLDEN = Path(__file__).parents[1] / "golden"
 PARTITION, MEMBER = "golden", "0123456789"
 
 SIZES = {

@@ -1,4 +1,5 @@
-"""The ids that configs had on the day they were pinned: `python tests/golden/ids.py NAME` pins those of config/NAME.yaml.
+"""The ids that configs had on the day they were pinned: `python tests/support/pinned_ids.py NAME` pins
+those of config/NAME.yaml.
 
 People's caches and months of training lie under these ids. A pinned file is never made again: a change of the code that
 changes an id must keep the old one for what was there before (docs/stores.md).
@@ -23,7 +24,7 @@ from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.selection import wanted_datasets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PINNED = Path(__file__).parent / "_ids"
+PINNED = REPOSITORY / "tests" / "golden" / "_ids"
 
 SCANS = {
     "nuscenes": {"train": (28_130, 6), "val": (6_019, 6), "test": (6_008, 6)},
@@ -38,8 +39,8 @@ PARTITION = 40
 """Scans of a made-up partition."""
 
 
-def made_up_index(dataset: str, reader: str) -> Index:
-    """The index of a dataset that is not there."""
+def published_index(dataset: str, reader: str) -> Index:
+    """A made-up index with the published numbers of scans and cameras."""
     partitions: list[dict[str, Any]] = []
     for split, (scans, cameras) in SCANS.get(reader, OTHER).items():
         for number, first in enumerate(range(0, scans, PARTITION)):
@@ -69,7 +70,7 @@ def plan_of(name: str) -> Plan:
     beside = PINNED / f"{name}.yaml"
     config = load_config(beside if beside.exists() else f"config/{name}.yaml", keep_unset=True)
     wanted = wanted_datasets(config)
-    indices = {one: made_up_index(one, config.datasets[one].reader) for one in wanted}
+    indices = {dataset: published_index(dataset, config.datasets[dataset].reader) for dataset in wanted}
     return plan_experiment(config, Path("work"), indices=indices)
 
 
