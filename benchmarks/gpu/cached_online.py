@@ -26,8 +26,9 @@ from benchmarks.gpu.pictures import MODELS, partition_of, store_of, teacher_of
 from cache_schemas.features import features_schema
 from cache_schemas.reading import PartitionReader
 from pipeline.losses.distillation import distillation_loss
-from pipeline.preprocessing.features import write_features
-from pipeline.streaming.grids import PatchGrid, TargetBatch, targets_of
+from pipeline.preprocessing.features import FeatureWriter
+from pipeline.preprocessing.target import Target
+from pipeline.streaming.grids import PatchGrid, TargetBatch, coordinates_in
 from pipeline.students.heads import LinearHead
 from pipeline.students.packed import PackedClouds, pack
 from pipeline.students.waffleiron import WaffleIron
@@ -52,7 +53,8 @@ def cached_and_online(
     ]
     batch = pack(clouds).to(device, non_blocking=False)
     store = store_of(teacher.config)
-    write_features(teacher, packed.recordings, store, partition, "member", folder)
+    with FeatureWriter(teacher, teacher.config.model) as writer:
+        writer.write(packed.recordings, Target(store, partition, "member", folder)).result()
     reader = PartitionReader(folder, features_schema(storage), partition.name, "member")
     cached = _cached(reader, teacher, partition.images, pixels).to(device).sample(batch.cloud_of_row())
     online = torch.cat(
@@ -82,14 +84,19 @@ def cached_and_online(
 def _cached(
     reader: PartitionReader, teacher: LoadedTeacher, images: Any, pixels: list[np.ndarray]
 ) -> TargetBatch:
-    targets = []
-    for number, (image, pixel) in enumerate(zip(images, pixels, strict=True)):
-        grid = PatchGrid(reader.read("features", number, number + 1)[0], None)
-        original = (image.width, image.height)
-        targets += targets_of(
-            [grid], pixel, original=original, teachers=[teacher.config], sampling="published"
-        )
-    return TargetBatch.of(targets)
+    values = reader.read("features")  # (V, rows, cols, C)
+    at = [
+        coordinates_in(
+            [PatchGrid(grid, None)],
+            pixel,
+            original=(image.width, image.height),
+            teachers=[teacher.config],
+            sampling="published",
+        )[0]
+        for grid, image, pixel in zip(values, images, pixels, strict=True)
+    ]
+    coordinates = np.concatenate(at, dtype=np.float32)
+    return TargetBatch(torch.from_numpy(values), None, torch.from_numpy(coordinates))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from benchmarks.gpu.lines import Row
 from cache_schemas.storage import decode, encode
 from pipeline.losses.distillation import distillation_loss
 from pipeline.losses.lovasz import IGNORE, segmentation_loss
-from pipeline.streaming.grids import PatchGrid, Target, TargetBatch
+from pipeline.streaming.grids import TargetBatch
 
 POINTS, CHANNELS, CLASSES = 3001, (384, 97), 17
 UNIT = 2.0**-24
@@ -93,11 +93,12 @@ def sampling(device: torch.device) -> Row:
         arrays = encode(rng.normal(size=(views, rows, cols, channels)).astype(np.float32), storage)
         values, scales = arrays["features"], arrays.get("scales")
         stored = decode(values, scales).astype(np.float64)
-        targets = [
-            Target(PatchGrid(values[i], None if scales is None else scales[i]), at[view == i])
-            for i in range(views)
-        ]
-        sampled = TargetBatch.of(targets).to(device).sample(torch.from_numpy(view).to(device))
+        batch = TargetBatch(
+            torch.from_numpy(values),
+            None if scales is None else torch.from_numpy(scales),
+            torch.from_numpy(at.astype(np.float32)),
+        )
+        sampled = batch.to(device).sample(torch.from_numpy(view).to(device))
         apart = np.abs(sampled.double().cpu().numpy() - _bilinear(stored, at, view)).max()
         found[storage] = float(apart / np.abs(stored).max())
         if not found[storage] <= (6 + 2 * 32) * UNIT:
