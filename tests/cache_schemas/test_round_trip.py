@@ -11,6 +11,7 @@ import xarray
 import zarr
 
 from cache_schemas import schema as schemas
+from cache_schemas.checked_store import CheckedStore
 from cache_schemas.errors import DamagedCache
 from cache_schemas.features import features_schema
 from cache_schemas.full_scans import FULL_SCANS
@@ -170,6 +171,7 @@ def test_byte_ranges_equal_the_zarr_api_and_xarray_across_chunks_and_shards(
     )
     manifest = write(tmp_path, schema, make(counts, rng))
     reader, opened = read(tmp_path, schema), zarr.open_group(manifest.store, mode="r")
+    checked = zarr.open_group(CheckedStore(manifest.path), mode="r")
     dataset = xarray.open_zarr(manifest.store)
     assert {spec.name for spec in schema.arrays} == set(dataset.data_vars)
     several_shards = 0
@@ -182,7 +184,8 @@ def test_byte_ranges_equal_the_zarr_api_and_xarray_across_chunks_and_shards(
         ranges |= {tuple(sorted(pair)) for pair in rng.integers(0, rows + 1, (4, 2))}
         for start, stop in sorted(ranges):
             mine = reader.read(spec.name, start, stop)
-            np.testing.assert_array_equal(mine, opened[spec.name][start:stop])
+            for group in (opened, checked):
+                np.testing.assert_array_equal(mine, group[spec.name][start:stop])
             theirs = dataset[spec.name][start:stop].values
             assert theirs.dtype == mine.dtype
             np.testing.assert_array_equal(mine, theirs)

@@ -97,8 +97,9 @@ def test_work_grows_with_lots_and_partitions(tmp_path: Path, benchmark_module: A
         # For each dataset its index, cue and stores; for each lot its manifest, which the workflow looks for and reads
         # and the plan reads; for each run its markers.
         assert one.file_calls < 320 + 3 * one.lots, one
-        # Lists of all partitions, compared with one another, would be seen in the larger one.
-        assert one.calls < 25_000 + 160 * one.partitions, one
+        # Lists of all partitions, compared with one another, would be seen in the larger one. (A path costs more calls
+        # in Python 3.12: 28,000 of them, however many partitions there are.)
+        assert one.calls < 60_000 + 160 * one.partitions, one
 
 
 def test_a_plan_opens_no_partition_record(
