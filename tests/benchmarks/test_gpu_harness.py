@@ -112,7 +112,7 @@ def test_a_section_that_cannot_begin_says_why(folder: Path) -> None:
 
 
 def test_a_section_whose_time_is_over_is_cut_off_and_the_next_runs(tmp_path: Path) -> None:
-    sections, printed, _ = run(tmp_path, "endless,good", minutes=0.3)
+    sections, printed, _ = run(tmp_path, "endless,good", minutes=0.8)
     assert sections["endless"]["status"] == "cut off"
     assert statuses(sections["endless"]) == {"before": "ok", "endless": "cut off"}
     assert sections["good"]["status"] == "ok"
@@ -139,11 +139,12 @@ def test_a_run_that_is_ended_from_outside_leaves_what_it_had(tmp_path: Path, end
         time.sleep(0.2)
     child = children(process.pid)
     os.kill(process.pid, end)
-    process.communicate(timeout=60)
+    printed = process.communicate(timeout=60)[0]
     sections = read(tmp_path)
     assert statuses(sections["good"]) == {"one": "ok", "two": "ok"}
     assert sections["endless"]["rows"][0]["status"] == "ok"
     assert sections["endless"]["status"] == ("cut off" if end == signal.SIGTERM else "running")
+    assert ("endless     cut off" in printed) == (end == signal.SIGTERM)
     time.sleep(0.5)
     assert child
     assert not [pid for pid in child if Path(f"/proc/{pid}").exists() and not is_zombie(pid)]
