@@ -68,6 +68,13 @@ def batches(quick: bool) -> list[Batch]:
     return found
 
 
+def batches_of_one_kind() -> list[Batch]:
+    """For what must be compiled for each kind of student anew: all at one width, of one kind of layer, nothing dropped."""
+    clouds = [scattered(size, seed, LARGE) for seed, size in enumerate((999, 0, 401))]
+    large = Batch("large, 96", clouds, 96, "layer", "relu", LARGE, large=True)
+    return [large, *(Batch(name, make(), 96, "layer", "relu") for name, make in CASES.items())]
+
+
 @dataclass
 class Agreement:
     """All batches on a device; what the reference gives in float64 is computed once."""

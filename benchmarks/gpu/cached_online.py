@@ -57,9 +57,10 @@ def cached_and_online(
         writer.write(packed.recordings, Target(store, partition, "member", folder)).result()
     reader = PartitionReader(folder, features_schema(storage), partition.name, "member")
     cached = _cached(reader, teacher, partition.images, pixels).to(device).sample(batch.cloud_of_row())
+    network = _timms(teacher)
     online = torch.cat(
         [
-            _online(teacher, packed.recordings / image.path, pixel, device)
+            _online(network, teacher, packed.recordings / image.path, pixel)
             for image, pixel in zip(partition.images, pixels, strict=True)
         ]
     )
@@ -99,8 +100,17 @@ def _cached(
     return TargetBatch(torch.from_numpy(values), None, torch.from_numpy(coordinates))
 
 
+def _timms(teacher: LoadedTeacher) -> Any:
+    """The network as timm makes it, with the teacher's weights."""
+    network = timm.create_model(
+        teacher.config.model, img_size=teacher.config.image_size, num_classes=0
+    ).eval()
+    network.load_state_dict(teacher.model.state_dict())
+    return network.to(teacher.device)
+
+
 @torch.no_grad()
-def _online(teacher: LoadedTeacher, path: Path, pixel: np.ndarray, device: torch.device) -> Tensor:
+def _online(network: Any, teacher: LoadedTeacher, path: Path, pixel: np.ndarray) -> Tensor:
     """The teacher's features (n, C) at pixels (n, 2), column and row, of one picture."""
     size = teacher.config.image_size
     image = np.array(Image.open(path)) / 255.0
@@ -108,16 +118,14 @@ def _online(teacher: LoadedTeacher, path: Path, pixel: np.ndarray, device: torch
     place = np.floor(whole * [size[0] / image.shape[0], size[1] / image.shape[1]]).astype(np.int64)
     tensor = torch.tensor(image.astype(np.float32).transpose(2, 0, 1)[None])
     mean, deviation = (torch.tensor(values)[:, None, None] for values in COLOURS)
-    model = timm.create_model(teacher.config.model, img_size=size, num_classes=0).eval()
-    model.load_state_dict(teacher.model.state_dict())
-    model.to(device)
     kept: list[Tensor] = []
-    model.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
-    model(((resize(tensor, list(size), antialias=False) - mean) / deviation).to(device))
-    grid = kept[0][:, model.num_prefix_tokens :].transpose(1, 2)  # (1, C, patches)
+    handle = network.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    network(((resize(tensor, list(size), antialias=False) - mean) / deviation).to(teacher.device))
+    handle.remove()
+    grid = kept[0][:, network.num_prefix_tokens :].transpose(1, 2)  # (1, C, patches)
     grid = grid.reshape(1, -1, size[0] // teacher.patch, size[1] // teacher.patch)
     dense = F.interpolate(grid, scale_factor=teacher.patch, mode="bilinear", align_corners=True)
-    rows, columns = torch.from_numpy(place).T.to(device)
+    rows, columns = torch.from_numpy(place).T.to(teacher.device)
     return dense[0, :, rows, columns].T
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from camera_clouds import GRID
 
-from benchmarks.gpu.agreement import Agreement, batches
+from benchmarks.gpu.agreement import Agreement, batches, batches_of_one_kind
 from benchmarks.gpu.arithmetic import ARITHMETICS
 from benchmarks.gpu.cached_online import MOVED, cached_and_online
 from benchmarks.gpu.cells import Cells
@@ -44,6 +44,7 @@ def run(cells: Cells) -> None:
     if cells.quick:
         cells.leave_out("compiled", "compiling takes a minute; --quick does not")
     else:
+        agreement = Agreement(cells.device, batches_of_one_kind())
         for name in ("float32", "bfloat16"):
             cells.run(f"compiled, {name}", partial(agreement.row, "compiled", name), needs=COMPILING)
 
