@@ -195,7 +195,7 @@ def before_labelled(experiment: Experiment, run: LabelledRun) -> list[str]:
         return []
     paths = [str(experiment.lot_path(lot)) for lot in run.lots]
     datasets = dict.fromkeys([r.dataset for r in (*run.train, *run.evaluate)] + run.student.datasets)
-    paths += [path for dataset in datasets for path in before_intensity(experiment, dataset)]
+    paths += before_intensity(experiment, datasets)
     return [*paths, str(experiment.marker(run.run))] if run.is_pretrained else paths
 
 

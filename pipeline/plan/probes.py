@@ -14,7 +14,7 @@ from pipeline.config.model import Student
 from pipeline.config.training import Probe
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import probe_identity
-from pipeline.plan.intensity import intensity_identity
+from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.labelled import LabelledRow, LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
@@ -101,7 +101,7 @@ def _probe_run(
         probe,
         run,
         experiment.teacher_ids(run.student),
-        {dataset: intensity_identity(experiment, dataset) for dataset in datasets},
+        intensity_identities(experiment, datasets),
         readings.identity(),
     )
     calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []
