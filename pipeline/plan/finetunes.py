@@ -29,10 +29,6 @@ class FinetuneRun(LabelledRun):
         return True
 
     @property
-    def warmup(self) -> float:
-        return self.block.warmup
-
-    @property
     def stochastic_depth(self) -> float:
         return self.block.stochastic_depth
 

@@ -19,9 +19,6 @@ from pipeline.plan.intensity import before_intensity
 from pipeline.plan.label_subset import number_chosen
 from pipeline.plan.parts import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
-PRETRAINED = ("distilled", "finetuned")
-"""The kinds that start from a pretrained student's weights."""
-
 
 @dataclass(frozen=True)
 class ProbeReading:
@@ -105,7 +102,7 @@ class LabelledRun:
     @property
     def is_pretrained(self) -> bool:
         """Whether it starts from the weights of `run`, which must be done before."""
-        return self.kind in PRETRAINED
+        return self.kind in ("distilled", "finetuned")
 
     @property
     def trains_student(self) -> bool:
@@ -116,21 +113,6 @@ class LabelledRun:
     def head(self) -> Literal["linear", "mlp"]:
         """From the student's features to classes."""
         return "linear"
-
-    @property
-    def epochs(self) -> int:
-        """Passes over all scans."""
-        return self.block.epochs
-
-    @property
-    def lr(self) -> float:
-        """Of the head, at the end of the warm-up."""
-        return self.block.lr
-
-    @property
-    def warmup(self) -> float:
-        """Epochs of linear warm-up."""
-        raise NotImplementedError
 
     @property
     def calibration_batches(self) -> int:

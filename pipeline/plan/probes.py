@@ -31,10 +31,6 @@ class ProbeRun(LabelledRun):
     block: Probe
 
     @property
-    def probe(self) -> Probe:
-        return self.block
-
-    @property
     def folder(self) -> str:
         """Relative to the workdir. A baseline belongs to no student: several students may share it."""
         if self.kind == "distilled":
@@ -50,20 +46,18 @@ class ProbeRun(LabelledRun):
         return self.block.head
 
     @property
-    def warmup(self) -> float:
-        return self.block.warmup_epochs
-
-    @property
     def calibration_batches(self) -> int:
         return self.block.calibration_batches if self.kind == "calibrated" else 0
 
     @property
     def epochs(self) -> int:
+        """Passes over all scans."""
         from_scratch = self.block.scratch_epochs if self.kind == "scratch" else None
         return from_scratch or self.block.epochs
 
     @property
     def lr(self) -> float:
+        """At the end of the warm-up."""
         return self.block.scratch_lr if self.kind == "scratch" else self.block.lr
 
 

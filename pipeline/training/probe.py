@@ -44,8 +44,8 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> 
     for told in task.unreadable:
         log(f"  left out, unreadable: {told}")
     classes = experiment.traits[probe.train[0].dataset].classes
-    head = class_head(probe.probe.head, task.channels, len(classes), probe.seed).to(device)
-    per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch, f"probes.{probe.name}.batch")
+    head = class_head(probe.head, task.channels, len(classes), probe.seed).to(device)
+    per_epoch = steps_per_epoch(task.scans[0], probe.block.batch, f"{probe.key}.batch")
     backend = ""
     if isinstance(task.features, StudentFeatures):
         backend = f", backend {backend_for(task.features.backbone.backend, device.type)}"
@@ -83,7 +83,7 @@ def fit(
     task: Task, head: nn.Module, probe: ProbeRun, per_epoch: int, *, workers: int, device: torch.device
 ) -> list[float]:
     """Train the head, and the features where the task says so; returns the mean loss of each epoch."""
-    config, total = probe.probe, per_epoch * probe.epochs
+    config, total = probe.block, per_epoch * probe.epochs
     parameters = [*head.parameters(), *(task.features.parameters() if task.trained else ())]
     optimiser = torch.optim.AdamW(parameters, lr=probe.lr, weight_decay=config.weight_decay)
     stepping = Stepping(head, optimiser, task.precision, device)

@@ -16,9 +16,8 @@ from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.labelled import PRETRAINED, LabelledRun
+from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.parts import Run
-from pipeline.plan.probes import ProbeRun
 from pipeline.streaming.grids import joined
 from pipeline.streaming.scan_batches import ScanBatch
 from pipeline.streaming.seen_points import SeenBatch
@@ -80,14 +79,14 @@ def student_features(experiment: Experiment, probe: LabelledRun, device: torch.d
         GriddleError: if the distilled weights are not there, or are not those of this student.
     """
     run = probe.run
-    if probe.kind in PRETRAINED:
+    if probe.is_pretrained:
         backbone = _distilled(experiment, run).to(device)
     else:
         backbone = build(run.student, run.seed, channels=1).backbone.to(
             device
         )  # its draw does not depend on the head's channels
-    if isinstance(probe, ProbeRun) and probe.kind == "calibrated":
-        calibrate(experiment, run, backbone, probe.probe.calibration_batches, device)
+    if probe.calibration_batches:
+        calibrate(experiment, run, backbone, probe.calibration_batches, device)
     # No weight depends on how far the planes reach.
     backbone.plane_shapes = plane_grid_of(probe.points).shapes
     if isinstance(probe, FinetuneRun):
