@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.config.training import Finetune
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import finetune_identity
-from pipeline.plan.intensity import intensity_identity
+from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.labelled import LabelledRow, LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
@@ -27,10 +27,6 @@ class FinetuneRun(LabelledRun):
     @property
     def trains_student(self) -> bool:
         return True
-
-    @property
-    def warmup(self) -> float:
-        return self.block.warmup
 
     @property
     def stochastic_depth(self) -> float:
@@ -71,8 +67,8 @@ def _run(
     experiment: Experiment, kind: str, name: str, run: Run, readings: Readings, datasets: list[str]
 ) -> FinetuneRun:
     block = experiment.config.finetunes[name]
-    intensity = {dataset: intensity_identity(experiment, dataset) for dataset in datasets}
-    what = finetune_identity(kind, block, run, intensity, readings.identity())
+    scaled = intensity_identities(experiment, datasets)
+    what = finetune_identity(kind, block, run, scaled, readings.identity())
     return FinetuneRun(
         kind, name, block, run, what, readings.train, readings.evaluate, readings.left_out, readings.lots
     )

@@ -133,7 +133,7 @@ def run_identity(
     return {
         "student": {**block, "seed": seed},
         "teachers": teacher_ids,
-        "intensity": dict(sorted(intensity.items())),
+        "intensity": intensity,
         "reads": reads,
         "algorithm": PRETRAIN_ALGORITHM,
     }
@@ -154,7 +154,7 @@ def finetune_identity(
         "kind": kind,
         "finetune": labelled_block(finetune),
         **start,
-        "intensity": dict(sorted(intensity.items())),
+        "intensity": intensity,
         "reads": reads,
         "algorithm": FINETUNE_ALGORITHM,
     }
@@ -168,7 +168,7 @@ def imported_identity(
     return {
         "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
         "weights": weights_sha256,
-        "intensity": dict(sorted(intensity.items())),
+        "intensity": intensity,
         "algorithm": IMPORT_ALGORITHM,
     }
 
@@ -188,7 +188,7 @@ def probe_identity(
     block = labelled_block(probe)
     for key in UNUSED_KEYS.get(kind, ()):
         del block[key]
-    subject = PROBED[kind](Probed(probe, run, teacher_ids, {"intensity": dict(sorted(intensity.items()))}))
+    subject = PROBED[kind](Probed(probe, run, teacher_ids, intensity))
     return {"kind": kind, "probe": block, **subject, "reads": reads, "algorithm": PROBE_ALGORITHM}
 
 
@@ -197,13 +197,13 @@ class Probed:
     """What the features that are probed may depend on.
 
     Attributes:
-        scaled: how intensities are normalised, as an id has it.
+        intensity: how the intensities of each dataset are normalised.
     """
 
     probe: Probe
     run: Run
     teacher_ids: list[str]
-    scaled: dict[str, Any]
+    intensity: dict[str, Any]
 
     @property
     def points(self) -> Points:
@@ -211,11 +211,11 @@ class Probed:
 
 
 def _distilled(probed: Probed) -> dict[str, Any]:
-    return {"run": probed.run.id, **probed.scaled}
+    return {"run": probed.run.id, "intensity": probed.intensity}
 
 
 def _random(probed: Probed) -> dict[str, Any]:
-    return {**_random_start(probed.run), **probed.scaled}
+    return {**_random_start(probed.run), "intensity": probed.intensity}
 
 
 def _calibrated(probed: Probed) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _scratch(probed: Probed) -> dict[str, Any]:
 def _inputs(probed: Probed) -> dict[str, Any]:
     """The raw features of points."""
     points = _selected(probed.points, "voxel", "max_points", "field_of_view")
-    return {"points": points, "seed": probed.run.seed, **probed.scaled}
+    return {"points": points, "seed": probed.run.seed, "intensity": probed.intensity}
 
 
 def _teacher(probed: Probed) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Imports neither torch nor zarr.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +72,13 @@ def to_measure(experiment: Experiment, dataset: str) -> ToMeasure | None:
     return ToMeasure(dataset, experiment.scan_store(dataset), tuple(entries))
 
 
-def intensity_identity(experiment: Experiment, dataset: str) -> Any:
-    """What an id holds of the normalisation: the numbers, or the digest of what they are measured on."""
-    values = given(experiment, dataset)
-    measured = to_measure(experiment, dataset)
-    return list(values) if values is not None else {"measured": measured.digest if measured else None}
+def intensity_identities(experiment: Experiment, datasets: Iterable[str]) -> dict[str, Any]:
+    """What an id holds of the normalisation, by dataset: the numbers, or the digest of what they are measured on."""
+    identities: dict[str, Any] = {}
+    for dataset in sorted(datasets):
+        values, measured = given(experiment, dataset), to_measure(experiment, dataset)
+        identities[dataset] = list(values) if values else {"measured": measured.digest if measured else None}
+    return identities
 
 
 def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
@@ -103,12 +106,12 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
         ) from error
 
 
-def before_intensity(experiment: Experiment, dataset: str) -> list[str]:
-    """The files that Snakemake must make before a dataset's intensities can be normalised."""
-    measured = to_measure(experiment, dataset)
-    return [str(experiment.stats_path(measured))] if measured else []
+def all_to_measure(experiment: Experiment, datasets: Iterable[str]) -> list[ToMeasure]:
+    """What has to be measured of some datasets."""
+    candidates = [to_measure(experiment, dataset) for dataset in datasets]
+    return [measured for measured in candidates if measured is not None]
 
 
-def all_to_measure(experiment: Experiment) -> list[ToMeasure]:
-    datasets = [to_measure(experiment, dataset) for dataset in experiment.traits]
-    return [measured for measured in datasets if measured is not None]
+def before_intensity(experiment: Experiment, datasets: Iterable[str]) -> list[str]:
+    """The files that Snakemake must make before the intensities of these datasets can be normalised."""
+    return [str(experiment.stats_path(measured)) for measured in all_to_measure(experiment, datasets)]

@@ -19,9 +19,6 @@ from pipeline.plan.intensity import before_intensity
 from pipeline.plan.label_subset import number_chosen
 from pipeline.plan.parts import Identities, Lot, Member, Run, Store, cut, identities_of, member_of
 
-PRETRAINED = ("distilled", "finetuned")
-"""The kinds that start from a pretrained student's weights."""
-
 
 @dataclass(frozen=True)
 class ProbeReading:
@@ -105,7 +102,7 @@ class LabelledRun:
     @property
     def is_pretrained(self) -> bool:
         """Whether it starts from the weights of `run`, which must be done before."""
-        return self.kind in PRETRAINED
+        return self.kind in ("distilled", "finetuned")
 
     @property
     def trains_student(self) -> bool:
@@ -116,21 +113,6 @@ class LabelledRun:
     def head(self) -> Literal["linear", "mlp"]:
         """From the student's features to classes."""
         return "linear"
-
-    @property
-    def epochs(self) -> int:
-        """Passes over all scans."""
-        return self.block.epochs
-
-    @property
-    def lr(self) -> float:
-        """Of the head, at the end of the warm-up."""
-        return self.block.lr
-
-    @property
-    def warmup(self) -> float:
-        """Epochs of linear warm-up."""
-        raise NotImplementedError
 
     @property
     def calibration_batches(self) -> int:
@@ -195,7 +177,7 @@ def before_labelled(experiment: Experiment, run: LabelledRun) -> list[str]:
         return []
     paths = [str(experiment.lot_path(lot)) for lot in run.lots]
     datasets = dict.fromkeys([r.dataset for r in (*run.train, *run.evaluate)] + run.student.datasets)
-    paths += [path for dataset in datasets for path in before_intensity(experiment, dataset)]
+    paths += before_intensity(experiment, datasets)
     return [*paths, str(experiment.marker(run.run))] if run.is_pretrained else paths
 
 

@@ -62,7 +62,7 @@ class Plan:
         for labelled in (*self.probe_runs.values(), *self.finetune_runs.values()):
             self.add(labelled.lots)
         self.to_measure: dict[str, ToMeasure] = {
-            measured.name: measured for measured in all_to_measure(experiment)
+            measured.name: measured for measured in all_to_measure(experiment, experiment.traits)
         }
         for measured in self.to_measure.values():
             self.add(measured.lots(experiment.config.lot_partitions))
@@ -134,8 +134,8 @@ class Plan:
         run = self.run(run_folder_name)
         if self.experiment.is_done(run):
             return []
-        stats = [path for name in run.student.datasets for path in before_intensity(self.experiment, name)]
-        return [*(str(self.experiment.lot_path(lot)) for lot in run.lots), *stats]
+        lots = [str(self.experiment.lot_path(lot)) for lot in run.lots]
+        return lots + before_intensity(self.experiment, run.student.datasets)
 
     def before_stats(self, name: str) -> list[str]:
         """The lots of scans whose intensities are measured; none once they are."""

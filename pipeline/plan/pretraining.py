@@ -7,7 +7,7 @@ from pipeline.config.model import Student
 from pipeline.datasets.index import PartitionEntry
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import run_identity
-from pipeline.plan.intensity import intensity_identity
+from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.parts import Identities, Lot, Reading, Run, Store, cut, identities_of, member_of
 from pipeline.plan.starting_weights import imported_runs
 
@@ -52,13 +52,13 @@ def _runs(experiment: Experiment, name: str, student: Student) -> list[Run]:
             f"scan(s) with images; write a smaller one"
         )
     reads = [[r.dataset, r.split, r.partition, r.scans, r.views, r.features] for r in readings]
-    normalised = {dataset: intensity_identity(experiment, dataset) for dataset in student.datasets}
+    scaled = intensity_identities(experiment, student.datasets)
     return [
         Run(
             name,
             student,
             seed,
-            run_identity(student, seed, experiment.teacher_ids(student), normalised, reads),
+            run_identity(student, seed, experiment.teacher_ids(student), scaled, reads),
             tuple(readings),
             tuple(lots),
         )

@@ -14,7 +14,7 @@ from pipeline.config.model import Student
 from pipeline.config.training import Probe
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import probe_identity
-from pipeline.plan.intensity import intensity_identity
+from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.labelled import LabelledRow, LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
@@ -29,10 +29,6 @@ class ProbeRun(LabelledRun):
     what = "probe"
 
     block: Probe
-
-    @property
-    def probe(self) -> Probe:
-        return self.block
 
     @property
     def folder(self) -> str:
@@ -50,20 +46,18 @@ class ProbeRun(LabelledRun):
         return self.block.head
 
     @property
-    def warmup(self) -> float:
-        return self.block.warmup_epochs
-
-    @property
     def calibration_batches(self) -> int:
         return self.block.calibration_batches if self.kind == "calibrated" else 0
 
     @property
     def epochs(self) -> int:
+        """Passes over all scans."""
         from_scratch = self.block.scratch_epochs if self.kind == "scratch" else None
         return from_scratch or self.block.epochs
 
     @property
     def lr(self) -> float:
+        """At the end of the warm-up."""
         return self.block.scratch_lr if self.kind == "scratch" else self.block.lr
 
 
@@ -101,7 +95,7 @@ def _probe_run(
         probe,
         run,
         experiment.teacher_ids(run.student),
-        {dataset: intensity_identity(experiment, dataset) for dataset in datasets},
+        intensity_identities(experiment, datasets),
         readings.identity(),
     )
     calibrating = [lot for lot in run.lots if lot.store.stage != "features"] if kind == "calibrated" else []

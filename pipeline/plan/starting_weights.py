@@ -14,7 +14,7 @@ from pipeline.config.blocks import RECORDED
 from pipeline.config.model import Student
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import imported_identity
-from pipeline.plan.intensity import intensity_identity
+from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.parts import Run
 
 Facts = dict[str, Any]
@@ -68,7 +68,7 @@ def imported_runs(experiment: Experiment, name: str, student: Student) -> list[R
     folder = Path(student.starts_from or "")
     provenance = read_weights_folder(where, folder)
     check_network(where, folder, provenance, student)
-    scaled = {dataset: intensity_identity(experiment, dataset) for dataset in student.datasets}
+    scaled = intensity_identities(experiment, student.datasets)
     return [
         Run(
             name,

@@ -37,7 +37,7 @@ def learn(plan: Plan, kind: str) -> tuple[Task, ProbeHead, list[float]]:
     probe = probe_of(plan, kind)
     task = prepare(plan.experiment, probe, CPU)
     head = ProbeHead(task.channels, 16)
-    per_epoch = steps_per_epoch(task.scans[0], probe.probe.batch)
+    per_epoch = steps_per_epoch(task.scans[0], probe.block.batch)
     return task, head, fit(task, head, probe, per_epoch, workers=0, device=CPU)
 
 
