@@ -52,7 +52,7 @@ rule probe_all:
     message:
         "probed: every student that is pretrained, and its baselines"
     input:
-        ancient(W.plan.probe_markers(of_done_runs=True)),
+        ancient(W.plan.probe_markers(startable=True)),
 
 
 rule scans:

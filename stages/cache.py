@@ -28,6 +28,7 @@ def ls(config_path: str, workdir: Path | None, as_json: bool) -> None:
     import json
 
     from pipeline.cache.listing import list_cache
+    from pipeline.common.log import bytes_in_words
 
     folder, plan = _open(config_path, workdir)
     rows = list_cache(folder, plan)
@@ -38,7 +39,7 @@ def ls(config_path: str, workdir: Path | None, as_json: bool) -> None:
     for row in rows:
         wanted = "?" if row["wanted"] is None else row["wanted"]
         click.echo(
-            f"{row['stage']:<12}{row['partitions']:>11,}{wanted:>8}{row['files']:>8,}{_size(row['bytes']):>12}  "
+            f"{row['stage']:<12}{row['partitions']:>11,}{wanted:>8}{row['files']:>8,}{bytes_in_words(row['bytes']):>12}  "
             f"{row['store']}: {', '.join(f'{n:,} {name}' for name, n in row['counts'].items()).replace('_', ' ')}"
             + (f", {row['left_out']} left out" if row["left_out"] else "")
             + (f", {row['leftovers']} leftover(s)" if row["leftovers"] else "")
@@ -55,16 +56,17 @@ def du(config_path: str, workdir: Path | None, as_json: bool) -> None:
     import json
 
     from pipeline.cache.listing import measure_cache
+    from pipeline.common.log import bytes_in_words
 
-    found = measure_cache(_cache_folder(config_path, workdir))
+    sizes = measure_cache(_cache_folder(config_path, workdir))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(sizes, indent=1))
         return
-    for row in found["stores"]:
-        click.echo(f"{_size(row['bytes']):>12}{row['files']:>8,} files  {row['store']}")
+    for row in sizes["stores"]:
+        click.echo(f"{bytes_in_words(row['bytes']):>12}{row['files']:>8,} files  {row['store']}")
     click.echo(
-        f"{_size(found['bytes']):>12}{found['files']:>8,} files  {found['cache']} in all; free there: "
-        f"{_size(found['free_bytes'])}"
+        f"{bytes_in_words(sizes['bytes']):>12}{sizes['files']:>8,} files  {sizes['cache']} in all; free there: "
+        f"{bytes_in_words(sizes['free_bytes'])}"
     )
 
 
@@ -152,6 +154,7 @@ def gc(
 
     from cache_schemas.errors import BadInput
     from pipeline.cache.garbage import delete_unreferenced, unreferenced
+    from pipeline.common.log import bytes_in_words
     from stages.options import make_plan
 
     plans = [make_plan(path, workdir, None) for path in config_paths]
@@ -175,9 +178,9 @@ def gc(
         )
         return
     for item in items:
-        click.echo(f"{item.kind:<12}{_size(item.bytes):>12}{item.files:>6,} files  {item.path}")
-    told = "deleted" if delete else "can go; --delete removes it" if items else "nothing can go"
-    click.echo(f"{len(items)} item(s), {freed[1]:,} file(s), {_size(freed[0])}: {told}")
+        click.echo(f"{item.kind:<12}{bytes_in_words(item.bytes):>12}{item.files:>6,} files  {item.path}")
+    outcome = "deleted" if delete else "can go; --delete removes it" if items else "nothing can go"
+    click.echo(f"{len(items)} item(s), {freed[1]:,} file(s), {bytes_in_words(freed[0])}: {outcome}")
 
 
 def _cache_folder(config_path: str, workdir: Path | None) -> Path:
@@ -195,6 +198,7 @@ def _open(config_path: str, workdir: Path | None, named: Path | None = None) -> 
     """The config's cache, or the one that the user named by a path in it; and its plan, if there is an index."""
     from cache_schemas.errors import BadInput
     from pipeline.common.log import log
+    from pipeline.plan.selection import NoIndex
     from stages.options import make_plan
 
     try:
@@ -203,7 +207,7 @@ def _open(config_path: str, workdir: Path | None, named: Path | None = None) -> 
             raise BadInput(f"{named} is not the cache of {config_path}")
         return folder, make_plan(config_path, workdir, None)
     except BadInput as error:
-        if named is None and "has no index" not in str(error):
+        if named is None and not isinstance(error, NoIndex):
             raise
         log(f"cache: not compared with an index: {error}")
         return named or _cache_folder(config_path, workdir), None
@@ -216,16 +220,18 @@ def _recompute(plan: Plan | None, paths: tuple[Path, ...], count: int, result: V
 
     if plan is None:
         raise BadInput("--recompute needs the images: give the --config that this cache was computed with")
-    found = recompute_images(plan, paths, count, pick_device("recompute"))
-    result.problems += [item.problem for item in found if item.problem is not None]
-    return [item.facts() for item in found]
+    images = recompute_images(plan, paths, count, pick_device("recompute"))
+    result.problems += [image.problem for image in images if image.problem is not None]
+    return [image.facts() for image in images]
 
 
 def _print_verified(result: Verification, recomputed: list[Any]) -> None:
+    from pipeline.common.log import bytes_in_words
+
     for folder, row in result.stores.items():
         click.echo(
             f"{row['stage']:<12}{row['partitions']:>7,} partition(s){row['broken']:>7} broken{row['files']:>9,} files"
-            f"{row['chunks']:>11,} chunks{_size(row['bytes']):>12}  {folder}"
+            f"{row['chunks']:>11,} chunks{bytes_in_words(row['bytes']):>12}  {folder}"
         )
     for item in recomputed:
         click.echo(
@@ -249,10 +255,3 @@ def _print_verified(result: Verification, recomputed: list[Any]) -> None:
             f"{broken} broken. `griddle cache verify --repair` with the same options removes them; then run the "
             f"same snakemake command again: it computes just these"
         )
-
-
-def _size(count: int) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.2f} {unit}"
-    return f"{count / 1e3:.1f} kB"

@@ -64,11 +64,11 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"griddle: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        told = explain(error, Path(error.filename or "."))
-        if told is None:
+        explained = explain(error, Path(error.filename or "."))
+        if explained is None:
             raise
-        click.echo(f"griddle: {told}", err=True)
-        sys.exit(told.exit_code)
+        click.echo(f"griddle: {explained}", err=True)
+        sys.exit(explained.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

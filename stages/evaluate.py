@@ -10,10 +10,7 @@ import click
 from stages.options import config_option, json_option, pick_device, set_threads, workdir_option
 
 if TYPE_CHECKING:
-    from pipeline.plan.evaluation import Evaluation
-    from pipeline.plan.experiment import Experiment
-    from pipeline.plan.labelled import LabelledRun
-    from pipeline.plan.plan import Plan
+    from pipeline.config.training import Split
 
 
 @click.command()
@@ -53,7 +50,7 @@ def evaluate(
     config_path: str,
     workdir: Path | None,
     dataset: str | None,
-    split: str,
+    split: Split,
     votes: int | None,
     keys: tuple[str, ...],
     out: Path | None,
@@ -66,86 +63,19 @@ def evaluate(
     """
     import json
 
-    from cache_schemas.errors import BadInput
-    from pipeline.config.load import load_config
-    from pipeline.datasets.index import make_index
-    from pipeline.plan.evaluation import imported_provenance, plan_evaluation, scored_run, scored_weights
-    from pipeline.plan.plan import plan_experiment
+    from pipeline.plan.evaluation import open_evaluation
+    from pipeline.preprocessing.fill import fill
+    from pipeline.preprocessing.intensity_stats import measure_if_missing
     from pipeline.training.evaluate import evaluate as score
 
-    config = load_config(config_path)
-    folder = workdir or Path(config.workdir)
-    if dataset is not None and dataset not in config.datasets:
-        raise BadInput(
-            f"--dataset {dataset}: the config has no such dataset; it has {', '.join(config.datasets)}"
-        )
-    provenance = imported_provenance(run)
-    scored = scored_weights(config, run, provenance, dataset, keys) if provenance else None
-    if keys and scored is None:
-        raise BadInput(f"--as {keys[0]} is for imported weights; {run} is scored as it was trained to be")
-    if dataset is not None:
-        make_index(folder, dataset, config.datasets[dataset])
-    if scored is not None:  # nothing that students of the config need has to be there
-        config = config.model_copy(update={"students": {}})
-    plan = plan_experiment(config, workdir, also=[dataset] if dataset else [])
-    if scored is None:
-        found = _run_of(plan, run, config_path)
-        dataset = dataset or found.evaluate[0].dataset
-        scored = scored_run(plan.experiment, found)
-    experiment = plan.experiment
-    wanted = plan_evaluation(experiment, scored, dataset, split)  # type: ignore[arg-type]
-    _prepare(experiment, wanted, threads)
-    set_threads(threads)
-    metrics = score(experiment, wanted, pick_device("evaluate"), votes=votes, out=out)
-    click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
-
-
-def _run_of(plan: Plan, run: Path, config_path: str) -> LabelledRun:
-    """The run in a folder; one that the config made before it was changed is told where its own config is."""
-    from cache_schemas.errors import BadInput
-
-    place = _place(run, plan.experiment.workdir)
-    own = run.parent.parent / "config.yaml"  # of the pretraining that a probe or a finetuning lies in
-    try:
-        return plan.labelled_run(place)
-    except BadInput:
-        if not (run / "done.json").exists():
-            raise
-        made_by = f"--config {own}" if own.exists() else f"a config with the blocks in {run / 'config.yaml'}"
-        raise BadInput(
-            f"{config_path} does not make {place}: it, or the dataset, is another than when this was trained. Evaluate it "
-            f"with the config that made it: {made_by}"
-        ) from None
-
-
-def _place(run: Path, workdir: Path) -> str:
-    """A run's folder, relative to the workdir."""
-    from cache_schemas.errors import BadInput
-
-    try:
-        return str(run.resolve().relative_to(workdir.resolve()))
-    except ValueError:
-        raise BadInput(
-            f"{run} does not lie in {workdir}, and is no folder that `griddle weights import` wrote; give the folder of a "
-            f"probe or a finetuning"
-        ) from None
-
-
-def _prepare(experiment: Experiment, wanted: Evaluation, threads: int | None) -> None:
-    """Compute what the cache lacks, and how intensities are normalised where that is to be measured."""
-    from pipeline.plan.intensity import to_measure
-    from pipeline.preprocessing.fill import fill
-    from pipeline.preprocessing.intensity_stats import measure
-    from pipeline.preprocessing.intensity_stats import write as write_stats
-
-    unknown = to_measure(experiment, wanted.dataset)
-    if unknown is not None and not experiment.stats_path(unknown).exists():
-        for lot in unknown.lots(experiment.config.lot_partitions):
-            fill(experiment, lot, threads)
-        spread = measure(experiment.cache, unknown, threads)
-        write_stats(experiment.stats_path(unknown), unknown, spread)
-    for lot in wanted.lots:
+    experiment, evaluation = open_evaluation(config_path, workdir, run, dataset, split, keys)
+    for lot in evaluation.lots:
         fill(experiment, lot, threads)
+    if evaluation.to_measure is not None:
+        measure_if_missing(experiment, evaluation.to_measure, threads)
+    set_threads(threads)
+    metrics = score(experiment, evaluation, pick_device("evaluate"), votes=votes, out=out)
+    click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
 
 
 def _table(metrics: dict[str, Any]) -> str:

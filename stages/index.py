@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,16 +34,16 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
     report = {}
     for name in wanted_datasets(config, only):
         log(f"index {name}: reading {config.datasets[name].root}")
-        found, made_anew = make_index(folder, name, config.datasets[name], force=force)
-        entries = found.partitions
+        dataset_index, made_anew = make_index(folder, name, config.datasets[name], force=force)
+        entries = dataset_index.partitions
         report[name] = {
             "made_anew": made_anew,
             "partitions": len(entries),
             "scans": sum(entry.scans for entry in entries),
             "images": sum(entry.images for entry in entries),
             "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
-            "absent": found.absent,
-            "left_out": found.left_out,
+            "absent": dataset_index.absent,
+            "left_out": dataset_index.left_out,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
@@ -51,18 +52,18 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
     plan_experiment(config, folder, only)  # refuses what the config selects and the index found broken
 
 
-def _print(name: str, found: dict) -> None:
+def _print(name: str, facts: dict[str, Any]) -> None:
     from pipeline.common.log import log
     from pipeline.datasets.index import why_absent
 
     log(
-        f"  {name}: {found['partitions']} partition(s), {found['scans']:,} scans, {found['images']:,} images, "
-        f"{found['labelled_partitions']} with labels" + ("" if found["made_anew"] else " (unchanged)")
+        f"  {name}: {facts['partitions']} partition(s), {facts['scans']:,} scans, {facts['images']:,} images, "
+        f"{facts['labelled_partitions']} with labels" + ("" if facts["made_anew"] else " (unchanged)")
     )
-    if found["absent"]:
-        log(f"  {name}: left out: {why_absent(found['absent'])}")
-    if found["left_out"]:
-        shown = ", ".join(found["left_out"][:5]) + (" ..." if len(found["left_out"]) > 5 else "")
-        log(f"  {name}: left out: {len(found['left_out'])} scan(s) that `splits` does not name: {shown}")
-    for partition, problem in list(found["broken"].items())[:5]:
+    if facts["absent"]:
+        log(f"  {name}: left out: {why_absent(facts['absent'])}")
+    if facts["left_out"]:
+        shown = ", ".join(facts["left_out"][:5]) + (" ..." if len(facts["left_out"]) > 5 else "")
+        log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
+    for partition, problem in list(facts["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")

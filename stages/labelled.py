@@ -24,16 +24,11 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     """
     from cache_schemas.errors import BadInput
     from pipeline.common.log import log
-    from pipeline.plan.labelled import PRETRAINED
     from pipeline.plan.missing import check_labelled
     from pipeline.training.labelled_folder import is_scored, write_labelled_marker
     from pipeline.training.lease import Lease
 
-    waiting = [
-        item
-        for item in chosen
-        if item.kind in PRETRAINED and not (plan.experiment.run_path(item.run) / "done.json").exists()
-    ]
+    waiting = [item for item in chosen if item.is_pretrained and not plan.experiment.is_done(item.run)]
     for item in waiting:
         log(
             f"{what} {item.folder}: not yet: griddle pretrain --run {plan.experiment.run_path(item.run).name}"

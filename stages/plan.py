@@ -51,7 +51,7 @@ def plan(
     else:
         datasets = parse_assumed(assume)
         made = as_if(load_config(config_path, keep_unset=True), datasets, workdir, only)
-        shares = {one.name: one.shares for one in datasets}
+        shares = {dataset.name: dataset.shares for dataset in datasets}
     facts = estimate(made, images_per_second=images_per_second, shares=shares)
     if assume is not None:
         facts["runs"] = {}  # of data that is not there
@@ -70,13 +70,13 @@ def plan(
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from pipeline.plan.cost.sizes import in_words
+    from pipeline.common.log import bytes_in_words
 
     _print_stores(facts["stores"])
     if facts["files"]:
         click.echo(
-            f"to be written to {facts['cache']}: about {in_words(facts['bytes'])} in {facts['files']:,} files; "
-            f"free there: {in_words(facts['free_bytes'])}"
+            f"to be written to {facts['cache']}: about {bytes_in_words(facts['bytes'])} in {facts['files']:,} files; "
+            f"free there: {bytes_in_words(facts['free_bytes'])}"
         )
     elif not facts["unknown"]:
         click.echo(f"the cache in {facts['cache']} is complete")
@@ -106,7 +106,7 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _print_stores(stores: list[dict[str, Any]]) -> None:
-    from pipeline.plan.cost.sizes import in_words
+    from pipeline.common.log import bytes_in_words
 
     wide = max([len(row["dataset"]) for row in stores] + [7]) + 2
     titles = "".join(
@@ -123,7 +123,9 @@ def _print_stores(stores: list[dict[str, Any]]) -> None:
     )
     click.echo(f"{'stage':<12}{'dataset':<{wide}}{titles}")
     for row in stores:
-        size = "unknown" if row["bytes"] is None else in_words(row["bytes"]) if row["to_compute"] else "–"
+        size = (
+            "unknown" if row["bytes"] is None else bytes_in_words(row["bytes"]) if row["to_compute"] else "–"
+        )
         click.echo(
             f"{row['stage']:<12}{row['dataset']:<{wide}}{row['lots']:>6}{row['there']:>8}{row['to_compute']:>8}"
             f"{row['scans']:>10,}{row['images']:>10,}{row['files']:>9,}{size:>12}"

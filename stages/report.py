@@ -12,7 +12,7 @@ from stages.options import json_option, make_plan, plan_options
 @click.command()
 @plan_options
 @json_option
-@click.option("--without-finetunings", is_flag=True, help="Tell of students, probes and baselines alone.")
+@click.option("--without-finetunings", is_flag=True, help="Report students, probes and baselines alone.")
 def report(
     config_path: str, workdir: Path | None, only: str | None, as_json: bool, without_finetunings: bool
 ) -> None:
@@ -25,10 +25,10 @@ def report(
     from pipeline.report.text import plain, terminal
 
     plan = make_plan(config_path, workdir, only)
-    found = gather(plan, finetunings=not without_finetunings)
-    folder = write_report(plan.experiment.workdir, found)
+    gathered = gather(plan, finetunings=not without_finetunings)
+    folder = write_report(plan.experiment.workdir, gathered)
     if as_json:
-        click.echo(json.dumps({**plain(found), "folder": str(folder)}, indent=1))
+        click.echo(json.dumps({**plain(gathered), "folder": str(folder)}, indent=1))
         return
-    click.echo("\n" + terminal(found))
+    click.echo("\n" + terminal(gathered))
     log(f"report: {folder}/index.html")

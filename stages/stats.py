@@ -33,24 +33,26 @@ def stats(
     from cache_schemas.errors import BadInput
     from pipeline.common.log import log
     from pipeline.plan.intensity import given, intensity_of
-    from pipeline.preprocessing.intensity_stats import measure, write
+    from pipeline.preprocessing.intensity_stats import measure_if_missing
 
     plan = make_plan(config_path, workdir, only)
     if name is not None and name not in plan.to_measure:
         raise BadInput(
             f"--stats {name}: the plan measures no such thing; run the same snakemake command again"
         )
-    for key, one in plan.to_measure.items():
-        path = plan.experiment.stats_path(one)
-        if name in (None, key) and not path.exists():
-            spread = measure(plan.experiment.cache, one, threads)
-            write(path, one, spread)
-            log(f"stats {one.dataset}: {spread.points:,} points of {len(one.entries)} partition(s) → {path}")
+    experiment = plan.experiment
+    for measured in [plan.to_measure[name]] if name is not None else plan.to_measure.values():
+        spread = measure_if_missing(experiment, measured, threads)
+        if spread is not None:
+            log(
+                f"stats {measured.dataset}: {spread.points:,} points of {len(measured.entries)} partition(s) → "
+                f"{experiment.stats_path(measured)}"
+            )
     report = {}
-    for dataset in [plan.to_measure[name].dataset] if name is not None else list(plan.experiment.traits):
-        mean, deviation = intensity_of(plan.experiment, dataset)
-        source = "the config's" if plan.experiment.config.datasets[dataset].intensity else "published"
-        source = "measured" if given(plan.experiment, dataset) is None else source
+    for dataset in [plan.to_measure[name].dataset] if name is not None else list(experiment.traits):
+        mean, deviation = intensity_of(experiment, dataset)
+        source = "the config's" if experiment.config.datasets[dataset].intensity else "published"
+        source = "measured" if given(experiment, dataset) is None else source
         report[dataset] = {"mean": mean, "deviation": deviation, "source": source}
         if not as_json:
             click.echo(f"{dataset}: intensity {mean:.6g} ± {deviation:.6g} ({source})")

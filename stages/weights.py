@@ -31,7 +31,7 @@ def weights() -> None:
 @click.option(
     "--activation",
     type=click.Choice(["relu", "gelu"]),
-    help="No tensor tells it. Needed for a probed or finetuned network with layer norm: relu in ScaLR, gelu in ScaLR+.",
+    help="No tensor says it. Needed for a probed or finetuned network with layer norm: relu in ScaLR, gelu in ScaLR+.",
 )
 @config_option
 @workdir_option
@@ -56,41 +56,37 @@ def import_(
     from pipeline.students.authors import Described
     from pipeline.training.import_weights import ACTIVATIONS, read_weights, write_weights
 
-    wanted, where, chosen = None, "", None
+    wanted, where, configured = None, "", None
     if student_name is not None:
         students = load_config(config_path).students
         if student_name not in students:
             raise BadInput(f"--student {student_name}: {config_path} has {', '.join(students)}")
         network, where = students[student_name].network, f"students.{student_name}.network"
-        wanted, chosen = (
-            Described(network.width, network.depth, network.norm, "linear", 0, None),
-            network.activation,
-        )
-    read, found = read_weights(file, wanted, where)
-    told = activation or chosen or ACTIVATIONS.get(found.head) or ("relu" if found.norm == "batch" else None)
-    if told is None:
+        wanted = Described(network.width, network.depth, network.norm, "linear", 0, None)
+        configured = network.activation
+    read, described = read_weights(file, wanted, where)
+    released = ACTIVATIONS.get(described.head) or ("relu" if described.norm == "batch" else None)
+    activation = activation or configured
+    known = "given" if activation else "as released with such a head and norm; --activation says otherwise"
+    activation = activation or released
+    if activation is None:
         raise BadInput(
-            f"{file} holds a {found}, and no tensor tells its activation: add --activation relu if it comes from ScaLR, "
+            f"{file} holds a {described}, and no tensor says its activation: add --activation relu if it comes from ScaLR, "
             f"--activation gelu if from ScaLR+"
         )
     folder = out or (workdir or Path(load_config(config_path).workdir)) / "imported" / file.stem
-    provenance = write_weights(folder, file, read, found, told)
+    provenance = write_weights(folder, file, read, described, activation)
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **provenance}, indent=1))
         return
-    of_file = provenance["imported"]
-    known = (
-        "given"
-        if activation or chosen
-        else "as released with such a head and norm; --activation says otherwise"
-    )
+    imported = provenance["imported"]
     click.echo(
-        f"{file}: {of_file['tensors']} tensors"
+        f"{file}: {imported['tensors']} tensors"
         + (f" under {read.key}" if read.key else "")
-        + f", sha256 {of_file['sha256']}\n"
-        f"holds: {found}\nactivation: {told} ({known})\n→ {folder}\n"
+        + f", sha256 {imported['sha256']}\n"
+        f"holds: {described}\nactivation: {activation} ({known})\n→ {folder}\n"
     )
-    _print_config(folder, found, of_file["network"])
+    _print_config(folder, described, imported["network"])
 
 
 @weights.command()
@@ -126,7 +122,7 @@ def export(run: Path, out: Path, module: bool, config_path: str, workdir: Path |
     )
 
 
-def _print_config(folder: Path, found: Described, network: dict[str, Any]) -> None:
+def _print_config(folder: Path, described: Described, network: dict[str, Any]) -> None:
     from pipeline.plan.starting_weights import flow
 
     click.echo(
@@ -134,5 +130,5 @@ def _print_config(folder: Path, found: Described, network: dict[str, Any]) -> No
         f"students:\n  imported:\n    starts_from: {folder}\n    datasets: [nuscenes]\n    network: {flow(network)}\n"
         "    probes: [linear]"
     )
-    if found.head == "classes":
-        click.echo(f"\nIts {found.out} classes are kept in the folder; probes learn their own.")
+    if described.head == "classes":
+        click.echo(f"\nIts {described.out} classes are kept in the folder; probes learn their own.")

@@ -72,11 +72,11 @@ def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
 
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in STAGES]
     try:
-        told = check_space(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
+        forecast = check_space(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
     except GriddleError as error:
         raise WorkflowError(f"griddle: {error}") from None
-    if told:
-        log(f"griddle: {told}")
+    if forecast:
+        log(f"griddle: {forecast}")
 
 
 def _open(workflow: Workflow) -> OpenedWorkflow:
@@ -104,8 +104,7 @@ def _config_path(given: list[str]) -> str:
         raise BadInput(
             f"give one --configfile, not {len(given)}: an experiment is one file ({', '.join(given)})"
         )
-    path = given[0] if given else DEFAULT_CONFIG
-    return path
+    return given[0] if given else DEFAULT_CONFIG
 
 
 def _overrides(given: dict[str, Any]) -> dict[str, str]:
@@ -143,11 +142,11 @@ def _gpus(workflow: Workflow) -> int:
     """1 where heavy jobs are to ask for a GPU: where a profile or the command line offers any, or this machine has."""
     if "gpu" in workflow.global_resources:
         return 1
-    found = count_gpus()
-    workflow.register_resource("gpu", found)
-    if not found and workflow.is_main_process:
+    gpus = count_gpus()
+    workflow.register_resource("gpu", gpus)
+    if not gpus and workflow.is_main_process:
         log("griddle: no GPU found; teacher and students run on the CPU")
-    return min(1, found)
+    return min(1, gpus)
 
 
 def count_gpus() -> int:

@@ -1,4 +1,6 @@
-"""Lines for people, on standard error, flushed at once so that a log file is never behind; on a terminal also a bar."""
+"""Lines for people, on standard error, flushed at once so that a log file is never behind; on a terminal also a bar. And
+numbers of bytes as people read them.
+"""
 
 from __future__ import annotations
 
@@ -46,3 +48,15 @@ def warn_loudly(lines: list[str]) -> None:
     for line in lines:
         log(f"* {line.ljust(width)} *")
     log("*" * (width + 4))
+
+
+def bytes_in_words(count: int) -> str:
+    """Bytes for people, in three digits.
+
+    >>> [bytes_in_words(count) for count in (88_000, 1_203_904, 177_000_000_000)]
+    ['88 kB', '1.2 MB', '177 GB']
+    """
+    for unit, size in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
+        if count < 999.5 * size:
+            return f"{float(f'{count / size:.3g}'):g} {unit}"
+    return f"{float(f'{count / 1e12:.3g}'):g} TB"

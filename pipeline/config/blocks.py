@@ -100,8 +100,8 @@ class Block(BaseModel):
             TypeError: if a field that came later says nothing that holds for this block.
         """
         extras = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
-        found = {name: dict(extra) if isinstance(extra, dict) else {} for name, extra in extras.items()}
-        for name, marks in found.items():
+        by_field = {name: dict(extra) if isinstance(extra, dict) else {} for name, extra in extras.items()}
+        for name, marks in by_field.items():
             if "born" not in marks:
                 continue
             if cls.CHANGES is None:
@@ -116,7 +116,7 @@ class Block(BaseModel):
             given: Any = TypeAdapter(whole).validate_python(marks["born"])
             if not isinstance(given, Block) and _json(given) != marks["born"]:
                 raise TypeError(f"{cls.__name__}.{name}: write born as an id has it, {_json(given)!r}")
-        return found
+        return by_field
 
     @model_validator(mode="before")
     @classmethod
@@ -133,6 +133,13 @@ class Block(BaseModel):
             if isinstance(block, Block)
         }
         return nested | born | values
+
+
+def block_in(annotation: Any) -> type[Block] | None:
+    """The block that a field holds: itself, optional, or in a list or mapping; None where it holds none."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation
+    return next((block for part in getattr(annotation, "__args__", ()) if (block := block_in(part))), None)
 
 
 class Words:

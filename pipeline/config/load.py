@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cache_schemas.errors import BadInput
-from pipeline.config.blocks import RECORDED
+from pipeline.config.blocks import RECORDED, Block, block_in
 from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
@@ -136,26 +136,16 @@ def _explain(error: ValidationError, path: Path) -> str:
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys of the block at a location of the model."""
-    block: Any = Config
+    block: type[Block] | None = Config
     named = False
     for part in location:
         if named:  # the name of a block, which may be that of a key, too
             named = False
-        elif isinstance(block, type) and issubclass(block, BaseModel) and part in block.model_fields:
+        elif block is not None and part in block.model_fields:
             annotation = block.model_fields[str(part)].annotation
             named = get_origin(annotation) is dict
-            block = _block_of(annotation)
-    return sorted(block.model_fields) if isinstance(block, type) and issubclass(block, BaseModel) else []
-
-
-def _block_of(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _block_of(inner)
-        if found is not None:
-            return found
-    return None
+            block = block_in(annotation)
+    return sorted(block.model_fields) if block is not None else []
 
 
 def _check_images(config: Config, path: Path) -> None:

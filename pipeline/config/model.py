@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
@@ -127,14 +128,22 @@ class Points(Block):
 
     @model_validator(mode="after")
     def _cells_divide_the_field(self) -> Points:
-        for axis, (low, high) in zip("xyz", self.field_of_view, strict=True):
-            cells = (high - low) / self.cell
-            if high <= low or round(cells) < 1 or abs(cells - round(cells)) > 1e-6:
-                raise ValueError(
-                    f"field_of_view of {axis} is {low} to {high} m, which is no whole number of cells of "
-                    f"{self.cell} m; choose a cell that divides it"
-                )
+        problem = misfit(self.field_of_view, self.cell)
+        if problem is not None:
+            raise ValueError(f"field_of_view {problem}")
         return self
+
+
+def misfit(field_of_view: tuple[Range, Range, Range], cell: float) -> str | None:
+    """Why a field of view does not hold whole cells, in words that follow its key; None where it does."""
+    for axis, (low, high) in zip("xyz", field_of_view, strict=True):
+        cells = (high - low) / cell
+        if high <= low or round(cells) < 1 or abs(cells - round(cells)) > 1e-6:
+            return (
+                f"of {axis} is {low} to {high} m, which is no whole number of cells of {cell} m; choose a cell that divides "
+                f"it"
+            )
+    return None
 
 
 class Network(Block):
@@ -321,32 +330,19 @@ class Config(Block):
     @model_validator(mode="after")
     def _names_are_known(self) -> Config:
         for name, student in self.students.items():
-            for dataset in student.datasets:
-                if dataset not in self.datasets:
-                    raise ValueError(
-                        f"students.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
-                    )
-            for probe in student.probes:
-                if probe not in self.probes:
-                    raise ValueError(
-                        f"students.{name}.probes names {probe!r}; the probes here are {sorted(self.probes)}"
-                    )
-            for finetune in student.finetunes:
-                if finetune not in self.finetunes:
-                    raise ValueError(
-                        f"students.{name}.finetunes names {finetune!r}; the finetunings here are "
-                        f"{sorted(self.finetunes)}"
-                    )
-            for teacher in student.teachers:
-                if teacher not in self.teachers:
-                    raise ValueError(
-                        f"students.{name}.teacher is {teacher!r}; the teachers here are {sorted(self.teachers)}"
-                    )
+            where = f"students.{name}"
+            _check_known(f"{where}.datasets names", student.datasets, "datasets", self.datasets)
+            _check_known(f"{where}.probes names", student.probes, "probes", self.probes)
+            _check_known(f"{where}.finetunes names", student.finetunes, "finetunings", self.finetunes)
+            _check_known(f"{where}.teacher is", student.teachers, "teachers", self.teachers)
         for key, blocks in (("probes", self.probes), ("finetunes", self.finetunes)):
             for name, block in blocks.items():
-                for dataset in block.datasets or []:
-                    if dataset not in self.datasets:
-                        raise ValueError(
-                            f"{key}.{name}.datasets names {dataset!r}; the datasets here are {sorted(self.datasets)}"
-                        )
+                _check_known(f"{key}.{name}.datasets names", block.datasets or [], "datasets", self.datasets)
         return self
+
+
+def _check_known(where: str, names: Sequence[str], what: str, blocks: Mapping[str, Block]) -> None:
+    """Raise ValueError unless the file has a block of each name."""
+    for name in names:
+        if name not in blocks:
+            raise ValueError(f"{where} {name!r}; the {what} here are {sorted(blocks)}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.config.blocks import Block, block_in
 from pipeline.config.model import Config
 
 INTRODUCTION = """\
@@ -34,22 +35,16 @@ def reference_text() -> str:
     return "\n".join(parts)
 
 
-def _blocks(block: type[BaseModel], path: str) -> list[tuple[str, type[BaseModel]]]:
+def _blocks(block: type[Block], path: str) -> list[tuple[str, type[Block]]]:
     """A block and all that it holds, in order, each with the path of its keys."""
-    found = [(path, block)]
+    blocks = [(path, block)]
     for name, info in block.model_fields.items():
-        inner = _inner(info.annotation)
+        inner = block_in(info.annotation)
         if inner is not None:
             named = "dict" in str(info.annotation)
             step = f"{name}.NAME" if named else name
-            found += _blocks(inner, f"{path}.{step}" if path else step)
-    return found
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in getattr(annotation, "__args__", ()) if (found := _inner(part))), None)
+            blocks += _blocks(inner, f"{path}.{step}" if path else step)
+    return blocks
 
 
 def _row(name: str, info: FieldInfo) -> str:
@@ -82,7 +77,7 @@ def _type(annotation: Any) -> str:
     return "block" if issubclass(annotation, BaseModel) else annotation.__name__
 
 
-def _first_line(block: type[BaseModel]) -> str:
+def _first_line(block: type[Block]) -> str:
     return (block.__doc__ or "").strip().split("\n")[0]
 
 

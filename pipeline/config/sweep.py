@@ -33,13 +33,13 @@ def expand_sweeps(students: dict[str, Any]) -> dict[str, Any]:
         ValueError: for an axis without values, two students of one name, values that cannot be named, or a key that
             the sweep gives beside one inside it.
     """
-    found: dict[str, Any] = {}
+    expanded: dict[str, Any] = {}
     for name, block in students.items():
         for own_name, own in _expand(name, block):
-            if own_name in found:
+            if own_name in expanded:
                 raise ValueError(f"students.{name}.sweep: there are two students named {own_name}")
-            found[own_name] = own
-    return found
+            expanded[own_name] = own
+    return expanded
 
 
 def _expand(name: str, block: Any) -> list[tuple[str, Any]]:

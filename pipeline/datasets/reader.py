@@ -25,7 +25,7 @@ class Typical:
     Attributes:
         points: in one scan.
         partition_scans: in one partition.
-        seen, kept, edge: as in `pipeline.plan.cost.shares.Shares`, at voxels of 10 cm and crops to 64 m around and 8 m up and
+        seen, kept, edge: as in `pipeline.plan.cost.shares.ViewShares`, at voxels of 10 cm and crops to 64 m around and 8 m up and
             down.
         whole: share of a whole scan's points that is left when one point of each voxel is kept, in that field of view.
     """

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
+from pipeline.config.load import load_config
 from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
+from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import reader_named
 from pipeline.plan.experiment import Experiment
+from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledRun, ProbeReading, check_field, points_of
-from pipeline.plan.parts import Lot, cut, identities_of, member_of
+from pipeline.plan.parts import DONE, Lot, cut, identities_of, member_of
+from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.starting_weights import PROVENANCE, Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
@@ -63,6 +67,72 @@ class Scored:
             )
 
 
+def open_evaluation(
+    config_path: str,
+    workdir: Path | None,
+    folder: Path,
+    dataset: str | None,
+    split: Split,
+    keys: Sequence[str] = (),
+) -> tuple[Experiment, Evaluation]:
+    """What scoring a folder on a split of a dataset reads; None: the dataset that a run was scored on. keys: of the config,
+    as `scored_weights` takes them.
+
+    A dataset that is named is indexed first.
+
+    Raises:
+        BadInput: if the folder, the dataset or the keys cannot be used.
+    """
+    config = load_config(config_path)
+    if dataset is not None and dataset not in config.datasets:
+        raise BadInput(
+            f"--dataset {dataset}: the config has no such dataset; it has {', '.join(config.datasets)}"
+        )
+    provenance = imported_provenance(folder)
+    scored = scored_weights(config, folder, provenance, dataset, keys) if provenance else None
+    if keys and scored is None:
+        raise BadInput(f"--as {keys[0]} is for imported weights; {folder} is scored as it was trained to be")
+    if dataset is not None:
+        make_index(workdir or Path(config.workdir), dataset, config.datasets[dataset])
+    if scored is not None:  # the datasets of the config's students need no index
+        config = config.model_copy(update={"students": {}})
+    plan = plan_experiment(config, workdir, also=[dataset] if dataset else [])
+    if scored is None:
+        run = run_in_folder(plan, folder, config_path)
+        scored = scored_run(plan.experiment, run)
+        dataset = dataset or run.evaluate[0].dataset
+    assert dataset is not None  # imported weights are refused without one
+    return plan.experiment, plan_evaluation(plan.experiment, scored, dataset, split)
+
+
+def run_in_folder(plan: Plan, folder: Path, config_path: str) -> LabelledRun:
+    """The probe, the baseline or the finetuning of a plan that lies in a folder.
+
+    Raises:
+        BadInput: for any other folder. Where it holds a run that another config made, the message names that config.
+    """
+    try:
+        place = str(folder.resolve().relative_to(plan.experiment.workdir.resolve()))
+    except ValueError:
+        raise BadInput(
+            f"{folder} does not lie in {plan.experiment.workdir}, and is no folder that `griddle weights import` wrote; give "
+            f"the folder of a probe or a finetuning"
+        ) from None
+    try:
+        return plan.labelled_run(place)
+    except BadInput:
+        if not (folder / DONE).exists():
+            raise
+    config = folder.parent.parent / "config.yaml"  # of the pretraining that a probe or a finetuning lies in
+    made_by = (
+        f"--config {config}" if config.exists() else f"a config with the blocks in {folder / 'config.yaml'}"
+    )
+    raise BadInput(
+        f"{config_path} does not make {place}: it, or the dataset, is another than when this was trained. Evaluate it with "
+        f"the config that made it: {made_by}"
+    )
+
+
 def scored_run(experiment: Experiment, run: LabelledRun) -> Scored:
     """A probe, a baseline or a finetuning of the plan.
 
@@ -89,7 +159,7 @@ def imported_provenance(folder: Path) -> Facts | None:
         )
     try:
         provenance: Facts = json.loads((folder / PROVENANCE).read_bytes())
-        kind = json.loads((folder / "done.json").read_bytes())["kind"]
+        kind = json.loads((folder / DONE).read_bytes())["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if kind == "pretrain":
@@ -142,11 +212,11 @@ def _block(config: Config, key: str) -> tuple[str, Any]:
         "probes": config.probes,
         "finetunes": config.finetunes,
     }
-    found = known.get(kind, {}).get(name)
-    if found is None:
-        there = [f"{kind}.{name}" for kind, blocks in known.items() for name in blocks]
-        raise BadInput(f"--as {key}: the config has no such block; it has {', '.join(there)}")
-    return ("points", found.points) if kind == "students" else ("labelled", found)
+    block = known.get(kind, {}).get(name)
+    if block is None:
+        keys = [f"{kind}.{name}" for kind, blocks in known.items() for name in blocks]
+        raise BadInput(f"--as {key}: the config has no such block; it has {', '.join(keys)}")
+    return ("points", block.points) if kind == "students" else ("labelled", block)
 
 
 @dataclass(frozen=True)
@@ -155,8 +225,9 @@ class Evaluation:
 
     Attributes:
         readings: in index order; without labels where there are none.
-        lots: that must be there first, scans before what is made from them.
+        lots: that must be filled first, scans before what is made from them.
         unlabelled: partitions that count for no score.
+        to_measure: how intensities are spread, where that is not measured yet; its lots are in `lots`.
     """
 
     scored: Scored
@@ -165,6 +236,7 @@ class Evaluation:
     readings: tuple[ProbeReading, ...]
     lots: tuple[Lot, ...]
     unlabelled: tuple[str, ...]
+    to_measure: ToMeasure | None = None
 
 
 def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split: Split) -> Evaluation:
@@ -181,6 +253,9 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
     made_for = identities_of(stores)
     labelled = [entry for entry in entries if entry.members["labels"]]
     about = experiment.config.lot_partitions
+    measured = to_measure(experiment, dataset)
+    if measured is not None and experiment.stats_path(measured).exists():
+        measured = None
     return Evaluation(
         scored,
         dataset,
@@ -198,9 +273,11 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
             for entry in entries
         ),
         (
+            *(measured.lots(about) if measured is not None else ()),
             *cut(scans, split, entries, about),
             *cut(labels, split, labelled, about),
             *cut(full, split, entries, about),
         ),
         tuple(entry.name for entry in entries if not entry.members["labels"]),
+        measured,
     )

@@ -9,7 +9,7 @@ from pipeline.config.training import Finetune
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import finetune_identity
 from pipeline.plan.intensity import intensity_identity
-from pipeline.plan.labelled import LabelledRun, Readings, labelled_readings
+from pipeline.plan.labelled import LabelledRow, LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
 KIND_OF_START = {"nothing": "nothing", "pretrained": "finetuned"}
@@ -38,42 +38,32 @@ class FinetuneRun(LabelledRun):
 
     @property
     def folder(self) -> str:
-        """Relative to the workdir. One that starts from nothing belongs to no pretraining: all that share it find it
-        there."""
+        """Relative to the workdir. A finetuning from nothing belongs to no pretraining: students with the same network share
+        it."""
         if self.kind == "finetuned":
             return f"{self.run.folder}/finetune/{self.name}-{self.id}"
         return f"runs/from_nothing/{self.name}-{self.id}"
 
 
-@dataclass(frozen=True)
-class FinetuneRow:
-    """One row of the table: one finetuning from one start, over the seeds of a student."""
-
-    student: str
-    finetune: str
-    kind: str
-    runs: tuple[FinetuneRun, ...]
-
-
-def plan_finetunes(experiment: Experiment, runs: Sequence[Run]) -> list[FinetuneRow]:
+def plan_finetunes(experiment: Experiment, runs: Sequence[Run]) -> list[LabelledRow[FinetuneRun]]:
     """The rows that the config asks for: of each student and finetuning from nothing, then from the pretrained student.
 
     Raises:
         BadInput: if a dataset has no labels in a split that is needed, or fewer scans than a batch.
     """
-    rows: list[FinetuneRow] = []
+    rows: list[LabelledRow[FinetuneRun]] = []
     for student_name, student in experiment.students.items():
-        of_student = [run for run in runs if run.name == student_name]
+        seeds = [run for run in runs if run.name == student_name]
         for name in student.finetunes:
             block = experiment.config.finetunes[name]
             datasets = student.datasets if block.datasets is None else block.datasets
             readings = labelled_readings(
-                experiment, of_student[0], f"finetunes.{name}", block, datasets, images=False
+                experiment, seeds[0], f"finetunes.{name}", block, datasets, images=False
             )
             for start, kind in KIND_OF_START.items():
                 if start in block.starts:
-                    row = tuple(_run(experiment, kind, name, run, readings, datasets) for run in of_student)
-                    rows.append(FinetuneRow(student_name, name, kind, row))
+                    row = tuple(_run(experiment, kind, name, run, readings, datasets) for run in seeds)
+                    rows.append(LabelledRow(student_name, name, kind, row))
     return rows
 
 

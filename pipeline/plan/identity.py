@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
 
 
 def teacher_identity(teacher: Teacher) -> dict[str, Any]:
-    """What the user chose; the weights' digest is recorded at first use and must match ever after."""
+    """What the user chose. The digest of the weights is recorded at their first use, and must be the same ever after."""
     if teacher.weights == "untrained":
         weights: dict[str, Any] = {"untrained": {"seed": teacher.seed, "init": "timm"}}
     elif teacher.weights == "hub" or teacher.weights.startswith("hub@"):
@@ -148,13 +148,8 @@ def labelled_block(block: Labelled) -> dict[str, Any]:
 def finetune_identity(
     kind: str, finetune: Finetune, run: Run, intensity: dict[str, Any], reads: list[Any]
 ) -> dict[str, Any]:
-    """The resolved block, what it reads, and what it starts from: a run, or of a student at its random start what it is."""
-    network = run.student.network.resolved()
-    for key in ("head", "head_width", "stochastic_depth"):  # none of them is used
-        del network[key]
-    start: dict[str, Any] = {"run": run.id}
-    if kind == "nothing":
-        start = {"network": network, "points": _of_points(run.student.points, *WHOLE), "seed": run.seed}
+    """The resolved block, what it reads, and what it starts from: a run, or the network, points and seed of a random start."""
+    start = {"run": run.id} if kind == "finetuned" else _random_start(run)
     return {
         "kind": kind,
         "finetune": labelled_block(finetune),
@@ -168,7 +163,8 @@ def finetune_identity(
 def imported_identity(
     student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
 ) -> dict[str, Any]:
-    """Of a student that starts from weights: what they are and what is made of them. Nothing of a pretraining counts."""
+    """Of a student that starts from weights: their digest, and the student that is made of them. No key of a pretraining
+    enters it."""
     return {
         "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
         "weights": weights_sha256,
@@ -187,49 +183,104 @@ def probe_identity(
 ) -> dict[str, Any]:
     """The resolved probe block, what it reads, and of what is probed only what matters to its features.
 
-    A baseline knows no run: one more epoch of pretraining, or another teacher, trains none of them again.
+    A baseline knows no run: one more epoch of pretraining, or another teacher, trains no baseline again.
     """
-    student, block = run.student, labelled_block(probe)
-    network = student.network.resolved()
-    del network["head"], network["head_width"]
-    drop = network.pop("stochastic_depth")  # frozen networks drop nothing
-    points = student.points
-    frozen = {"network": network, "points": _of_points(points, *WHOLE), "seed": run.seed}
-    scaled = {"intensity": dict(sorted(intensity.items()))}
-    subject: dict[str, Any]
-    if kind == "distilled":
-        subject = {"run": run.id, **scaled}
-    elif kind == "random":
-        subject = frozen | scaled
-    elif kind == "calibrated":
-        calibration = {
-            "batches": probe.calibration_batches,
-            "batch": student.pretrain.batch,
-            "cameras": student.cameras,
-            "augment": student.augment.resolved(),
-            "intensity": run.identity["intensity"],
-            "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],
-        }
-        if came_later := student.came_later() | student.pretrain.came_later():
-            calibration["later"] = came_later  # of the batches that it sees
-        subject = frozen | scaled | {"points": points.resolved(), "calibration": calibration}
-    elif kind == "scratch":
-        epochs = probe.scratch_epochs or probe.epochs
-        subject = frozen | scaled | {"training": {"lr": probe.scratch_lr, "epochs": epochs, "drop": drop}}
-    elif kind == "inputs":
-        shown = _of_points(points, "voxel", "max_points", "field_of_view")
-        subject = {"points": shown, "seed": run.seed, **scaled}
-    elif kind == "teacher":
-        for key in ("augment", "field_of_view", "precision", "votes"):  # it reads pixels, each once
-            del block[key]
-        subject = {"teachers": teacher_ids, "sampling": student.sampling, "seed": run.seed}
-    else:
-        raise ValueError(f"there is no kind of probe {kind!r}")
+    block = labelled_block(probe)
+    for key in UNUSED_KEYS.get(kind, ()):
+        del block[key]
+    subject = PROBED[kind](Probed(probe, run, teacher_ids, {"intensity": dict(sorted(intensity.items()))}))
     return {"kind": kind, "probe": block, **subject, "reads": reads, "algorithm": PROBE_ALGORITHM}
 
 
-def _of_points(points: Points, *keys: str) -> dict[str, Any]:
-    """Some keys of the block, and those that came later."""
+@dataclass(frozen=True)
+class Probed:
+    """What the features that are probed may depend on.
+
+    Attributes:
+        scaled: how intensities are normalised, as an id has it.
+    """
+
+    probe: Probe
+    run: Run
+    teacher_ids: list[str]
+    scaled: dict[str, Any]
+
+    @property
+    def points(self) -> Points:
+        return self.run.student.points
+
+
+def _distilled(probed: Probed) -> dict[str, Any]:
+    return {"run": probed.run.id, **probed.scaled}
+
+
+def _random(probed: Probed) -> dict[str, Any]:
+    return {**_random_start(probed.run), **probed.scaled}
+
+
+def _calibrated(probed: Probed) -> dict[str, Any]:
+    """Also the pretraining batches that the batch norms see."""
+    run, student = probed.run, probed.run.student
+    calibration = {
+        "batches": probed.probe.calibration_batches,
+        "batch": student.pretrain.batch,
+        "cameras": student.cameras,
+        "augment": student.augment.resolved(),
+        "intensity": run.identity["intensity"],
+        "reads": [[r.dataset, r.split, r.partition, r.scans, r.views] for r in run.readings],
+    }
+    if came_later := student.came_later() | student.pretrain.came_later():
+        calibration["later"] = came_later  # keys that may change these batches
+    return _random(probed) | {"points": probed.points.resolved(), "calibration": calibration}
+
+
+def _scratch(probed: Probed) -> dict[str, Any]:
+    """Also how the student is trained."""
+    probe = probed.probe
+    training = {
+        "lr": probe.scratch_lr,
+        "epochs": probe.scratch_epochs or probe.epochs,
+        "drop": probed.run.student.network.resolved()["stochastic_depth"],
+    }
+    return _random(probed) | {"training": training}
+
+
+def _inputs(probed: Probed) -> dict[str, Any]:
+    """The raw features of points."""
+    points = _selected(probed.points, "voxel", "max_points", "field_of_view")
+    return {"points": points, "seed": probed.run.seed, **probed.scaled}
+
+
+def _teacher(probed: Probed) -> dict[str, Any]:
+    """The teachers' own features, at the pixels of points."""
+    run = probed.run
+    return {"teachers": probed.teacher_ids, "sampling": run.student.sampling, "seed": run.seed}
+
+
+PROBED: dict[str, Callable[[Probed], dict[str, Any]]] = {
+    "distilled": _distilled,
+    "random": _random,
+    "calibrated": _calibrated,
+    "scratch": _scratch,
+    "inputs": _inputs,
+    "teacher": _teacher,
+}
+"""By the kind of a probe, what its features depend on."""
+
+UNUSED_KEYS = {"teacher": ("augment", "field_of_view", "precision", "votes")}
+"""By kind, keys of the block that are not used: a probe of the teacher reads pixels, each once."""
+
+
+def _random_start(run: Run) -> dict[str, Any]:
+    """A student before any training. The head of a pretraining, and how branches are dropped, change nothing of it."""
+    network = run.student.network.resolved()
+    for key in ("head", "head_width", "stochastic_depth"):
+        del network[key]
+    return {"network": network, "points": _selected(run.student.points, *WHOLE), "seed": run.seed}
+
+
+def _selected(points: Points, *keys: str) -> dict[str, Any]:
+    """Some keys of the block, and those that were added later."""
     resolved = points.resolved()
     return {key: resolved[key] for key in keys} | points.came_later()
 
@@ -246,20 +297,20 @@ def teacher_id(identity: dict[str, Any]) -> str:
 def _declared(
     schema: StoreSchema, *, later: Sequence[Mapping[str, Any]] = (), **fields: Any
 ) -> dict[str, Any]:
-    """An identity holds exactly the fields that its schema declares, the schema's version, and of keys that came later
-    those that are not as they were born.
+    """An identity: exactly the fields that its schema declares, the schema's version, and the keys that were added later
+    (`later`, by block) whose value is not the one they were born with.
 
     Raises:
-        TypeError: for a field that is missing, or one that is there twice.
+        TypeError: for a field that is missing, or that is given twice.
     """
     if set(fields) != set(schema.identity):
         raise TypeError(f"{schema.tag} declares the identity {list(schema.identity)}, got {sorted(fields)}")
-    found = {"schema": schema.tag, **fields}
+    identity = {"schema": schema.tag, **fields}
     for block in later:
-        twice = set(block) & set(found)
+        twice = set(block) & set(identity)
         if twice:
             raise TypeError(
                 f"the identity of {schema.tag} has {sorted(twice)} already; the new key needs another name"
             )
-        found |= block
-    return found
+        identity |= block
+    return identity

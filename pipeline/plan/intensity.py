@@ -1,6 +1,6 @@
 """How raw intensities are normalised: by published numbers, by the config's, or by those that `griddle stats` measures.
 
-What was measured lies in `<workdir>/stats/<dataset>-<digest>.json`; its path holds a digest of all that was looked at.
+What was measured lies in `<workdir>/stats/<dataset>-<digest>.json`; the digest is of all that it was measured on.
 Imports neither torch nor zarr.
 """
 
@@ -23,7 +23,7 @@ ALGORITHM = 1
 
 @dataclass(frozen=True)
 class ToMeasure:
-    """A dataset whose intensities nobody published: what is to be looked at, and where the outcome lies.
+    """A dataset whose mean and deviation of intensities nobody published: what is measured, and where the result lies.
 
     Attributes:
         entries: the partitions of its train split, or all of it where it has none.
@@ -48,7 +48,7 @@ class ToMeasure:
         return f"stats/{self.name}.json"
 
     def lots(self, about: int) -> list[Lot]:
-        """Scans that must be there before."""
+        """The lots of scans that it is measured on."""
         splits = dict.fromkeys(entry.split for entry in self.entries)
         return [
             lot
@@ -72,7 +72,7 @@ def to_measure(experiment: Experiment, dataset: str) -> ToMeasure | None:
 
 
 def intensity_identity(experiment: Experiment, dataset: str) -> Any:
-    """What determines the numbers: they themselves, or what they are measured on."""
+    """What an id holds of the normalisation: the numbers, or the digest of what they are measured on."""
     values = given(experiment, dataset)
     measured = to_measure(experiment, dataset)
     return list(values) if values is not None else {"measured": measured.digest if measured else None}
@@ -104,11 +104,11 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
 
 
 def before_intensity(experiment: Experiment, dataset: str) -> list[str]:
-    """What must be there before a dataset's intensities can be normalised, as Snakemake sees it."""
+    """The files that Snakemake must make before a dataset's intensities can be normalised."""
     measured = to_measure(experiment, dataset)
     return [str(experiment.stats_path(measured))] if measured else []
 
 
 def all_to_measure(experiment: Experiment) -> list[ToMeasure]:
-    found = [to_measure(experiment, dataset) for dataset in experiment.traits]
-    return [one for one in found if one is not None]
+    datasets = [to_measure(experiment, dataset) for dataset in experiment.traits]
+    return [measured for measured in datasets if measured is not None]

@@ -64,13 +64,13 @@ def listed_scans(path: str, key: str = "scans") -> frozenset[str]:
         raise BadInput(
             f"{key}: {path} names no scan; write one a line, as `griddle index --json` prints them"
         )
-    found = frozenset(names)
-    if len(found) < len(names):
+    distinct = frozenset(names)
+    if len(distinct) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BadInput(
-            f"{key}: {path} names {len(names) - len(found)} scan(s) twice, the first {twice}; write each once"
+            f"{key}: {path} names {len(names) - len(distinct)} scan(s) twice, the first {twice}; write each once"
         )
-    return found
+    return distinct
 
 
 def choose(

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from pipeline.config.model import Points, Student
+from pipeline.config.model import Points, Student, misfit
 from pipeline.config.training import Labelled
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.splits import full_name
@@ -25,8 +25,14 @@ PRETRAINED = ("distilled", "finetuned")
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """What a probe reads of one partition. `labels` is None where a split that has none is evaluated; `views` and `features` are there for the teacher's own features alone, `full_scans`
-    for all others where they are scored."""
+    """What a probe, a finetuning or an evaluation reads of one partition.
+
+    Attributes:
+        labels: None where a split without labels is evaluated.
+        full: the full scans; None where the partition is not scored, or is scored on the teacher's own features.
+        views, features: of the teacher's own features alone.
+        identities: as of `Reading`.
+    """
 
     dataset: str
     split: str
@@ -37,6 +43,13 @@ class ProbeReading:
     views: Member | None = None
     features: tuple[Member, ...] = ()
     identities: Identities = field(default_factory=dict, compare=False)
+
+    @property
+    def members(self) -> list[tuple[str, Member]]:
+        """Each member that is read, after the stage that made it."""
+        members = [("scans", self.scans), ("views", self.views), *(("features", f) for f in self.features)]
+        members += [("labels", self.labels), ("full_scans", self.full)]
+        return [(stage, member) for stage, member in members if member is not None]
 
 
 @dataclass(frozen=True)
@@ -130,9 +143,22 @@ class LabelledRun:
         return None
 
 
+AnyRun = TypeVar("AnyRun", bound=LabelledRun, covariant=True)
+
+
+@dataclass(frozen=True)
+class LabelledRow(Generic[AnyRun]):
+    """One row of the table: one kind of one probe or finetuning (`name` in the config), over the seeds of a student."""
+
+    student: str
+    name: str
+    kind: str
+    runs: tuple[AnyRun, ...]
+
+
 @dataclass(frozen=True)
 class Readings:
-    """What one probe or finetuning of one student reads, whichever seed it has."""
+    """What one probe or finetuning of one student reads; the same for all seeds."""
 
     train: tuple[ProbeReading, ...]
     evaluate: tuple[ProbeReading, ...]
@@ -157,33 +183,30 @@ def points_of(block: Labelled, student: Student) -> Points:
 
 def check_field(key: str, block: Labelled, student: Student) -> None:
     """Raise BadInput unless a block's field of view holds whole cells of the student that is probed."""
-    try:
-        Points.model_validate(points_of(block, student).model_dump())
-    except ValueError as error:
-        why = str(error).partition("Value error, field_of_view")[2].partition(" [type")[0]
-        raise BadInput(f"{key}.field_of_view{why}") from error
+    points = points_of(block, student)
+    problem = misfit(points.field_of_view, points.cell)
+    if problem is not None:
+        raise BadInput(f"{key}.field_of_view {problem}")
 
 
-def before_labelled(experiment: Experiment, probe: LabelledRun) -> list[str]:
-    """What must be there before a probe or a finetuning; nothing once it is done."""
-    if (experiment.run_path(probe) / "done.json").exists():
+def before_labelled(experiment: Experiment, run: LabelledRun) -> list[str]:
+    """The files that must exist before a probe or a finetuning starts; none once it is done."""
+    if experiment.is_done(run):
         return []
-    lots = [str(experiment.lot_path(lot)) for lot in probe.lots]
-    read = dict.fromkeys([r.dataset for r in (*probe.train, *probe.evaluate)] + probe.student.datasets)
-    lots += [path for dataset in read for path in before_intensity(experiment, dataset)]
-    return [*lots, str(experiment.run_path(probe.run) / "done.json")] if probe.kind in PRETRAINED else lots
+    paths = [str(experiment.lot_path(lot)) for lot in run.lots]
+    datasets = dict.fromkeys([r.dataset for r in (*run.train, *run.evaluate)] + run.student.datasets)
+    paths += [path for dataset in datasets for path in before_intensity(experiment, dataset)]
+    return [*paths, str(experiment.marker(run.run))] if run.is_pretrained else paths
 
 
 def labelled_markers(
-    experiment: Experiment, runs: Iterable[LabelledRun], *, of_done_runs: bool = False
+    experiment: Experiment, runs: Iterable[LabelledRun], *, startable: bool = False
 ) -> list[str]:
-    """done.json of each; with `of_done_runs` only of what needs no pretraining any more."""
+    """The marker of each; with `startable` only of those that wait for no pretraining."""
     return [
-        str(experiment.run_path(one) / "done.json")
-        for one in runs
-        if not of_done_runs
-        or one.kind not in PRETRAINED
-        or (experiment.run_path(one.run) / "done.json").exists()
+        str(experiment.marker(run))
+        for run in runs
+        if not startable or not run.is_pretrained or experiment.is_done(run.run)
     ]
 
 
@@ -198,15 +221,15 @@ def labelled_readings(
     scored_student = student.model_copy(update={"points": points_of(block, student)})
     _check_classes(experiment, key, datasets)
     check_field(key, block, student)
-    found: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
+    by_split: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
     evaluated: list[ProbeReading] = []
-    scans = dict.fromkeys(found, 0)
+    scans = dict.fromkeys(by_split, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
     for dataset in datasets:
         stores = experiment.stores(dataset, student)
         made_for = identities_of(stores)
-        for split in found:
+        for split in by_split:
             where = f"{key}.{'splits' if split in block.splits else 'evaluate'}"
             entries = experiment.entries(where, dataset, split)
             usable = [e for e in entries if e.members["labels"] and (e.images or not images)]
@@ -215,7 +238,7 @@ def labelled_readings(
             kept = {entry.name for entry in usable}
             left_out += [f"{dataset} {split} {entry.name}" for entry in entries if entry.name not in kept]
             readings = [_reading(dataset, split, entry, stores, images, made_for) for entry in usable]
-            found[split] += readings
+            by_split[split] += readings
             scans[split] += sum(entry.scans for entry in usable)
             pretrained = dataset in student.datasets and split in student.splits
             lots += _lots(experiment, stores, split, entries, usable, pretrained=pretrained, images=images)
@@ -229,13 +252,13 @@ def labelled_readings(
                     replace(reading, full=member_of(full, entry), identities=made_for_full)
                     for reading, entry in zip(readings, usable, strict=True)
                 ]
-    train = [reading for split in block.splits for reading in found[split]]
-    enough = number_chosen(
+    train = [reading for split in block.splits for reading in by_split[split]]
+    chosen = number_chosen(
         key, block, sum(scans[split] for split in block.splits), lambda: _names(experiment, train)
     )
-    if enough < block.batch:
+    if chosen < block.batch:
         raise BadInput(
-            f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {enough} "
+            f"{key}.batch is {block.batch}, but the {', '.join(block.splits)} split has only {chosen} "
             f"scan(s) with labels{' and images' if images else ''}"
             f"{' that it learns from' if block.every > 1 or block.scans else ''}; write a smaller one"
         )

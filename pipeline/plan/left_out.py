@@ -1,4 +1,6 @@
-"""What the partitions that a run reads lack, as their manifests list it, and whether the config lets them lack it."""
+"""Files that could not be read when the partitions of a run were written, as their manifests list them; and whether the config
+allows that they are missing.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def left_out_of(stores: Iterable[PartitionReader]) -> list[str]:
-    """The files that some stores of one partition lack, each once, and why; of views nothing: theirs are unusable."""
-    found = {
+    """The files that some stores of one partition lack, each once, and why. Stores of views lack none: without its file a view
+    is not written."""
+    lines = {
         item["what"]: f"{store.manifest.partition}: {item['what']}: {item['why']}"
         for store in stores
         for item in store.manifest.left_out
     }
-    return list(found.values())
+    return list(lines.values())
 
 
 def lost_scans(store: PartitionReader) -> set[str]:
@@ -30,16 +33,16 @@ def lost_scans(store: PartitionReader) -> set[str]:
 def refuse_unless_skipped(
     datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """What the partitions lack that a run reads, by dataset, as one list.
+    """The files that the partitions of a run lack, given by dataset, as one list.
 
     Raises:
         BadInput: for a dataset whose config says `on_error: raise`: another config wrote these partitions.
     """
-    for name, told in left_out.items():
-        if told and datasets[name].on_error == "raise":
+    for name, lines in left_out.items():
+        if lines and datasets[name].on_error == "raise":
             raise BadInput(
-                f"the cache lacks {len(told)} file(s) of {name} that could not be read when it was written under "
-                f"`on_error: skip`, and datasets.{name}.on_error is `raise`. The first: {told[0]}\n"
+                f"the cache lacks {len(lines)} file(s) of {name} that could not be read when it was written under "
+                f"`on_error: skip`, and datasets.{name}.on_error is `raise`. The first: {lines[0]}\n"
                 f"Mend them and run the same snakemake command again, or write datasets.{name}.on_error: skip."
             )
-    return [f"{name} {one}" for name, told in left_out.items() for one in told]
+    return [f"{name} {line}" for name, lines in left_out.items() for line in lines]

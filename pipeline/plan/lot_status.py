@@ -1,10 +1,10 @@
-"""Which lots are done: their manifests read, held against what lies in the cache, and removed where that is gone."""
+"""Which lots are done: their manifests are compared with the cache, and removed where partitions of them are gone."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import manifest_path, open_partition
 from cache_schemas.publish import is_beside
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.parts import STAGES, Lot, Store
+from pipeline.plan.parts import STAGES, Lot, Store, names_in
 from pipeline.plan.plan import Plan
 
 KIND = "griddle lot"
 
 
 def is_done(experiment: Experiment, store: Store, partition: str, member: str) -> bool:
-    """Whether a partition need not be computed: it is valid, and lacks nothing that the config does not let it lack."""
+    """Whether a partition need not be computed: it is valid, and it is complete, or the config says `on_error: skip`."""
     folder = experiment.store_path(store)
     if not manifest_path(folder, partition, member).exists():
         return False
@@ -37,7 +37,7 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     So, too, those of partitions that lack what could not be read, where the config says `on_error: raise` (again).
     """
     experiment = plan.experiment
-    listed: dict[Path, set[str]] = {}
+    names_of = cache(names_in)
     dropped: list[Path] = []
     for stage in STAGES:
         for lot in plan.lots(stage):
@@ -45,18 +45,15 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
             if not path.exists():
                 continue
             body = read_lot(path)
-            folder = experiment.store_path(lot.store)
-            if folder not in listed:
-                listed[folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-            if not _stands(experiment, lot, body, listed[folder]):
+            if not _stands(experiment, lot, body, names_of(experiment.store_path(lot.store))):
                 path.unlink()
                 dropped.append(path)
     return dropped
 
 
-def members_there(experiment: Experiment, lot: Lot, names: set[str]) -> list[bool]:
-    """Of each member of a lot whether it is there, as the workflow will find it: by a lot manifest that stands, else as
-    the stage looks at each. `names` are those in the store's folder."""
+def members_done(experiment: Experiment, lot: Lot, names: set[str]) -> list[bool]:
+    """Of each member of a lot whether the workflow will take it as done: all where the lot manifest is still true, else
+    those that the stage itself would not compute. `names` are those in the store's folder."""
     if _stands(experiment, lot, read_lot(experiment.lot_path(lot)), names):
         return [True] * len(lot.members)
     return [
@@ -66,7 +63,7 @@ def members_there(experiment: Experiment, lot: Lot, names: set[str]) -> list[boo
 
 
 def _stands(experiment: Experiment, lot: Lot, body: dict[str, Any] | None, names: set[str]) -> bool:
-    """Whether a lot manifest (None: gone or damaged) says what is still so, and names nothing that must be mended."""
+    """Whether a lot manifest (None: gone or damaged) is still true, and names no partition that must be computed again."""
     if body is None or not _all_there(body, names):
         return False
     strict = experiment.config.datasets[lot.store.dataset].on_error == "raise"
@@ -88,7 +85,7 @@ def read_lot(path: Path) -> dict[str, Any] | None:
 def drop_lots_naming(workdir: Path, gone: Callable[[str, str, str], bool]) -> list[Path]:
     """Remove each lot manifest of a workdir that names a partition (store folder, name, member digest) that is gone.
 
-    Those that cannot be read go, too: the next snakemake call writes them anew, and computes nothing for it.
+    Manifests that cannot be read are removed, too: the next snakemake call writes them again, and computes nothing for it.
     """
     dropped = []
     for path in sorted((workdir / "lots").glob("*/*.json")):

@@ -1,19 +1,20 @@
-"""What is to be read and the cache lacks: counted, the first few named, with the commands that compute it.
+"""The partitions that are to be read and that the cache lacks: how many, the names of the first, and the commands that
+compute them.
 
-Looks for manifests by name, one listing a store's folder; whether a partition is whole is seen when it is opened. No torch,
-no zarr.
+Manifests are looked for by their names, with one listing of each store's folder. Whether a partition is whole is seen when it
+is opened. No torch, no zarr.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun, ProbeReading
-from pipeline.plan.parts import STAGES, Lot, Member, Reading, Run
+from pipeline.plan.parts import STAGES, Lot, Member, Reading, Run, names_in
 
 COMMANDS = {
     "scans": "griddle scans",
@@ -22,24 +23,24 @@ COMMANDS = {
     "full_scans": "griddle views --full-scans",
     "features": "griddle features",
 }
-"""By stage, what computes what it lacks."""
+"""By stage, the command that computes missing partitions."""
 
 SHOWN = 3
 
 Wanted = tuple[str, str, str, Member]
-"""Stage, dataset, partition, and where it lies."""
+"""Stage, dataset, name, and place of one partition that is to be read."""
 
 
 def check_pretraining(experiment: Experiment, run: Run) -> None:
     """Raise BadInput unless the cache has all partitions that a pretraining reads."""
-    _check(experiment.cache, f"pretraining {run.name}", _of(run.readings))
+    _check(experiment.cache, f"pretraining {run.name}", _wanted(run.readings))
 
 
 def check_labelled(experiment: Experiment, run: LabelledRun) -> None:
     """Raise BadInput unless the cache has all partitions that a probe or a finetuning reads."""
-    wanted = [*_of(run.train), *_of(run.evaluate)]
-    if run.kind == "calibrated":
-        wanted += [one for one in _of(run.run.readings) if one[0] != "features"]
+    wanted = [*_wanted(run.train), *_wanted(run.evaluate)]
+    if run.calibration_batches:
+        wanted += [partition for partition in _wanted(run.run.readings) if partition[0] != "features"]
     _check(experiment.cache, run.key, wanted)
 
 
@@ -53,30 +54,23 @@ def check_scans(experiment: Experiment, lot: Lot) -> None:
     _check(experiment.cache, f"{store.stage} of {store.dataset} {lot.split}", wanted)
 
 
-def _of(readings: Sequence[Reading] | Sequence[ProbeReading]) -> Iterator[Wanted]:
+def _wanted(readings: Sequence[Reading] | Sequence[ProbeReading]) -> Iterator[Wanted]:
     for reading in readings:
-        members: list[tuple[str, Member | None]] = [("scans", reading.scans), ("views", reading.views)]
-        members += [("features", member) for member in reading.features]
-        if isinstance(reading, ProbeReading):
-            members += [("labels", reading.labels), ("full_scans", reading.full)]
-        for stage, member in members:
-            if member is not None:
-                yield stage, reading.dataset, reading.partition, member
+        for stage, member in reading.members:
+            yield stage, reading.dataset, reading.partition, member
 
 
-def _check(cache: Path, what: str, wanted: Iterable[Wanted]) -> None:
-    listed: dict[str, set[str]] = {}
-    asked: dict[tuple[str, str, str], dict[str, bool]] = {}
+def _check(cache_folder: Path, what: str, wanted: Iterable[Wanted]) -> None:
+    names_of = cache(names_in)
+    partitions: dict[tuple[str, str, str], set[str]] = {}
+    lacking: dict[tuple[str, str, str], list[str]] = {}
     for stage, dataset, partition, (folder, member) in wanted:
-        if folder not in listed:
-            there = (cache / folder).is_dir()
-            listed[folder] = set(os.listdir(cache / folder)) if there else set()
-        of_store = asked.setdefault((stage, dataset, folder), {})
-        of_store[partition] = f"{partition}.{member}.json" in listed[folder]
-    lacking = {
-        key: [name for name, is_there in found.items() if not is_there] for key, found in asked.items()
-    }
-    lacking = {key: names for key, names in lacking.items() if names}
+        key = stage, dataset, folder
+        if partition in partitions.setdefault(key, set()):
+            continue
+        partitions[key].add(partition)
+        if f"{partition}.{member}.json" not in names_of(cache_folder / folder):
+            lacking.setdefault(key, []).append(partition)
     if not lacking:
         return
     lines = []
@@ -84,11 +78,11 @@ def _check(cache: Path, what: str, wanted: Iterable[Wanted]) -> None:
         stage, dataset, folder = key
         names = lacking[key]
         some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        lines.append(f"  {len(names)} of {len(asked[key])} of {stage} of {dataset} ({folder}): {some}")
+        lines.append(f"  {len(names)} of {len(partitions[key])} of {stage} of {dataset} ({folder}): {some}")
     stages = [stage for stage in STAGES if any(key[0] == stage for key in lacking)]
     commands = ", then ".join(f"`{COMMANDS[stage]}`" for stage in stages)
     raise BadInput(
-        f"{what}: the cache in {cache} lacks {sum(map(len, lacking.values()))} partition(s) that it reads:\n"
+        f"{what}: the cache in {cache_folder} lacks {sum(map(len, lacking.values()))} partition(s) that it reads:\n"
         + "\n".join(lines)
         + f"\nRun {commands} with the same config; or let snakemake do all of it: `snakemake pretrain_all --cores 8`."
     )

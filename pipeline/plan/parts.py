@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
@@ -95,6 +97,11 @@ class Reading:
     features: tuple[Member, ...]
     identities: Identities = field(default_factory=dict, compare=False)
 
+    @property
+    def members(self) -> list[tuple[str, Member]]:
+        """Each member that is read, after the stage that made it."""
+        return [("scans", self.scans), ("views", self.views), *(("features", f) for f in self.features)]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -131,21 +138,27 @@ def member_of(store: Store, entry: PartitionEntry) -> Member:
     return store.folder, member
 
 
+def names_in(folder: Path) -> set[str]:
+    """The names in a store's folder; none where there is no folder."""
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
 def identities_of(stores: Mapping[str, tuple[Store, ...]]) -> Identities:
-    return {store.folder: store.identity for of_stage in stores.values() for store in of_stage}
+    return {store.folder: store.identity for same_stage in stores.values() for store in same_stage}
 
 
 def cut(store: Store, split: str, entries: list[PartitionEntry], about: int) -> list[Lot]:
-    """Lots end where a partition's own name says so: one more partition changes one lot and no other."""
+    """Lots of about so many partitions. The digest of a partition's name says whether a lot ends with it: so one more
+    partition changes one lot and no other."""
     lots: list[Lot] = []
-    waiting: list[PartitionEntry] = []
+    gathered: list[PartitionEntry] = []
     for entry in entries:
         if member_digest(entry, store.stage) is not None:
-            waiting.append(entry)
-        ends = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
-        if ends and waiting:
-            lots.append(Lot(store, split, tuple(waiting)))
-            waiting = []
-    if waiting:
-        lots.append(Lot(store, split, tuple(waiting)))
+            gathered.append(entry)
+        is_last = int(hashlib.sha256(entry.name.encode()).hexdigest()[:8], 16) % about == 0
+        if is_last and gathered:
+            lots.append(Lot(store, split, tuple(gathered)))
+            gathered = []
+    if gathered:
+        lots.append(Lot(store, split, tuple(gathered)))
     return lots

@@ -15,7 +15,7 @@ from pipeline.config.training import Probe
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import probe_identity
 from pipeline.plan.intensity import intensity_identity
-from pipeline.plan.labelled import LabelledRun, Readings, labelled_readings
+from pipeline.plan.labelled import LabelledRow, LabelledRun, Readings, labelled_readings
 from pipeline.plan.parts import Run
 
 BASELINES = ("calibrated", "random", "scratch", "inputs", "teacher")
@@ -36,7 +36,7 @@ class ProbeRun(LabelledRun):
 
     @property
     def folder(self) -> str:
-        """Relative to the workdir. A baseline belongs to no student: all that share it find it there."""
+        """Relative to the workdir. A baseline belongs to no student: several students may share it."""
         if self.kind == "distilled":
             return f"{self.run.folder}/probe/{self.name}-{self.id}"
         return f"runs/baselines/{self.kind}-{self.id}"
@@ -59,48 +59,36 @@ class ProbeRun(LabelledRun):
 
     @property
     def epochs(self) -> int:
-        own = self.probe.scratch_epochs if self.kind == "scratch" else None
-        return own or self.probe.epochs
+        from_scratch = self.block.scratch_epochs if self.kind == "scratch" else None
+        return from_scratch or self.block.epochs
 
     @property
     def lr(self) -> float:
-        return self.probe.scratch_lr if self.kind == "scratch" else self.probe.lr
+        return self.block.scratch_lr if self.kind == "scratch" else self.block.lr
 
 
-@dataclass(frozen=True)
-class ProbeRow:
-    """One row of the table: one kind, over the seeds of a student."""
-
-    student: str
-    probe: str
-    kind: str
-    runs: tuple[ProbeRun, ...]
-
-
-def plan_probes(experiment: Experiment, runs: Sequence[Run]) -> list[ProbeRow]:
+def plan_probes(experiment: Experiment, runs: Sequence[Run]) -> list[LabelledRow[ProbeRun]]:
     """The rows that the config asks for: of each student and probe the distilled student, then its baselines.
 
     Raises:
         BadInput: if a dataset has no labels in a split that a probe needs, or fewer scans than a batch.
     """
-    rows: list[ProbeRow] = []
+    rows: list[LabelledRow[ProbeRun]] = []
     for name, student in experiment.students.items():
-        of_student = [run for run in runs if run.name == name]
+        seeds = [run for run in runs if run.name == name]
         for probe_name in student.probes:
             probe = experiment.config.probes[probe_name]
             datasets = student.datasets if probe.datasets is None else probe.datasets
             key = f"probes.{probe_name}"
             _check_baselines(name, student, probe_name, probe)
-            points = labelled_readings(experiment, of_student[0], key, probe, datasets, images=False)
+            points = labelled_readings(experiment, seeds[0], key, probe, datasets, images=False)
             pixels = points
             if "teacher" in probe.baselines:
-                pixels = labelled_readings(experiment, of_student[0], key, probe, datasets, images=True)
+                pixels = labelled_readings(experiment, seeds[0], key, probe, datasets, images=True)
             for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
                 readings = pixels if kind == "teacher" else points
-                row = [
-                    _probe_run(experiment, kind, probe_name, run, readings, datasets) for run in of_student
-                ]
-                rows.append(ProbeRow(name, probe_name, kind, tuple(row)))
+                row = [_probe_run(experiment, kind, probe_name, run, readings, datasets) for run in seeds]
+                rows.append(LabelledRow(name, probe_name, kind, tuple(row)))
     return rows
 
 

@@ -14,6 +14,10 @@ from pipeline.datasets.index import Index, PartitionEntry, read_index, why_absen
 from pipeline.datasets.reader import Traits
 
 
+class NoIndex(BadInput):
+    """A dataset was not indexed yet."""
+
+
 def selected_students(students: dict[str, Student], only: str | None) -> dict[str, Student]:
     if only is None:
         return students
@@ -38,11 +42,12 @@ def index_of(workdir: Path, name: str, dataset: Dataset, traits: Traits) -> Inde
     """The index of a dataset, if it is of this config.
 
     Raises:
-        BadInput: if there is none, or one of another version, reader or splits.
+        NoIndex: if there is none.
+        BadInput: if it is of another version, reader or splits.
     """
     index = read_index(workdir, name)
     if index is None:
-        raise BadInput(f"dataset {name} has no index in {workdir}/index. Run `griddle index`.")
+        raise NoIndex(f"dataset {name} has no index in {workdir}/index. Run `griddle index`.")
     cue = index.body["cue"]
     # Not the root: it may resolve otherwise on another host, and the members' digests hold what lies there.
     known = [cue["version"], cue["reader"], cue.get("splits")]
@@ -60,15 +65,15 @@ def entries_of_split(
 ) -> list[PartitionEntry]:
     """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
     chosen = chosen_entries(dataset_name, dataset, index)
-    of_split = [entry for entry in chosen if entry.split == split]
-    if not of_split:
+    entries = [entry for entry in chosen if entry.split == split]
+    if not entries:
         splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
         raise BadInput(
             f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
             f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
             f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
         )
-    return of_split
+    return entries
 
 
 def chosen_entries(dataset_name: str, dataset: Dataset, index: Index) -> list[PartitionEntry]:
@@ -77,11 +82,11 @@ def chosen_entries(dataset_name: str, dataset: Dataset, index: Index) -> list[Pa
     Raises:
         BadInput: for an unknown name, or if one of them is broken.
     """
-    found = {entry.name: entry for entry in index.partitions}
-    _check_names(dataset_name, dataset, found, index.absent)
+    by_name = {entry.name: entry for entry in index.partitions}
+    _check_names(dataset_name, dataset, by_name, index.absent)
     chosen = [
         entry
-        for entry in found.values()
+        for entry in by_name.values()
         if entry.name not in dataset.leave_out
         and (dataset.partitions is None or entry.name in dataset.partitions)
     ]
@@ -98,17 +103,14 @@ def chosen_entries(dataset_name: str, dataset: Dataset, index: Index) -> list[Pa
 
 
 def _check_names(
-    name: str, dataset: Dataset, found: dict[str, PartitionEntry], absent: dict[str, str]
+    name: str, dataset: Dataset, entries: dict[str, PartitionEntry], absent: dict[str, str]
 ) -> None:
     for key in ("partitions", "leave_out"):
         for wanted in getattr(dataset, key) or []:
             if wanted in absent and key == "partitions":
                 raise BadInput(f"datasets.{name}.{key}: {wanted} is {absent[wanted]} in {dataset.root}")
-            if wanted not in found and wanted not in absent:
-                near = get_close_matches(wanted, found, n=1)
-                hint = (
-                    f"did you mean {near[0]}?"
-                    if near
-                    else f"it has {len(found)}, the first {next(iter(found))}"
-                )
+            if wanted not in entries and wanted not in absent:
+                near = get_close_matches(wanted, entries, n=1)
+                others = f"it has {len(entries)}, the first {next(iter(entries))}"
+                hint = f"did you mean {near[0]}?" if near else others
                 raise BadInput(f"datasets.{name}.{key}: {dataset.root} has no partition {wanted!r}; {hint}")

@@ -1,4 +1,4 @@
-"""Students that start from weights instead of a pretraining: what a plan must know of those, and their runs.
+"""Students that start from weights instead of a pretraining: what a plan must know of the weights, and the students' runs.
 
 Imports neither torch nor zarr: of a folder of weights only its provenance is read.
 """
@@ -23,9 +23,9 @@ PROVENANCE = "provenance.json"
 
 
 def network_of(provenance: Facts) -> Facts:
-    """The `network` of weights: as far as their file told, or all of it where they are of a run of ours."""
-    found: Facts = provenance["imported"]["network"] if "imported" in provenance else {}
-    return found or provenance["identity"]["student"]["network"]
+    """The `network` of weights: what their file said of it, or all of it where the weights are of a run of ours."""
+    imported: Facts = provenance["imported"]["network"] if "imported" in provenance else {}
+    return imported or provenance["identity"]["student"]["network"]
 
 
 def read_weights_folder(where: str, folder: Path) -> Facts:
@@ -58,7 +58,8 @@ def student_of_weights(folder: Path, provenance: Facts, datasets: list[str]) -> 
 
 
 def imported_runs(experiment: Experiment, name: str, student: Student) -> list[Run]:
-    """The runs, one a seed, of a student that starts from weights: they read nothing, and what they hold is in their id.
+    """The runs, one for each seed, of a student that starts from weights. They read nothing; the digest of the weights is in
+    their id.
 
     Raises:
         BadInput: if the weights are not there, or are of another network than the config's.
@@ -83,17 +84,17 @@ def imported_runs(experiment: Experiment, name: str, student: Student) -> list[R
 
 def check_network(where: str, folder: Path, provenance: Facts, student: Student) -> None:
     """Raise BadInput, with the lines that fit, unless the config's network is that of the weights."""
-    asked, found = student.network.resolved(), network_of(provenance)
+    asked, network = student.network.resolved(), network_of(provenance)
     other = [
         key
         for key in ("width", "depth", "norm", "activation", "head")
-        if found.get(key, asked[key]) != asked[key]
+        if network.get(key, asked[key]) != asked[key]
     ]
     if other:
-        differ = ", ".join(f"{key} {found[key]}, not {asked[key]}" for key in other)
+        differ = ", ".join(f"{key} {network[key]}, not {asked[key]}" for key in other)
         raise BadInput(
             f"{where}: {folder} holds another network than the config asks for: {differ}.\nWrite what fits it:\n"
-            f"    network: {flow(found)}"
+            f"    network: {flow(network)}"
         )
 
 

@@ -13,6 +13,7 @@ from cache_schemas.publish import write_json
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from pipeline.common.parallel import for_each
+from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import KIND, ToMeasure
 
 STEP = 1 << 22
@@ -67,6 +68,18 @@ def write(path: Path, measured: ToMeasure, spread: Spread) -> None:
             "made": made(),
         },
     )
+
+
+def measure_if_missing(
+    experiment: Experiment, measured: ToMeasure, threads: int | None = None
+) -> Spread | None:
+    """Measure and write what was not measured before, and return it. The scan store must hold all that is read."""
+    path = experiment.stats_path(measured)
+    if path.exists():
+        return None
+    spread = measure(experiment.cache, measured, threads)
+    write(path, measured, spread)
+    return spread
 
 
 def _sums(reader: PartitionReader, first: int, last: int) -> tuple[float, float, float]:

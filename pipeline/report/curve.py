@@ -17,8 +17,8 @@ def line_chart(lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str,
     drawn = {name: _thinned(points) for name, points in lines.items() if points}
     if not drawn:
         return ""
-    xs, ys = zip(*(point for points in drawn.values() for point in points), strict=True)
-    (x0, x1), (y0, y1) = _range(xs), _range(ys)
+    horizontal, vertical = zip(*(point for points in drawn.values() for point in points), strict=True)
+    (x0, x1), (y0, y1) = _range(horizontal), _range(vertical)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)

@@ -10,17 +10,18 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.plan.finetunes import FinetuneRow
-from pipeline.plan.labelled import LabelledRun
-from pipeline.plan.parts import Run
+from pipeline.plan.finetunes import FinetuneRun
+from pipeline.plan.labelled import LabelledRow, LabelledRun
+from pipeline.plan.parts import DONE, Run
 from pipeline.plan.plan import Plan
-from pipeline.plan.probes import ProbeRow
+from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.training.recorder import read_metrics
 
 FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
 
-LabelledRow = ProbeRow | FinetuneRow
+Metrics = dict[str, Any]
+"""metrics.json of a probe or a finetuning."""
 
 STAND_IN = "stand-in teacher (untrained)"
 
@@ -90,7 +91,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is told of a plan's runs, and the id that their ids make."""
+    """All that is reported of a plan's runs; its id is the digest of their ids."""
 
     id: str
     description: str
@@ -104,10 +105,10 @@ def report_id(ids: Iterable[str]) -> str:
 
 
 def report_marker(plan: Plan, *, finetuned: bool = False) -> str:
-    """done.json of the report of all that the plan asks for, with its finetunings or without."""
+    """The marker of the report of all that the plan asks for, with its finetunings or without."""
     ids = [*(run.id for run in plan.runs.values()), *(probe.id for probe in plan.probe_runs.values())]
     ids += [run.id for run in plan.finetune_runs.values()] if finetuned else []
-    return str(plan.experiment.workdir / "report" / report_id(ids) / "done.json")
+    return str(plan.experiment.workdir / "report" / report_id(ids) / DONE)
 
 
 def before_report(plan: Plan, *, finetuned: bool = False) -> list[str]:
@@ -118,17 +119,18 @@ def before_report(plan: Plan, *, finetuned: bool = False) -> list[str]:
 
 
 def drop_stale_report(plan: Plan) -> None:
-    """Remove the marker of a report that tells of something which is gone and will be computed again."""
-    folders = [plan.experiment.run_path(run) for run in plan.runs.values()]
-    folders += [plan.experiment.run_path(run) for run in plan.probe_runs.values()]
-    finetunings = [plan.experiment.run_path(run) for run in plan.finetune_runs.values()]
-    for finetuned, told_of in ((False, folders), (True, folders + finetunings)):
-        if not all((f / "done.json").exists() or (f / "provenance.json").exists() for f in told_of):
+    """Remove the marker of a report if a run in it is gone and will be computed again."""
+    experiment = plan.experiment
+    runs: list[Run | LabelledRun] = [*plan.runs.values(), *plan.probe_runs.values()]
+    for finetuned, reported in ((False, runs), (True, [*runs, *plan.finetune_runs.values()])):
+        if not all(
+            experiment.is_done(run) or (experiment.run_path(run) / PROVENANCE).exists() for run in reported
+        ):
             Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
 
 
 def gather(plan: Plan, *, finetunings: bool = True) -> Report:
-    """What is there of all that the plan asks for, with finetunings or without; what is not is named.
+    """The results of all runs of the plan that are done, with finetunings or without; the others are named.
 
     Raises:
         BadInput: if no run is done yet.
@@ -136,23 +138,24 @@ def gather(plan: Plan, *, finetunings: bool = True) -> Report:
     """
     trainings = tuple(_training(plan, run) for run in plan.runs.values())
     finetune_rows = plan.finetune_rows if finetunings else []
-    asked: list[LabelledRun] = [
+    labelled: list[LabelledRun] = [
         *plan.probe_runs.values(),
         *(run for row in finetune_rows for run in row.runs),
     ]
-    found = {run.folder: _metrics(plan, run) for run in asked}
-    if not any(t.done for t in trainings) and not any(found.values()):
+    metrics = {run.folder: value for run in labelled if (value := _metrics(plan, run)) is not None}
+    if not any(training.done for training in trainings) and not metrics:
         raise BadInput("nothing to report yet: no run is done. Run `snakemake pretrain_all --cores 8` first.")
-    groups: dict[tuple[str, str], list[ProbeRow]] = {}
+    groups: dict[tuple[str, str], list[LabelledRow[LabelledRun]]] = {}
     for row in plan.probe_rows:
-        groups.setdefault((row.student, row.probe), []).append(row)
+        groups.setdefault((row.student, row.name), []).append(row)
     done = [run.id for run, training in zip(plan.runs.values(), trainings, strict=True) if training.done]
-    probed = [run.id for run in asked if found[run.folder]]
-    tables = [_table(plan, rows, found) for rows in groups.values()]
+    scored = [run.id for run in labelled if run.folder in metrics]
+    probe_tables = [_table(plan, rows, metrics, probe) for (_, probe), rows in groups.items()]
+    finetune_tables = [_table(plan, rows, metrics, None) for rows in _beside_probes(plan, finetune_rows)]
     return Report(
-        id=report_id([*done, *probed]),
+        id=report_id([*done, *scored]),
         description=plan.experiment.config.description,
-        tables=(*tables, *(_table(plan, rows, found) for rows in _beside_probes(plan, finetune_rows))),
+        tables=(*probe_tables, *finetune_tables),
         trainings=trainings,
     )
 
@@ -162,9 +165,11 @@ def spread(values: list[float]) -> Spread | None:
     return Spread(sum(values) / len(values), min(values), max(values), len(values)) if values else None
 
 
-def _beside_probes(plan: Plan, finetunings: list[FinetuneRow]) -> list[list[LabelledRow]]:
+def _beside_probes(
+    plan: Plan, finetunings: list[LabelledRow[FinetuneRun]]
+) -> list[list[LabelledRow[LabelledRun]]]:
     """For each student and what finetunings are scored on: those from nothing, the student's probes, the finetunings."""
-    groups: dict[tuple[str, tuple[str, ...]], list[LabelledRow]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[LabelledRow[LabelledRun]]] = {}
     for row in finetunings:
         groups.setdefault((row.student, _scored_on(row)), []).append(row)
     for (student, scored_on), rows in groups.items():
@@ -177,79 +182,84 @@ def _beside_probes(plan: Plan, finetunings: list[FinetuneRow]) -> list[list[Labe
     return list(groups.values())
 
 
-def _scored_on(row: LabelledRow) -> tuple[str, ...]:
+def _scored_on(row: LabelledRow[LabelledRun]) -> tuple[str, ...]:
     first = row.runs[0]
     return (*sorted({reading.dataset for reading in first.evaluate}), first.block.evaluate)
 
 
-def _table(plan: Plan, rows: Sequence[LabelledRow], found: dict[str, dict[str, Any] | None]) -> Table:
-    first: LabelledRun = rows[0].runs[0]
-    finetunings = any(isinstance(row, FinetuneRow) for row in rows)
+def _table(
+    plan: Plan, rows: Sequence[LabelledRow[LabelledRun]], metrics: dict[str, Metrics], probe: str | None
+) -> Table:
+    """The table of a probe's rows, or (`probe` None) of finetunings; `metrics` by the folder of a run that is done."""
+    first = rows[0].runs[0]
     classes = plan.experiment.traits[first.train[0].dataset].classes
-    floor_kind = "nothing" if finetunings else "calibrated"
+    floor_kind = "nothing" if probe is None else "calibrated"
     floor = {
-        (row.runs[0].name, run.seed): metrics["miou"]
+        (row.name, run.seed): metrics[run.folder]["miou"]
         for row in rows
         if row.kind == floor_kind
         for run in row.runs
-        if (metrics := found[run.folder]) and metrics["miou"] is not None
+        if run.folder in metrics and metrics[run.folder]["miou"] is not None
     }
     datasets = sorted({reading.dataset for reading in first.evaluate})
-    teachers = plan.experiment.teachers_of(first.student)
-    of_weights = f"weights: {first.student.starts_from}"
-    notes = [STAND_IN if t.weights == "untrained" else f"weights: {t.weights}" for t in teachers]
-    left_out = dict.fromkeys(name for row in rows for run in row.runs for name in run.left_out)
+    teachers = [
+        f"{teacher.model}, {STAND_IN if teacher.weights == 'untrained' else f'weights: {teacher.weights}'}"
+        for teacher in plan.experiment.teachers_of(first.student)
+    ]
+    runs = [run for row in rows for run in row.runs]
+    left_out = dict.fromkeys(name for run in runs for name in run.left_out)
     unreadable = dict.fromkeys(
-        told for row in rows for run in row.runs for told in (found[run.folder] or {}).get("unreadable", [])
+        line for run in runs for line in metrics.get(run.folder, {}).get("unreadable", [])
     )
     return Table(
         student=rows[0].student,
-        probe=rows[0].probe if isinstance(rows[0], ProbeRow) and not finetunings else None,
-        teacher="; ".join(f"{t.model}, {note}" for t, note in zip(teachers, notes, strict=True))
-        or of_weights,
+        probe=probe,
+        teacher="; ".join(teachers) or f"weights: {first.student.starts_from}",
         scored_on=f"{', '.join(datasets)} {first.block.evaluate}",
         classes=classes,
-        rows=tuple(_row(row, classes, found, floor) for row in rows),
+        rows=tuple(_row(row, classes, metrics, floor) for row in rows),
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
     )
 
 
 def _row(
-    row: LabelledRow,
+    row: LabelledRow[LabelledRun],
     classes: tuple[str, ...],
-    found: dict[str, dict[str, Any] | None],
+    metrics: dict[str, Metrics],
     floor: dict[tuple[str, int], float],
 ) -> Row:
-    name = row.runs[0].name
-    there = [(run.seed, metrics) for run in row.runs if (metrics := found[run.folder])]
-    scored = [(seed, metrics) for seed, metrics in there if metrics["miou"] is not None]
+    """floor: mIoU, from 0 to 1, that the gap is counted from, by the row's name and the seed."""
+    done = {run.seed: metrics[run.folder] for run in row.runs if run.folder in metrics}
+    miou = {seed: run["miou"] for seed, run in done.items() if run["miou"] is not None}
+    gaps = [
+        100 * (value - floor[row.name, seed]) for seed, value in miou.items() if (row.name, seed) in floor
+    ]
+    iou = {name: [run["iou"][name] for run in done.values()] for name in classes}
     return Row(
         kind=row.kind,
-        name=name,
-        seeds=tuple(seed for seed, _ in there),
-        miou=spread([100 * metrics["miou"] for _, metrics in scored]),
-        gap=spread(
-            [100 * (metrics["miou"] - floor[name, seed]) for seed, metrics in scored if (name, seed) in floor]
-        ),
+        name=row.name,
+        seeds=tuple(done),
+        miou=spread([100 * value for value in miou.values()]),
+        gap=spread(gaps),
         iou={
-            one: spread([100 * m["iou"][one] for _, m in there if m["iou"][one] is not None])
-            for one in classes
+            name: spread([100 * value for value in values if value is not None])
+            for name, values in iou.items()
         },
-        points=there[0][1]["points"] if there else 0,
-        missing=tuple(run.folder for run in row.runs if not found[run.folder]),
+        points=next((run["points"] for run in done.values()), 0),
+        missing=tuple(run.folder for run in row.runs if run.folder not in metrics),
     )
 
 
-def _metrics(plan: Plan, probe: LabelledRun) -> dict[str, Any] | None:
+def _metrics(plan: Plan, run: LabelledRun) -> Metrics | None:
     """metrics.json of a probe or a finetuning that is done, or None."""
-    folder = plan.experiment.run_path(probe)
-    if not (folder / "done.json").exists():
+    if not plan.experiment.is_done(run):
         return None
+    folder = plan.experiment.run_path(run)
     metrics = _read(folder / "metrics.json")
-    if metrics.get("probe_id") != probe.id:
+    if metrics.get("probe_id") != run.id:
         raise GriddleError(
-            f"{folder / 'metrics.json'} belongs to {metrics.get('probe_id')}, not to {probe.id}; it was copied here. "
+            f"{folder / 'metrics.json'} belongs to {metrics.get('probe_id')}, not to {run.id}; it was copied here. "
             f"Delete {folder} and run the same snakemake command again."
         )
     return metrics
@@ -267,9 +277,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _training(plan: Plan, run: Run) -> Training:
     folder = plan.experiment.run_path(run)
-    done = (folder / "done.json").exists()
+    done = plan.experiment.is_done(run)
     rows = read_metrics(folder / "metrics.csv") if done and (folder / "metrics.csv").exists() else []
-    provenance = _read(folder / "provenance.json") if done and (folder / "provenance.json").exists() else {}
+    provenance = _read(folder / PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
     return Training(
         student=run.name,
         seed=run.seed,
@@ -282,6 +292,6 @@ def _training(plan: Plan, run: Run) -> Training:
 
 
 def _seconds(clock: list[float]) -> float:
-    """Time spent in all: the clock of metrics.csv starts anew wherever a run went on from a checkpoint."""
+    """Time spent in all: the clock of metrics.csv starts at 0 again where a run went on from a checkpoint."""
     ends = [now for now, after in zip(clock, [*clock[1:], 0.0], strict=False) if after < now]
     return sum(ends)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
+from pipeline.plan.parts import DONE
 from pipeline.report.curve import line_chart
 from pipeline.report.gather import Report, Spread, Table
 from pipeline.report.text import (
@@ -44,7 +45,7 @@ def write_report(workdir: Path, report: Report) -> Path:
     write_bytes(folder / "index.html", page(report).encode())
     write_bytes(workdir / "report" / "index.html", _pointer(report.id).encode())
     write_json(
-        folder / "done.json",
+        folder / DONE,
         {
             "griddle": "griddle report",
             "report_id": report.id,
@@ -67,7 +68,7 @@ def page(report: Report) -> str:
     body.append(line_chart(curves, "step", "loss"))
     body.append("<ul>" + "".join(f"<li>{escape(training_line(t))}</li>" for t in report.trainings) + "</ul>")
     if unreadable := unreadable_lines(report):
-        listed = "".join(f"<li>{escape(told)}</li>" for told in unreadable[1:])
+        listed = "".join(f"<li>{escape(entry)}</li>" for entry in unreadable[1:])
         body.append(f"<h2>Left out</h2><p>{escape(unreadable[0])}</p><ul>{listed}</ul>")
     body.append(f"<footer>report {report.id}; the same numbers: results.csv, results.md</footer>")
     return _document("Griddle: results", "\n".join(body))

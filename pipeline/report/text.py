@@ -57,9 +57,12 @@ def terminal(report: Report) -> str:
         )
         shown = [
             line
-            for told in unreadable[: 1 + SHOWN]
+            for entry in unreadable[: 1 + SHOWN]
             for line in wrap(
-                told, COLUMNS, initial_indent="  " if told != unreadable[0] else "", subsequent_indent="    "
+                entry,
+                COLUMNS,
+                initial_indent="  " if entry != unreadable[0] else "",
+                subsequent_indent="    ",
             )
         ]
         blocks.append([*shown, *more])
@@ -81,7 +84,7 @@ def markdown(report: Report) -> str:
     parts.append("## Pretraining")
     parts += [f"- {training_line(training)}" for training in report.trainings]
     if unreadable := unreadable_lines(report):
-        parts += ["## Left out", unreadable[0], *(f"- {told}" for told in unreadable[1:])]
+        parts += ["## Left out", unreadable[0], *(f"- {entry}" for entry in unreadable[1:])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,11 +121,11 @@ def plain(report: Report) -> dict[str, Any]:
 
 def unreadable_lines(report: Report) -> list[str]:
     """The files that trainings and probes went without: a line with their number, then each; none where all was read."""
-    lists = [*(table.unreadable for table in report.tables), *(one.unreadable for one in report.trainings)]
-    found = dict.fromkeys(told for told_of in lists for told in told_of)
-    return (
-        [f"left out: {len(found)} file(s) that could not be read (on_error: skip):", *found] if found else []
-    )
+    lists = [part.unreadable for part in report.tables] + [part.unreadable for part in report.trainings]
+    entries = dict.fromkeys(entry for names in lists for entry in names)
+    if not entries:
+        return []
+    return [f"left out: {len(entries)} file(s) that could not be read (on_error: skip):", *entries]
 
 
 def title(table: Table) -> str:
@@ -232,9 +235,6 @@ def _markdown_table(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *body))
 
 
-NONE = "–"
-
-
 def across(report: Report) -> list[list[str]]:
     """The head line, then mIoU in percent of every student under every probe; empty where there is nothing to compare.
 
@@ -249,13 +249,13 @@ def across(report: Report) -> list[list[str]]:
         return []
     lines = [["mIoU %", *probes, *(f"finetuned: {name}" for name in finetunings)]]
     for student in students:
-        its = [table for table in report.tables if table.student == student]
-        of = {table.probe: table for table in its}
-        rows = {row.name: row for table in its for row in table.rows if row.kind == "finetuned"}
+        tables = [table for table in report.tables if table.student == student]
+        by_probe = {table.probe: table for table in tables}
+        rows = {row.name: row for table in tables for row in table.rows if row.kind == "finetuned"}
         lines.append(
             [
                 student,
-                *(_cell(_row(of.get(probe), "distilled")) for probe in probes),
+                *(_cell(_row(by_probe.get(probe), "distilled")) for probe in probes),
                 *(_cell(rows.get(name)) for name in finetunings),
             ]
         )

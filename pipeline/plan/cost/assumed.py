@@ -1,4 +1,4 @@
-"""A plan of datasets that are not there: how many scans and cameras they have is said, the rest is what is known of them."""
+"""A plan of datasets that are not there: the user says how many scans and cameras they have; the rest is typical of them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.config.model import Config, Dataset, Student
 from pipeline.datasets.index import Index
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import packaged
-from pipeline.plan.cost.shares import Shares, typical_shares
+from pipeline.plan.cost.shares import ViewShares, typical_view_shares
 from pipeline.plan.parts import STAGES, cut
 from pipeline.plan.plan import Plan, plan_experiment
 
 UNKNOWN = Traits("unknown", 1, frame="unknown", intensity=(0.0, 1.0))
-"""Stands in for a dataset without a reader in the package: of a reader a plan needs little more than that there is one."""
+"""Stands in for the reader of a dataset that the package has none for: a plan needs little of a reader."""
 PARTITION_SCANS = 40
-"""Of a dataset of which nothing is known but its points: as in nuScenes."""
+"""Scans in a partition where nothing is known of a dataset but its points: as in nuScenes."""
 
-_ONE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(\d+)x(\d+)(?:x(\d+))?")
+_DATASET = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(\d+)x(\d+)(?:x(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Assumed:
     points: int
     partition_scans: int
     traits: Traits
-    shares: Shares
+    shares: ViewShares
 
 
 def parse_assumed(text: str) -> list[Assumed]:
@@ -50,16 +50,16 @@ def parse_assumed(text: str) -> list[Assumed]:
     Raises:
         BadInput: for what cannot be read, a name given twice, or an unknown name without points.
     """
-    found: dict[str, Assumed] = {}
+    by_name: dict[str, Assumed] = {}
     for part in text.split(","):
-        match = _ONE.fullmatch(part.strip())
+        match = _DATASET.fullmatch(part.strip())
         if match is None or int(match[2]) == 0 or int(match[3]) == 0:
             raise BadInput(
                 f"--assume: {part.strip()!r} cannot be read; write NAME=SCANSxCAMERAS, for instance nuscenes=28130x6, "
                 f"with commas between datasets"
             )
         name = match[1]
-        if name in found:
+        if name in by_name:
             raise BadInput(f"--assume: {name} is there twice; write it once")
         traits = packaged()[name].traits if name in packaged() else UNKNOWN
         known = traits.typical
@@ -69,16 +69,16 @@ def parse_assumed(text: str) -> list[Assumed]:
                 f"--assume: how many points a scan of {name} has is not known; write "
                 f"{name}={match[2]}x{match[3]}xPOINTS, or one of {', '.join(typical)}"
             )
-        found[name] = Assumed(
+        by_name[name] = Assumed(
             name,
             int(match[2]),
             int(match[3]),
             int(match[4]) if match[4] else known.points if known else 0,
             known.partition_scans if known else PARTITION_SCANS,
             traits,
-            typical_shares(traits),
+            typical_view_shares(traits),
         )
-    return list(found.values())
+    return list(by_name.values())
 
 
 def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: str | None) -> Plan:
@@ -90,7 +90,7 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     Raises:
         BadInput: if no student has a dataset left.
     """
-    names = [one.name for one in assumed]
+    names = [dataset.name for dataset in assumed]
     students = {
         name: _learning_from(student, [n for n in names if n in student.datasets or n not in config.datasets])
         for name, student in config.students.items()
@@ -99,7 +99,8 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     if not students:
         raise BadInput(f"--assume: no student of the config names any of {', '.join(names)}")
     datasets = {
-        one.name: Dataset(reader=one.traits.reader, root="(assumed)", version="(assumed)") for one in assumed
+        dataset.name: Dataset(reader=dataset.traits.reader, root="(assumed)", version="(assumed)")
+        for dataset in assumed
     }
     as_if = config.model_copy(
         update={"datasets": datasets, "students": students, "probes": {}, "finetunes": {}}
@@ -108,8 +109,8 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
         as_if,
         workdir,
         only,
-        indices={one.name: assumed_index(one) for one in assumed},
-        traits={one.name: one.traits for one in assumed},
+        indices={dataset.name: assumed_index(dataset) for dataset in assumed},
+        traits={dataset.name: dataset.traits for dataset in assumed},
     )
     for name, student in plan.experiment.students.items():
         if config.students[name].probes:
@@ -117,25 +118,25 @@ def assume(config: Config, assumed: list[Assumed], workdir: Path | None, only: s
     return plan
 
 
-def assumed_index(one: Assumed, folder: Path = Path("(assumed)")) -> Index:
+def assumed_index(dataset: Assumed, folder: Path = Path("(assumed)")) -> Index:
     """The index that a dataset of these numbers would have."""
     entries: list[dict[str, Any]] = []
-    for number, first in enumerate(range(0, one.scans, one.partition_scans)):
-        scans = min(one.partition_scans, one.scans - first)
-        name = f"{one.name}-{number:06d}"
+    for number, first in enumerate(range(0, dataset.scans, dataset.partition_scans)):
+        scans = min(dataset.partition_scans, dataset.scans - first)
+        name = f"{dataset.name}-{number:06d}"
         entries.append(
             {
                 "name": name,
                 "split": "train",
                 "scans": scans,
-                "images": scans * one.cameras,
-                "points": scans * one.points,
+                "images": scans * dataset.cameras,
+                "points": scans * dataset.points,
                 "members": {stage: digest([name, stage]) for stage in STAGES},
                 "file": f"{name}.json",
                 "problem": None,
             }
         )
-    return Index(folder, {"dataset": one.name, "partitions": entries, "absent": []})
+    return Index(folder, {"dataset": dataset.name, "partitions": entries, "absent": []})
 
 
 def _learning_from(student: Student, datasets: list[str]) -> Student:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cache_schemas.features import GROUP, features_schema
 from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.places import place_of
 from cache_schemas.scans import LABELS, SCANS
 from cache_schemas.views import VIEWS
-from pipeline.config.model import Points, Teacher
-from pipeline.datasets.index import PartitionEntry
-from pipeline.datasets.readers import reader_named
-from pipeline.plan.cost.shares import (
-    KeptShare,
-    Shares,
-    measure_kept,
-    measure_shares,
-    typical_kept,
-    typical_shares,
-)
+from pipeline.config.model import Dataset, Points, Teacher
+from pipeline.datasets.index import Index, PartitionEntry
+from pipeline.plan.cost.shares import FullScanShare, Share, ViewShares, full_scan_share, view_shares
 from pipeline.plan.cost.sizes import Size, grid_shape, partition_size
 from pipeline.plan.cost.teacher_rate import Rate, recorded_rate
-from pipeline.plan.lot_status import members_there
-from pipeline.plan.parts import STAGES, Lot
+from pipeline.plan.lot_status import members_done
+from pipeline.plan.parts import STAGES, Lot, names_in
 from pipeline.plan.plan import Plan
+
+AnyShare = TypeVar("AnyShare", bound=Share)
 
 
 @dataclass
@@ -38,7 +32,7 @@ class StoreEstimate:
 
     Attributes:
         folder: of the store, relative to the cache.
-        there: partitions that need not be computed.
+        done: partitions that need not be computed.
         to_compute: partitions that must be; `scans`, `images`, `files` and `bytes` are theirs.
         images: that the teacher will be run on.
         bytes: that will be written, about; None where the teacher's name does not say its channels.
@@ -49,13 +43,17 @@ class StoreEstimate:
     dataset: str
     folder: str
     lots: int = 0
-    there: int = 0
+    done: int = 0
     to_compute: int = 0
     scans: int = 0
     images: int = 0
     files: int = 0
     bytes: int | None = 0
     source: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON, which calls `done` there."""
+        return {"there" if key == "done" else key: value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -76,16 +74,16 @@ class Teaching:
 
 
 class PartitionSizes:
-    """Sizes of a plan's partitions; what cameras see is measured at most once for a store of views.
+    """Sizes of a plan's partitions. Which share of points a store holds is measured at most once.
 
-    `shares` gives them by dataset, where there are no scans to measure.
+    `shares`: those of views by dataset, where there are no scans to measure.
     """
 
-    def __init__(self, plan: Plan, shares: Mapping[str, Shares] | None = None) -> None:
+    def __init__(self, plan: Plan, shares: Mapping[str, ViewShares] | None = None) -> None:
         self.plan = plan
         self._given = shares
-        self._shares: dict[str, Shares] = {}
-        self._kept: dict[str, KeptShare] = {}
+        self._view_shares: dict[str, ViewShares] = {}
+        self._full_scan_shares: dict[str, FullScanShare] = {}
 
     def of(self, lot: Lot, entry: PartitionEntry) -> Size | None:
         """Of one partition in the lot's store; None for a teacher whose name does not say its channels."""
@@ -108,8 +106,8 @@ class PartitionSizes:
             schema = features_schema(source.storage)
             return partition_size(schema, sizes, names=entry.images, identity=store.identity)
         if store.stage == "full_scans":
-            measured = self.kept(lot)
-            kept = round(measured.share * points)
+            measured = self.full_scan_share(lot)
+            kept = round(measured.kept * points)
             neighbours = store.identity["neighbours"]
             full = {**sizes, "representative": kept, "neighbour": neighbours}
             in_scan = measured.most or kept // max(1, entry.scans)
@@ -120,40 +118,34 @@ class PartitionSizes:
         schema = LABELS if store.stage == "labels" else SCANS
         return partition_size(schema, {**schema.sizes, **sizes}, names=names, identity=store.identity)
 
-    def shares(self, lot: Lot) -> Shares:
-        store = lot.store
+    def view_shares(self, lot: Lot) -> ViewShares:
+        """What views keep of a scan's points."""
         if self._given is not None:
-            return self._given[store.dataset]
-        if store.folder not in self._shares:
-            dataset = self.plan.experiment.config.datasets[store.dataset]
-            reader = reader_named(dataset.reader)
-            assert isinstance(store.source, Points)
-            index, entries = self.plan.experiment.indices[store.dataset], self._entries(lot)
-            measured = measure_shares(
-                reader, Path(dataset.root), reader.traits.mask(dataset.mask), store.source, index, entries
-            )
-            self._shares[store.folder] = measured or typical_shares(reader.traits)
-        return self._shares[store.folder]
+            return self._given[lot.store.dataset]
+        return self._measured(lot, view_shares, self._view_shares)
 
-    def kept(self, lot: Lot) -> KeptShare:
+    def full_scan_share(self, lot: Lot) -> FullScanShare:
         """What full scans keep of a scan's points."""
-        store = lot.store
-        if store.folder not in self._kept:
-            dataset = self.plan.experiment.config.datasets[store.dataset]
-            assert isinstance(store.source, Points)
-            index, entries = self.plan.experiment.indices[store.dataset], self._entries(lot)
-            reader = reader_named(dataset.reader)
-            measured = measure_kept(reader, Path(dataset.root), store.source, index, entries)
-            self._kept[store.folder] = measured or typical_kept(reader.traits)
-        return self._kept[store.folder]
+        return self._measured(lot, full_scan_share, self._full_scan_shares)
 
-    def _entries(self, lot: Lot) -> list[PartitionEntry]:
-        """Of all lots of the lot's store."""
-        lots = self.plan.lots(lot.store.stage)
-        return [entry for other in lots if other.store.folder == lot.store.folder for entry in other.entries]
+    def _measured(
+        self,
+        lot: Lot,
+        measure: Callable[[Dataset, Points, Index, Sequence[PartitionEntry]], AnyShare],
+        known: dict[str, AnyShare],
+    ) -> AnyShare:
+        """The share of the lot's store, over the partitions of all its lots; from `known` where it was measured before."""
+        store, experiment = lot.store, self.plan.experiment
+        if store.folder not in known:
+            assert isinstance(store.source, Points)
+            lots = [other for other in self.plan.lots(store.stage) if other.store.folder == store.folder]
+            entries = [entry for other in lots for entry in other.entries]
+            dataset, index = experiment.config.datasets[store.dataset], experiment.indices[store.dataset]
+            known[store.folder] = measure(dataset, store.source, index, entries)
+        return known[store.folder]
 
     def _views(self, lot: Lot, points: Points, entry: PartitionEntry, count: int, names: int) -> Size:
-        shares = self.shares(lot)
+        shares = self.view_shares(lot)
         cameras = entry.images / entry.scans
         seen, kept = (round(share * count * cameras) for share in (shares.seen, shares.kept))
         sizes = {
@@ -174,21 +166,18 @@ class PartitionSizes:
 def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None) -> list[StoreEstimate]:
     """What is still to be written for some lots, store by store."""
     sizes = sizes or PartitionSizes(plan)
-    found: dict[tuple[str, str], StoreEstimate] = {}
-    listed: dict[str, set[str]] = {}
+    rows: dict[tuple[str, str], StoreEstimate] = {}
+    names_of = cache(names_in)
     for lot in lots:
         store = lot.store
-        row = found.setdefault(
+        row = rows.setdefault(
             (store.stage, store.folder), StoreEstimate(store.stage, store.dataset, store.folder)
         )
         row.lots += 1
-        if store.folder not in listed:
-            folder = plan.experiment.store_path(store)
-            listed[store.folder] = set(os.listdir(folder)) if folder.is_dir() else set()
-        is_there = members_there(plan.experiment, lot, listed[store.folder])
-        for (entry, _), there in zip(lot.members, is_there, strict=True):
-            if there:
-                row.there += 1
+        done = members_done(plan.experiment, lot, names_of(plan.experiment.store_path(store)))
+        for (entry, _), is_done in zip(lot.members, done, strict=True):
+            if is_done:
+                row.done += 1
                 continue
             row.to_compute += 1
             row.scans += entry.scans
@@ -197,20 +186,21 @@ def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None
             row.files += size.files if size else 0
             row.bytes = None if size is None or row.bytes is None else row.bytes + size.bytes
         if store.stage == "views" and row.to_compute:
-            row.source = sizes.shares(lot).source
+            row.source = sizes.view_shares(lot).source
         elif store.stage == "full_scans" and row.to_compute:
-            row.source = sizes.kept(lot).source
-    return list(found.values())
+            row.source = sizes.full_scan_share(lot).source
+    return list(rows.values())
 
 
 def estimate(
-    plan: Plan, *, images_per_second: float | None = None, shares: Mapping[str, Shares] | None = None
+    plan: Plan, *, images_per_second: float | None = None, shares: Mapping[str, ViewShares] | None = None
 ) -> dict[str, Any]:
     """All stores, the teachers' hours, the runs, and the free space where the cache lies."""
+    experiment = plan.experiment
     lots = [lot for stage in STAGES for lot in plan.lots(stage)]
     stores = pending(plan, lots, PartitionSizes(plan, shares))
     return {
-        "stores": [asdict(store) for store in stores],
+        "stores": [store.facts() for store in stores],
         "teachers": [
             {
                 **asdict(teaching),
@@ -223,22 +213,13 @@ def estimate(
         "bytes": sum(store.bytes or 0 for store in stores),
         "unknown": sorted({store.folder for store in stores if store.bytes is None}),
         "runs": {
-            name: {
-                "folder": str(plan.experiment.run_path(run)),
-                "done": (plan.experiment.run_path(run) / "done.json").exists(),
-            }
+            name: {"folder": str(experiment.run_path(run)), "done": experiment.is_done(run)}
             for name, run in plan.runs.items()
         },
-        "probes": {
-            folder: (plan.experiment.run_path(run) / "done.json").exists()
-            for folder, run in plan.probe_runs.items()
-        },
-        "finetunings": {
-            folder: (plan.experiment.run_path(run) / "done.json").exists()
-            for folder, run in plan.finetune_runs.items()
-        },
-        "cache": str(plan.experiment.cache),
-        "free_bytes": free_bytes(plan.experiment.cache),
+        "probes": {folder: experiment.is_done(run) for folder, run in plan.probe_runs.items()},
+        "finetunings": {folder: experiment.is_done(run) for folder, run in plan.finetune_runs.items()},
+        "cache": str(experiment.cache),
+        "free_bytes": free_bytes(experiment.cache),
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cache_schemas.errors import GriddleError
+from pipeline.common.log import bytes_in_words
 from pipeline.plan.cost.estimate import StoreEstimate, free_bytes, pending
-from pipeline.plan.cost.sizes import in_words
 from pipeline.plan.parts import STAGES, Lot
 from pipeline.plan.plan import Plan
 
@@ -35,8 +35,8 @@ def check_space(plan: Plan, lots: Iterable[Lot]) -> str | None:
     for store in stores:
         parts[store.stage] = parts.get(store.stage, 0) + (store.bytes or 0)
     return (
-        f"about {in_words(needed)} to be written to {plan.experiment.cache} "
-        f"({', '.join(f'{stage} {in_words(size)}' for stage, size in parts.items())}); free there: {in_words(free)}"
+        f"about {bytes_in_words(needed)} to be written to {plan.experiment.cache} "
+        f"({', '.join(f'{stage} {bytes_in_words(size)}' for stage, size in parts.items())}); free there: {bytes_in_words(free)}"
     )
 
 
@@ -46,8 +46,8 @@ def _refusal(plan: Plan, stores: list[StoreEstimate], needed: int, free: int) ->
         for store in stores
     )
     return (
-        f"the cache does not fit: about {needed:,} bytes ({in_words(needed)}) are still to be written to "
-        f"{plan.experiment.cache}, and {free:,} bytes ({in_words(free)}) are free there:\n{lines}\n"
+        f"the cache does not fit: about {needed:,} bytes ({bytes_in_words(needed)}) are still to be written to "
+        f"{plan.experiment.cache}, and {free:,} bytes ({bytes_in_words(free)}) are free there:\n{lines}\n"
         f"Nothing was computed. Free some space there (`griddle cache gc` names what no config refers to), write "
         f"`cache: FOLDER` of a larger disk in the config, or ask for less: smaller `image_size`, fewer `variants` "
         f"or `spares`, `partitions` of a dataset. `griddle plan` shows what each of them comes to."

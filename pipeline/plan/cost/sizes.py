@@ -70,18 +70,6 @@ def grid_shape(teacher: Teacher) -> tuple[int, int, int] | None:
     return teacher.image_size[0] // side, teacher.image_size[1] // side, width
 
 
-def in_words(count: int) -> str:
-    """Bytes for people, in three digits.
-
-    >>> [in_words(count) for count in (88_000, 1_203_904, 177_000_000_000)]
-    ['88 kB', '1.2 MB', '177 GB']
-    """
-    for unit, size in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):
-        if count < 999.5 * size:
-            return f"{float(f'{count / size:.3g}'):g} {unit}"
-    return f"{float(f'{count / 1e12:.3g}'):g} TB"
-
-
 def _array(spec: ArraySpec, sizes: dict[str, int], largest: int | None) -> tuple[Size, int]:
     """Its shard files, and how many inner chunks they hold."""
     shape = tuple(sizes[dim] for dim in spec.dims)

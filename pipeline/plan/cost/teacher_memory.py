@@ -45,10 +45,10 @@ def features_mem_mb(teacher: Teacher, threads: int) -> int:
     height, width = teacher.image_size
     patch = patch_size(teacher.model) or 8
     values = (height // patch) * (width // patch) * (channels(teacher.model, teacher.layer) or 1024)
-    one = (
+    image_mb = (
         (3 * height * width + 3 * values) * 4 / 1e6
-    )  # MB: an input, and a patch grid on its way to the store
-    on_the_way = 2 * (GPU_LANES * teacher.images_per_batch + 2 * threads) * one
+    )  # an input, and its patch grid on the way to the store
+    on_the_way = 2 * (GPU_LANES * teacher.images_per_batch + 2 * threads) * image_mb
     forward = threads * LIVE_VALUES * values * 4 / 1e6
     weights = COPIES_OF_WEIGHTS * 4 * millions_of_weights(teacher.model)
     total = BASE_MB + PARTITIONS * PARTITION_MB + weights + forward + on_the_way + threads * DECODED_MB

@@ -49,11 +49,11 @@ def recorded_rate(teacher: Path) -> Rate | None:
         if entry.name.endswith(".json") and entry.is_file()
     ]
     latest = sorted(manifests, key=lambda entry: (entry.stat().st_mtime_ns, entry.name))[-LATEST:]
-    found = [rate for entry in latest if (rate := _rate(Path(entry.path)))]
-    if not found:
+    recorded = [rate for entry in latest if (rate := _rate(Path(entry.path)))]
+    if not recorded:
         return None
-    device = found[-1][0]
-    rates = [rate for on, rate in found if on == device]
+    device = recorded[-1][0]
+    rates = [rate for measured_on, rate in recorded if measured_on == device]
     return Rate(median(rates), device, len(rates))
 
 

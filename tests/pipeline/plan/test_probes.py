@@ -220,7 +220,7 @@ def test_a_probe_waits_for_its_student_and_for_nothing_once_it_is_done(tmp_path:
     plan = plan_of(tmp_path)
     run = plan.probe_rows[0].runs[0]
     assert str(plan.experiment.run_path(run.run) / "done.json") in plan.before_labelled(run.folder)
-    assert str(plan.experiment.run_path(run) / "done.json") not in plan.probe_markers(of_done_runs=True)
+    assert str(plan.experiment.run_path(run) / "done.json") not in plan.probe_markers(startable=True)
     write_json(plan.experiment.run_path(run) / "done.json", {})
     assert plan.before_labelled(run.folder) == []
     with pytest.raises(BadInput, match="the plan has no runs/baselines/random-0"):

@@ -59,7 +59,7 @@ def changed(plan: Plan, tmp_path: Path, **finetune: Any) -> tuple[Plan, Finetune
 
 
 def run_of(plan: Plan, kind: str, name: str = "all") -> FinetuneRun:
-    return next(row.runs[0] for row in plan.finetune_rows if (row.kind, row.finetune) == (kind, name))
+    return next(row.runs[0] for row in plan.finetune_rows if (row.kind, row.name) == (kind, name))
 
 
 def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
