@@ -53,6 +53,7 @@ def test_the_two_commands_of_the_readme_are_what_ci_runs() -> None:
         )
 
 
+@pytest.mark.whole
 def test_the_commands_for_a_real_dataset_run_on_a_toy_tree(workspace: Any) -> None:
     commands = blocks("bash")[2][1].splitlines()
     (workspace.folder / "config" / "mine.yaml").write_text(workspace.config_path.read_text())

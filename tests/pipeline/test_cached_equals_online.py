@@ -43,7 +43,7 @@ from stages.cli import main
 
 CAMERAS = 6
 SCENE = "scene-0061"
-SMALL, PUBLISHED = (112, 224), (224, 448)
+TINY, SMALL, PUBLISHED = (56, 112), (112, 224), (224, 448)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -55,7 +55,8 @@ class Online:
     name: str
     model: str
     patch: int
-    size: tuple[int, int]
+    sizes: dict[str, tuple[int, int]]
+    """Of its input, on the toy tree and on a real keyframe."""
     colours: tuple[tuple[float, ...], tuple[float, ...]]
     read: Callable[[Any, Tensor], Tensor]
     choices: dict[str, Any]
@@ -92,16 +93,17 @@ def maskclip(model: Any, images: Tensor) -> Tensor:
 
 
 NONE = {"num_classes": 0}
+BY_8, BY_14, BY_16 = (
+    {"toy": toy, "real": real} for toy, real in ((TINY, SMALL), (SMALL, PUBLISHED), (SMALL, SMALL))
+)
 TEACHERS = {
     teacher.name: teacher
     for teacher in (
-        Online("dino_vits8", "vit_small_patch8_224.dino", 8, SMALL, IMAGENET, last_keys, NONE),
+        Online("dino_vits8", "vit_small_patch8_224.dino", 8, BY_8, IMAGENET, last_keys, NONE),
+        Online("dinov2_vits14", "vit_small_patch14_dinov2.lvd142m", 14, BY_14, IMAGENET, last_block, NONE),
+        Online("mae_vitb16", "vit_base_patch16_224.mae", 16, BY_16, IMAGENET, last_block, NONE),
         Online(
-            "dinov2_vits14", "vit_small_patch14_dinov2.lvd142m", 14, PUBLISHED, IMAGENET, last_block, NONE
-        ),
-        Online("mae_vitb16", "vit_base_patch16_224.mae", 16, SMALL, IMAGENET, last_block, NONE),
-        Online(
-            "maskclip_vitb16", "vit_base_patch16_clip_quickgelu_224.openai", 16, SMALL, CLIP, maskclip, {}
+            "maskclip_vitb16", "vit_base_patch16_clip_quickgelu_224.openai", 16, BY_16, CLIP, maskclip, {}
         ),
     )
 }
@@ -113,6 +115,8 @@ class Cached:
     """The stores of a scene, and the runs that read them."""
 
     plan: Plan
+    tree: str
+    """`toy` or `real`"""
 
     def run(self, name: str) -> Run:
         return self.plan.runs[name]
@@ -168,7 +172,7 @@ def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         f"{name}_{storage}": {
             "model": name,
             "weights": "untrained",
-            "image_size": list(TEACHERS[name].size),
+            "image_size": list(TEACHERS[name].sizes[request.param]),
             "storage": storage,
         }
         for name, storage in stored
@@ -188,7 +192,7 @@ def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (work / "config.yaml").write_text(yaml.safe_dump(config))
     for command in ("index", "scans", "views", "features"):
         main([command, "--config", str(work / "config.yaml")])
-    return Cached(plan_experiment(load_config(work / "config.yaml")))
+    return Cached(plan_experiment(load_config(work / "config.yaml")), request.param)
 
 
 def online(cached: Cached, teacher: Online, view: int, points: np.ndarray) -> Tensor:
@@ -200,17 +204,18 @@ def online(cached: Cached, teacher: Online, view: int, points: np.ndarray) -> Te
     )
     tensor = torch.tensor(image.astype(np.float32).transpose(2, 0, 1)[None])
     pixel = devkit_pixels(points, record)
-    rescale = [teacher.size[0] / image.shape[0], teacher.size[1] / image.shape[1]]
+    size = teacher.sizes[cached.tree]
+    rescale = [size[0] / image.shape[0], size[1] / image.shape[1]]
     pixel = np.floor(np.multiply(pixel, rescale)).astype(np.int64)
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = timm.create_model(teacher.model, img_size=teacher.size, **teacher.choices).eval()
+        model = timm.create_model(teacher.model, img_size=size, **teacher.choices).eval()
     mean, std = (torch.tensor(values)[:, None, None] for values in teacher.colours)
     with torch.no_grad():
-        rows = teacher.read(model, (resize(tensor, list(teacher.size), antialias=False) - mean) / std)
+        rows = teacher.read(model, (resize(tensor, list(size), antialias=False) - mean) / std)
         grid = rows[:, model.num_prefix_tokens :].transpose(1, 2)
-        grid = grid.reshape(1, -1, *(side // teacher.patch for side in teacher.size))
+        grid = grid.reshape(1, -1, *(side // teacher.patch for side in size))
         dense = F.interpolate(grid, scale_factor=teacher.patch, mode="bilinear", align_corners=True)
     return dense[0, :, pixel[:, 0], pixel[:, 1]].T
 

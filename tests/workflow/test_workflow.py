@@ -57,6 +57,7 @@ def test_nothing_to_do_in_a_copy_with_new_file_times(finished_master: Any, tmp_p
     assert not rules_run(done)
 
 
+@pytest.mark.whole
 def test_one_more_scene_computes_its_partition_and_what_reads_it(finished: Any) -> None:
     old = {stage: manifests(finished.work, stage) for stage in ("scans", "views", "features")}
     old_runs = set((finished.work / "runs").iterdir())
@@ -116,6 +117,7 @@ def test_another_student_recomputes_no_cache(finished: Any) -> None:
     assert rules_run(finished.snakemake("pretrain_all")) == {"pretrain": 1}
 
 
+@pytest.mark.whole
 def test_another_teacher_recomputes_features_and_the_run(finished: Any) -> None:
     def change(config: dict[str, Any]) -> None:
         config["teachers"]["tiny"]["seed"] = 5
