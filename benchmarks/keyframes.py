@@ -251,7 +251,9 @@ def _fill(
     reader = reader_named(recordings.reader)
     traits = reader.traits
     if not is_valid(at["views"], partition.name, members["views"]):
-        targets = {stage: Target(stores[stage], partition, members[stage], at[stage]) for stage in stores}
+        targets = {
+            stage: Target(stores[stage], partition, members[stage], at[stage]) for stage in ("scans", "views")
+        }
         write_scans(targets["scans"], reader, recordings.root)
         write_views(
             targets["views"],

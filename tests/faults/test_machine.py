@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from cache_schemas.contents import NAME
-from cache_schemas.errors import DamagedCache
+from cache_schemas.errors import BadInput, DamagedCache
 from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest
 from cache_schemas.reading import PartitionReader
@@ -44,6 +44,9 @@ SCENES = ["scene-0061", "scene-0103", "scene-0553", "scene-0655"]
 STAGES = ("scans", "labels", "full_scans")
 Key = tuple[str, str]
 """(stage, scene)"""
+
+STOPPED = (BadInput, DamagedCache)
+"""What a stage says of the scan store that it reads: a partition is not there, or not whole."""
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -105,7 +108,7 @@ class CacheMachine(RuleBasedStateMachine):
                 sys.addaudithook(die)
                 self.world.compute(plan, stage, all_lots=True)
                 os._exit(0)
-            except DamagedCache:
+            except STOPPED:
                 os._exit(3)
             finally:
                 os._exit(1)
@@ -268,7 +271,7 @@ class CacheMachine(RuleBasedStateMachine):
         """As a stage, which stops at a scan store that is not whole where it reads one."""
         try:
             self.world.compute(plan, stage, all_lots=all_lots)
-        except DamagedCache:
+        except STOPPED:
             assert self.lacks_scans(stage)
             self.count("stopped: scans not whole")
             self.learn(stage)

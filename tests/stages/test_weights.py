@@ -219,7 +219,7 @@ def test_files_that_are_not_what_they_should_be_are_named(full: Any, run: Run) -
     assert "gone.pth is not there" in refused("gone.pth")
     state = checkpoint(Path("model.pth"), "classes")
     said = refused("model.pth")
-    assert "no tensor tells its activation" in said
+    assert "no tensor says its activation" in said
     assert "--activation gelu" in said
     whole = Path("model.pth").read_bytes()
     Path("cut.pth").write_bytes(whole[: len(whole) // 2])
