@@ -17,6 +17,7 @@ from benchmarks.gpu.packed import Packed
 from benchmarks.gpu.pictures import partition_of, store_of
 from benchmarks.gpu.timing import synchronise, times
 from pipeline.preprocessing.features import FeatureWriter
+from pipeline.preprocessing.target import Target
 from pipeline.teachers.images import load_input
 from pipeline.teachers.loaded import LoadedTeacher
 
@@ -35,10 +36,11 @@ def stage_rate(teacher: LoadedTeacher, packed: Packed, folder: Path, images: int
     partitions = [partition_of(packed, f"p{number}", each) for number in range(PARTITIONS)]
     with FeatureWriter(teacher, "teacher") as writer:
         first = partition_of(packed, "first", 2 * teacher.config.images_per_batch)
-        writer.write(packed.recordings, store, first, "member", folder).result()
+        writer.write(packed.recordings, Target(store, first, "member", folder)).result()
         began = time.monotonic()
         written = [
-            writer.write(packed.recordings, store, partition, "member", folder) for partition in partitions
+            writer.write(packed.recordings, Target(store, partition, "member", folder))
+            for partition in partitions
         ]
         for one in written:
             one.result()
