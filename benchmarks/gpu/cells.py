@@ -15,8 +15,8 @@ import torch
 from benchmarks.gpu.follow import SPOILT
 from benchmarks.gpu.lines import Row, append, begin, told_in
 
-MOST = 60.0
-"""Seconds that a cell may take, unless it needs more."""
+MOST = {"cuda": 60.0, "cpu": 600.0}
+"""Seconds that a cell may take, unless it needs more: where a minute has a price, and where nobody waits."""
 
 
 class Wrong(Exception):
@@ -69,8 +69,8 @@ class Cells:
     ) -> Row | None:
         """Run a cell, unless one process before this has told of it or less than `needs` seconds are left.
 
-        A cell that takes longer than `most` seconds (by default a minute, or three times what it needs) is taken for
-        hung: its process is ended, and another one goes on behind it.
+        A cell that takes longer than `most` seconds (by default `MOST`, or three times what it needs) is taken for hung:
+        its process is ended, and another one goes on behind it.
 
         What it returns is told with status `ok`; what it raises is told, too: `wrong`, `out of memory` or `failed`, with
         the last places of the traceback. Returns the figures of a cell that is ok.
@@ -80,7 +80,7 @@ class Cells:
         if self.left() < needs:
             self.leave_out(what, f"{self.left():.0f} s were left, it needs about {needs:.0f}")
             return None
-        begin(self.lines, what, max(MOST, 3 * needs) if most is None else most)
+        begin(self.lines, what, max(MOST[self.device.type], 3 * needs) if most is None else most)
         started = time.monotonic()
         row: Row
         try:
