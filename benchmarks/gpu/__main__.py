@@ -15,11 +15,13 @@ import os
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from benchmarks.gpu.follow import run_section
+from benchmarks.gpu.packed import Packed
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.sections import SECTIONS, shares_of
 
@@ -65,12 +67,17 @@ def main(
     out: Path,
 ) -> None:
     """Measure what `--device` does: does it run, is it right, how fast is it."""
-    chosen = only.split(",") if only else list(SECTIONS)
+    chosen = list(dict.fromkeys(name.strip() for name in only.split(","))) if only else list(SECTIONS)
     unknown = [name for name in chosen if name not in SECTIONS]
     if unknown:
         raise click.UsageError(
             f"--only {only}: there is no section {unknown[0]}; there are {', '.join(SECTIONS)}"
         )
+    try:
+        if any(SECTIONS[name].needs_packed for name in chosen):
+            Packed(packed)  # before anything is begun
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from error
     minutes = MINUTES[quick] if minutes is None else minutes
     asked = {"minutes": minutes, "only": chosen, "device": device, "quick": quick}
     results = Results(out, asked, keep=only is not None)
@@ -80,7 +87,8 @@ def main(
         options += [name, str(checkout.resolve())] if checkout else []
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stages take a GPU where they see one
-    signal.signal(signal.SIGTERM, lambda *_: _stop())
+    for polite in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal, too
+        signal.signal(polite, lambda number, _: _stop(number))
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for number, name in enumerate(chosen):
@@ -89,14 +97,16 @@ def main(
                 run_section(name, budget, options, Path(scratch), results)
     finally:
         results.end()
-        click.echo(results.at_a_glance())
+        with suppress(OSError):  # where the terminal is gone
+            click.echo(results.at_a_glance())
     raise SystemExit(1 if results.failed() else 0)
 
 
-def _stop() -> None:
+def _stop(number: int) -> None:
     """A polite end from outside goes the way of all ends: the section's process is ended, the table printed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-    raise SystemExit(143)
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(polite, signal.SIG_IGN)  # once is enough
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 #
 # Copy the checkout with build/gpu over, and run benchmarks/gpu/go.sh there.
 set -euo pipefail
+: "${GRIDDLE_SAMPLES:?set it to the folder that holds nuscenes/}"
 cd "$(dirname "$0")/../.."
 folder=build/gpu
 limit=48   # MB, of the checkout and build/gpu together

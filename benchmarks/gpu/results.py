@@ -26,12 +26,14 @@ class Results:
     """
 
     def __init__(self, path: Path, asked: dict[str, Any], keep: bool = False) -> None:
-        """keep: the sections of a file that is there, but for those that are run again."""
+        """keep: the sections of a file that is there, but for those that are run again. Else that file gets another name."""
         self._path = path
         self._read: dict[str, int] = {}
         self._ran: list[str] = []
         self._bytes = 0
         kept = _sections_of(path) if keep else {}
+        if path.exists() and not keep:
+            path.rename(_free_name(path))
         self.body: dict[str, Any] = {"griddle": KIND, "asked": asked, "started": _now(), "sections": kept}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
@@ -131,3 +133,11 @@ def _sections_of(path: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _free_name(path: Path) -> Path:
+    """gpu.before-1.json, or the first number that is free."""
+    number = 1
+    while (name := path.with_name(f"{path.stem}.before-{number}{path.suffix}")).exists():
+        number += 1
+    return name

@@ -1,6 +1,6 @@
 """Filling one lot of scans, labels, views or full scans: which function computes its partitions, and from what.
 
-Features have a file of their own (`features.py`): their teacher is loaded once for many lots.
+Features have a file of their own (`fill_features.py`): their teacher is loaded once for many lots.
 """
 
 from __future__ import annotations

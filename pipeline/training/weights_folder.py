@@ -55,7 +55,7 @@ def is_complete(folder: Path, run_id: str) -> bool:
         return bool(
             provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256_file(folder / WEIGHTS)
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -98,7 +98,7 @@ def checked_weights(folder: Path, run_id: str | None = None) -> Iterator[dict[st
         if run_id not in (None, provenance["run_id"]):
             raise ValueError(f"{PROVENANCE} is about run {provenance['run_id']}, not {run_id}")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        imported = "imported" in provenance
+        imported = isinstance(provenance, dict) and "imported" in provenance
         mend = (
             f"import them again: griddle weights import FILE --out {folder}"
             if imported

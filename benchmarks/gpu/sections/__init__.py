@@ -18,6 +18,7 @@ class Section:
     module: str
     about: str
     share: float
+    needs_packed: bool = False
 
     @property
     def run(self) -> Callable[[Cells], None]:
@@ -27,14 +28,31 @@ class Section:
 
 SECTIONS = {
     "machine": Section("machine", "what the device is, and the rates that it reaches", 0.05),
-    "runs": Section("runs", "does every way run: decode, teacher, training, probe, evaluation, resume", 0.22),
-    "correct": Section(
-        "correct", "are all backends right, forward and gradients; are two runs the same", 0.15
+    "runs": Section(
+        "runs",
+        "does every way run: decode, teacher, training, probe, evaluation, resume",
+        0.22,
+        needs_packed=True,
     ),
-    "student": Section("student", "the student's step beside the authors', and its products alone", 0.2),
-    "teacher": Section("teacher", "the features stage beside the bare forward pass and decoding", 0.15),
-    "step": Section("step", "a whole pretraining step from a cache, and online", 0.15),
-    "choices": Section("choices", "is `auto` the fastest backend; CUDA graphs and compiling the whole", 0.08),
+    "correct": Section(
+        "correct",
+        "are all backends right, forward and gradients; are two runs the same",
+        0.15,
+        needs_packed=True,
+    ),
+    "student": Section(
+        "student", "the student's step beside the authors', and its products alone", 0.2, needs_packed=True
+    ),
+    "teacher": Section(
+        "teacher", "the features stage beside the bare forward pass and decoding", 0.15, needs_packed=True
+    ),
+    "step": Section("step", "a whole pretraining step from a cache, and online", 0.15, needs_packed=True),
+    "choices": Section(
+        "choices",
+        "is `auto` the fastest backend; CUDA graphs and compiling the whole",
+        0.08,
+        needs_packed=True,
+    ),
 }
 
 
