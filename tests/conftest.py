@@ -217,3 +217,17 @@ def filled_master(tmp_path_factory: pytest.TempPathFactory, make_workspace: Call
 def filled(filled_master: Filled, tmp_path: Path) -> Filled:
     """A copy that may be broken."""
     return filled_master.copy(tmp_path / "copy")
+
+
+@pytest.fixture
+def interpreter_on_any_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton 3.6's interpreter makes whole numbers of arrays of one number, which numpy 2.4 refuses (triton issue 9171)."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch(tensor: Any, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)

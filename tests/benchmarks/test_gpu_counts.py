@@ -18,6 +18,8 @@ from pipeline.students import triton_kernels, triton_mix
 from pipeline.students.sparse_plane import sparse_plane
 from pipeline.students.waffleiron import SpatialMix
 
+pytestmark = pytest.mark.usefixtures("interpreter_on_any_numpy")
+
 WIDTH = 5
 POINTS = 30
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,8 @@ from pipeline.students.waffleiron import Norm, SpatialMix, rows_on_plane
 
 pytest.importorskip("triton")  # `conftest.py` chose its interpreter
 torch.set_num_threads(1)
+
+pytestmark = pytest.mark.usefixtures("interpreter_on_any_numpy")
 
 WIDTH = 5
 HEIGHT_AND_WIDTH = SHAPES[1]
@@ -53,20 +54,6 @@ def mixed(
     names = ["features", *(name for name, _ in mix.named_parameters())]
     grads = torch.autograd.grad((out * direction).sum(), [features, *mix.parameters()])
     return {"output": out} | {f"gradient of {name}": g for name, g in zip(names, grads, strict=True)}
-
-
-@pytest.fixture(autouse=True)
-def interpreter_on_any_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton 3.6's interpreter makes whole numbers of arrays of one number, which numpy 2.4 refuses (triton issue 9171)."""
-    from triton.runtime import interpreter
-
-    patch_tensor = interpreter._patch_lang_tensor
-
-    def patch(tensor: Any, scope: Any) -> None:
-        patch_tensor(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)
 
 
 @pytest.mark.parametrize("case", CASES)
