@@ -5,14 +5,14 @@
 #   benchmarks/gpu/go.sh --minutes 2 --only student     # single sections again
 #   benchmarks/gpu/go.sh --device cpu --quick           # does all of it run, where there is no GPU
 #
-# Nothing on the machine is changed: wheels are installed into a folder of this run's own.
+# Nothing on the machine is changed: wheels are installed below build/gpu. Relative paths are read from the checkout.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=build/gpu
 python=${PYTHON:-python3}
 
-packages=$(mktemp -d)
-trap 'rm -rf "$packages"' EXIT
+packages=$PWD/$folder/packages
+rm -rf "$packages"
 "$python" -m pip install --quiet --no-index --no-deps --no-compile --disable-pip-version-check --target "$packages" \
   "$folder"/wheels/*.whl
 export PYTHONPATH="$PWD:$packages${PYTHONPATH:+:$PYTHONPATH}"
@@ -24,4 +24,4 @@ for one in "--scalr ScaLR" "--waffleiron WaffleIron"; do
     options+=("$option" "$folder/authors/$name")
   fi
 done
-"$python" -m benchmarks.gpu "${options[@]}" "$@"
+exec "$python" -m benchmarks.gpu "${options[@]}" "$@"  # who ends this script ends the run, politely

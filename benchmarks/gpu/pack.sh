@@ -13,7 +13,7 @@ folder=build/gpu
 limit=48   # MB, of the checkout and build/gpu together
 
 mkdir -p "$folder/wheels"
-rm -f "$folder"/wheels/*.whl
+rm -rf "$folder"/wheels/*.whl "$folder/packages"
 platforms=(manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64)
 python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
   "${platforms[@]/#/--platform=}" --dest "$folder/wheels" --requirement benchmarks/gpu/wheels.txt
