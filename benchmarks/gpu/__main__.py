@@ -11,7 +11,6 @@ another one goes on behind the cell that did it. At the end a table says at a gl
 
 from __future__ import annotations
 
-import os
 import signal
 import tempfile
 import time
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import torch
 
 from benchmarks.gpu.follow import run_section
 from benchmarks.gpu.packed import Packed
@@ -78,6 +78,10 @@ def main(
             Packed(packed)  # before anything is begun
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException(
+            f"torch {torch.__version__} finds no GPU, so nothing was measured; --device cpu --quick shows that all of it runs"
+        )
     minutes = MINUTES[quick] if minutes is None else minutes
     asked = {"minutes": minutes, "only": chosen, "device": device, "quick": quick}
     results = Results(out, asked, keep=only is not None)
@@ -85,8 +89,6 @@ def main(
     options = ["--device", device, "--packed", str(packed)] + (["--quick"] if quick else [])
     for name, checkout in (("--waffleiron", waffleiron), ("--scalr", scalr)):
         options += [name, str(checkout.resolve())] if checkout else []
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stages take a GPU where they see one
     for polite in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal, too
         signal.signal(polite, lambda number, _: _stop(number))
     try:

@@ -2,12 +2,13 @@
 
     python -m benchmarks.gpu.floors
     python -m benchmarks.gpu.floors --table step --card H100
+    python -m benchmarks.gpu.floors --table bytes
     python -m benchmarks.gpu.floors --table cells
 
 A floor is the longest of three times: of the bytes that have to pass through the device's memory, of the matrix products,
 and of all other operations, each at the rate of the datasheet. An estimate takes the operations that the backend
-`triton` calls today, each at its own floor, one after the other. The clouds are those of `camera_clouds`; the last command
-counts their cells anew and needs $GRIDDLE_SAMPLES.
+`triton` calls today, each at its own floor, one after the other. The clouds are those of `camera_clouds`; the last command counts
+their cells anew and needs $GRIDDLE_SAMPLES.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ CELLS = {
 """By points of a cloud: occupied cells O, and cells D in and around them, of each plane. Means of the six cameras of the
 first keyframe of nuScenes' scene-0061, made denser (`benchmarks/camera_clouds.py`). A real denser lidar occupies more."""
 
+ON_CELLS = ("means from sums", "means from sums, backward", "taps, sums of parts", "biases of convolutions")
+"""Operations of torch, among those that a layer launches, that read cells and no rows."""
+
 Layers = Sequence[tuple[Laid, int]]
 """How a batch lies on each plane in turn, and the cells of that plane, of all clouds."""
 
@@ -66,22 +70,26 @@ def student_least(on: Layers, width: int, precision: Precision, depth: int = DEP
     return sum(layers, embedding_least(on[0][0].points, width, precision))
 
 
-def student_estimate(card: Card, on: Layers, width: int, precision: Precision, depth: int = DEPTH) -> float:
-    """Seconds of the same as it is computed today, operation by operation, each at its floor."""
-    embedding = card.one_by_one(embedding_launched(on[0][0].points, width, precision), precision.name)
+def student_estimate(
+    card: Card, on: Layers, width: int, precision: Precision, depth: int = DEPTH, embedding: bool = True
+) -> float:
+    """Seconds of the same as it is computed today, operation by operation, each at its floor. embedding: or the layers alone."""
+    before = card.one_by_one(embedding_launched(on[0][0].points, width, precision), precision.name)
     each = [card.one_by_one(launched(laid, width, precision).values(), precision.name) for laid, _ in on]
-    return embedding + sum(each[d % len(on)] for d in range(depth))
+    return before * embedding + sum(each[d % len(on)] for d in range(depth))
 
 
-def authors_estimate(card: Card, on: Layers, width: int, precision: Precision, depth: int = DEPTH) -> float:
+def authors_estimate(
+    card: Card, on: Layers, width: int, precision: Precision, depth: int = DEPTH, embedding: bool = True
+) -> float:
     """Seconds of the authors' layers in the same way: see `authors_layer`. Their embedding is counted as ours: it has the
     same products, and was not counted."""
-    embedding = card.one_by_one(embedding_launched(on[0][0].points, width, precision), precision.name)
+    before = card.one_by_one(embedding_launched(on[0][0].points, width, precision), precision.name)
     each = [
         card.one_by_one(authors_layer(laid.points, cells, width, precision), precision.name)
         for laid, cells in on
     ]
-    return embedding + sum(each[d % len(on)] for d in range(depth))
+    return before * embedding + sum(each[d % len(on)] for d in range(depth))
 
 
 def kernel_table(cards: Sequence[Card], points: int = 5_000, width: int = 768) -> Iterator[str]:
@@ -135,6 +143,36 @@ def step_table(card: Card) -> Iterator[str]:
         )
 
 
+def bytes_table(cards: Sequence[Card], precision: Precision = PRECISIONS["bfloat16"]) -> Iterator[str]:
+    """Bytes that one layer moves, forward and backward, for each number of its features, the mean of the three planes: the
+    least, and those of today's code by what moves them. Then the ratio of estimates of the layers alone, without the
+    embedding."""
+    names = [card.name for card in cards]
+    yield (
+        f"| width | points | least | today | in kernels of ours | in torch's operations on cells | on rows and weights "
+        f"| embedding, today | authors' estimate over ours, layers alone: {' | '.join(names)} |"
+    )
+    yield "|" + "---|" * (8 + len(cards))
+    for width, points in itertools.product(WIDTHS, CELLS):
+        on = planes(points)
+        numbers = sum(laid.points for laid, _ in on) * width
+        needed = sum(least(laid, width, precision).bytes for laid, _ in on)
+        moved = dict.fromkeys(("kernels", "cells", "rows"), 0.0)
+        for laid, _ in on:
+            ours = kernels(laid, width, precision.rows)
+            for name, count in launched(laid, width, precision).items():
+                moved["kernels" if name in ours else "cells" if name in ON_CELLS else "rows"] += count.bytes
+        embedding = sum(embedding_launched(on[0][0].points, width, precision), Count()).bytes
+        parts = [needed, sum(moved.values()), *moved.values(), 3 * embedding]
+        ratios = [
+            authors_estimate(card, on, width, precision, embedding=False)
+            / student_estimate(card, on, width, precision, embedding=False)
+            for card in cards
+        ]
+        cells = [f"{part / numbers:,.0f}" for part in parts] + [f"{ratio:.1f}" for ratio in ratios]
+        yield f"| {width} | {points:,} | {' | '.join(cells)} |"
+
+
 def cells_table() -> Iterator[str]:
     """Cells of real clouds, counted anew."""
     import torch
@@ -161,19 +199,20 @@ def cells_table() -> Iterator[str]:
 @click.option(
     "--table",
     "tables",
-    type=click.Choice(["kernels", "layer", "step", "cells"]),
+    type=click.Choice(["kernels", "layer", "step", "bytes", "cells"]),
     multiple=True,
-    help="Default: the first three.",
+    help="Default: all but the last, which needs $GRIDDLE_SAMPLES.",
 )
 @click.option("--card", "names", type=click.Choice(list(CARDS)), multiple=True, help="Default: all.")
 def main(tables: Sequence[str], names: Sequence[str]) -> None:
     """Print the least times of kernels, a layer and the student, in milliseconds; batch of 8 clouds."""
     cards = [CARDS[name] for name in names or CARDS]
-    for table in tables or ("kernels", "layer", "step"):
+    for table in tables or ("kernels", "layer", "step", "bytes"):
         for lines in {
             "kernels": lambda: [kernel_table(cards)],
             "layer": lambda: [layer_table(cards)],
             "step": lambda: [step_table(card) for card in cards],
+            "bytes": lambda: [bytes_table(cards)],
             "cells": lambda: [cells_table()],
         }[table]():
             for line in lines:

@@ -180,11 +180,14 @@ def table(uses: Mapping[tuple[Case, int], Use]) -> Iterator[str]:
 )
 def main(capabilities: Sequence[str], wanted: Sequence[str], widths: Sequence[int], float64: bool) -> None:
     """Print what every kernel of the student takes, compiled without a GPU."""
+    import triton
+
     if not hasattr(triton_kernels.spread, "cache_key"):
         raise click.ClickException("triton's interpreter compiles nothing: unset TRITON_INTERPRET")
     targets = [int(capability) for capability in capabilities] or list(CAPABILITIES)
     types = [dtype for dtype in TYPES if float64 or dtype != torch.float64]
     found = [case for case in cases(widths or WIDTHS, types) if not wanted or case.kernel in wanted]
+    click.echo(f"Compiled by triton {triton.__version__}.\n")
     uses = {(case, target): compile_case(case, target) for case in found for target in targets}
     for line in table(uses):
         click.echo(line)

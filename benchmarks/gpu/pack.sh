@@ -8,15 +8,19 @@
 # Copy the checkout with build/gpu over, and run benchmarks/gpu/go.sh there.
 set -euo pipefail
 : "${GRIDDLE_SAMPLES:?set it to the folder that holds nuscenes/}"
+for name in GRIDDLE_SAMPLES SCALR WAFFLEIRON GRIDDLE_REAL_TEACHER; do  # relative ones are read from where you stand
+  [ -z "${!name:-}" ] || export "$name=$(realpath -e "${!name}")"
+done
 cd "$(dirname "$0")/../.."
 folder=build/gpu
 limit=48   # MB, of the checkout and build/gpu together
 
 mkdir -p "$folder/wheels"
-rm -rf "$folder"/wheels/*.whl "$folder/packages"
+rm -rf "$folder"/wheels/*.whl "$folder/packages" "$folder/SHA256SUMS"
 platforms=(manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64)
 python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
   "${platforms[@]/#/--platform=}" --dest "$folder/wheels" --requirement benchmarks/gpu/wheels.txt
+python -m benchmarks.gpu.wheels "$folder/wheels"
 
 python -m benchmarks.gpu.make_packed "$folder" ${GRIDDLE_REAL_TEACHER:+--weights "$GRIDDLE_REAL_TEACHER"}
 
@@ -28,6 +32,9 @@ for one in "ScaLR ${SCALR:-}" "WaffleIron ${WAFFLEIRON:-}"; do
   (cd "$checkout" && find . -name '*.py' -o -name LICENSE -o -name '*.yaml' | tar -cf - -T -) | tar -xf - -C "$folder/authors/$name"
   git -C "$checkout" rev-parse HEAD >"$folder/authors/$name/COMMIT"
 done
+
+(cd "$folder" && find . -type f -not -name '*SUMS' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) >"$folder/SUMS"
+mv "$folder/SUMS" "$folder/SHA256SUMS"  # last: a folder without it is not whole
 
 megabytes() { awk -v bytes="$1" 'BEGIN { printf "%.1f", bytes / 1e6 }'; }
 weight() { find "$@" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }'; }

@@ -15,6 +15,7 @@ from benchmarks.gpu.floors import (
     CELLS,
     WIDTHS,
     authors_estimate,
+    bytes_table,
     cells_table,
     kernel_table,
     layer_table,
@@ -89,10 +90,30 @@ def test_the_page_holds_the_tables() -> None:
     """But for what was measured, in the last column."""
     cards = list(CARDS.values())
     page = PAGE.read_text().splitlines()
-    for table in (kernel_table(cards), layer_table(cards), *map(step_table, cards)):
+    for table in (kernel_table(cards), layer_table(cards), *map(step_table, cards), bytes_table(cards)):
         for line in table:
             known = line.removesuffix("| |")
             assert any(other.startswith(known) for other in page), f"docs/gpu.md lacks {known}"
+
+
+def test_bytes_of_a_layer_are_all_in_the_table() -> None:
+    """Each number of the table from `launched` alone, on a card that only bytes bind."""
+    slow = replace(CARDS["H100"], memory=1.0)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in list(bytes_table([slow]))[2:]]
+    assert len(rows) == len(CELLS) * len(WIDTHS)
+    for width, points, least_bytes, today, ours, cells, on_rows, _, ratio in rows:
+        on = planes(int(points.replace(",", "")))
+        sizes = int(width), PRECISIONS["bfloat16"]
+        numbers = sum(laid.points for laid, _ in on) * int(width)
+        counts = [launched(laid, *sizes) for laid, _ in on]
+        moved = sum(count.bytes for one in counts for count in one.values())
+        assert int(today) == round(moved / numbers)
+        assert abs(int(ours) + int(cells) + int(on_rows) - moved / numbers) <= 2
+        assert int(least_bytes) == round(sum(least(laid, *sizes).bytes for laid, _ in on) / numbers)
+        theirs = sum(
+            count.bytes for laid, all_cells in on for count in authors_layer(laid.points, all_cells, *sizes)
+        )
+        assert float(ratio) == round(theirs / moved, 1)
 
 
 def test_cells_are_those_of_real_clouds(samples: Path) -> None:

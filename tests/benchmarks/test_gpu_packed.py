@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,16 +18,66 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.append(str(REPOSITORY))  # `benchmarks` is no package that is installed
 
 from benchmarks.gpu.packed import NUSCENES, VERSION, Packed  # noqa: E402
+from benchmarks.gpu.wheels import THERE, lacking  # noqa: E402
 
 FOLDER = REPOSITORY / "benchmarks" / "gpu"
 
 
-def test_every_wheel_is_pinned_and_needs_are_among_them() -> None:
+def test_every_wheel_is_pinned() -> None:
     lines = [line for line in (FOLDER / "wheels.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+(post\d+)?", line) for line in lines), lines
     names = {line.split("==")[0] for line in lines}
-    assert {"zarr", "numcodecs", "google-crc32c", "donfig", "pydantic", "pydantic-core", "dask"} <= names
-    assert not names & {"torch", "numpy", "scipy", "timm"}, "these are there, in the right versions"
+    assert {"zarr", "numcodecs", "pydantic", "dask", "click"} <= names
+    assert not names & THERE, "these are there, in the right versions"
+
+
+def test_what_a_wheel_needs_must_be_packed(tmp_path: Path) -> None:
+    def wheel(name: str, version: str, *needs: str) -> None:
+        lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {need}" for need in needs)]
+        with zipfile.ZipFile(tmp_path / f"{name}-{version}-py3-none-any.whl", "w") as file:
+            file.writestr(f"{name}-{version}.dist-info/METADATA", "\n".join(lines))
+
+    wheel("zarr", "3.1", "Google_crc32c>=1.5", "numpy>=2", "numcodecs>=0.14", 'fsspec; extra == "remote"')
+    wheel("google-crc32c", "1.9")
+    wheel("numcodecs", "0.13", 'importlib-metadata; python_version < "3.10"')
+    assert list(lacking(tmp_path)) == ["zarr 3.1 needs numcodecs>=0.14, and the wheel is 0.13"]
+    wheel("dask", "1.0", "toolz>=1")
+    assert next(iter(lacking(tmp_path))) == "dask 1.0 needs toolz>=1, which is not among the wheels"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("nothing", "holds nothing that pack.sh made"),
+        ("changed", "is not as it was packed"),
+        ("lost", "is not as it was packed"),
+        ("python", "the packed wheels are for Python 3.12"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_not_run(tmp_path: Path, broken: str, told: str) -> None:
+    checkout = tmp_path / "a checkout"
+    packed = checkout / "build" / "gpu"
+    (packed / "wheels").mkdir(parents=True)
+    (checkout / "benchmarks" / "gpu").mkdir(parents=True)
+    shutil.copy(FOLDER / "go.sh", checkout / "benchmarks" / "gpu")
+    if broken != "nothing":
+        (packed / "wheels" / "a.whl").write_bytes(b"wheel")
+        (packed / "SHA256SUMS").write_text(f"{hashlib.sha256(b'wheel').hexdigest()}  ./wheels/a.whl\n")
+    if broken == "changed":
+        (packed / "wheels" / "a.whl").write_bytes(b"wheeL")
+    if broken == "lost":
+        (packed / "wheels" / "a.whl").unlink()
+    done = subprocess.run(
+        ["benchmarks/gpu/go.sh"],
+        cwd=checkout,
+        env={**os.environ, "PYTHON": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert not (packed / "packages").exists()
 
 
 @pytest.mark.parametrize("script", ["pack.sh", "go.sh"])
