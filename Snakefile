@@ -4,6 +4,7 @@
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
 from pipeline.plan.cost.teacher_memory import features_mem_mb
+from pipeline.plan.parts import DONE
 from pipeline.report.gather import before_report, report_marker
 from stages.workflow import before_jobs_start, open_workflow
 
@@ -185,7 +186,7 @@ rule pretrain:
     input:
         lambda w: ancient(W.plan.before_run(w.run)),
     output:
-        f"{WORK}/runs/{{run}}/done.json",
+        f"{WORK}/runs/{{run}}/{DONE}",
     log:
         f"{WORK}/logs/pretrain/{{run}}.log",
     benchmark:
@@ -208,7 +209,7 @@ rule probe:
     input:
         lambda w: ancient(W.plan.before_labelled(f"runs/{w.run}/probe/{w.probe}")),
     output:
-        f"{WORK}/runs/{{run}}/probe/{{probe}}/done.json",
+        f"{WORK}/runs/{{run}}/probe/{{probe}}/{DONE}",
     log:
         f"{WORK}/logs/probe/{{run}}/{{probe}}.log",
     benchmark:
@@ -231,7 +232,7 @@ rule baseline:
     input:
         lambda w: ancient(W.plan.before_labelled(f"runs/baselines/{w.probe}")),
     output:
-        f"{WORK}/runs/baselines/{{probe}}/done.json",
+        f"{WORK}/runs/baselines/{{probe}}/{DONE}",
     log:
         f"{WORK}/logs/baselines/{{probe}}.log",
     benchmark:

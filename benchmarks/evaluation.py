@@ -31,7 +31,7 @@ from pipeline.datasets.nuscenes.reader import READER
 from pipeline.datasets.nuscenes.toy import write_toy
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.geometry.full_scan import FullScan, full_scan
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.preprocessing.full_scans import write_full_scans
 from pipeline.preprocessing.scans import write_scans
@@ -45,7 +45,7 @@ SCANS_OF_A_PARTITION = 8
 class Searching(ScanSource):
     """What the store holds, searched anew for each scan."""
 
-    def __init__(self, cache: Path, readings: Sequence[ProbeReading], points: Points) -> None:
+    def __init__(self, cache: Path, readings: Sequence[LabelledReading], points: Points) -> None:
         super().__init__(cache, readings)
         self._points = points
 
@@ -121,7 +121,9 @@ def _sides(folder: Path, root: Path, partitions: int) -> Sides:
     return Sides(*sides, len(places), count, size)
 
 
-def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, points: Points) -> ProbeReading:
+def _fill(
+    plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, points: Points
+) -> LabelledReading:
     record = PartitionRecord(name, "val", scans)
     stores = {
         stage: of_stage[0]
@@ -145,7 +147,7 @@ def _fill(plan: Plan, root: Path, scans: tuple[ScanRecord, ...], name: str, poin
     write_full_scans(Target(stores["full_scans"], record, "m", at["full_scans"]), there, points)
     folders = {stage: (store.folder, "m") for stage, store in stores.items()}
     identities = {store.folder: store.identity for store in stores.values()}
-    return ProbeReading(
+    return LabelledReading(
         "nuscenes",
         "val",
         name,

@@ -31,7 +31,7 @@ def weights() -> None:
 @click.option(
     "--activation",
     type=click.Choice(["relu", "gelu"]),
-    help="No tensor says it. Needed for a probed or finetuned network with layer norm: relu in ScaLR, gelu in ScaLR+.",
+    help="The tensors do not show it. Needed for a probed or finetuned network with layer norm: relu in ScaLR, gelu in ScaLR+.",
 )
 @config_option
 @workdir_option

@@ -18,7 +18,9 @@ from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
 
-RUN_FILES = ("provenance.json", "lease.json", "resume")
+PROVENANCE = "provenance.json"
+"""What a finished training says of itself, in its folder."""
+RUN_FILES = (PROVENANCE, "lease.json", "resume")
 """Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

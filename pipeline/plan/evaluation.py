@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
-from pipeline.config.load import load_config
+from pipeline.config.load import PROVENANCE, load_config
 from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
 from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import reader_named
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import ToMeasure, to_measure
-from pipeline.plan.labelled import LabelledRun, ProbeReading, check_field, points_of
+from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
 from pipeline.plan.parts import DONE, Lot, cut, identities_of, member_of
 from pipeline.plan.plan import Plan, plan_experiment
-from pipeline.plan.starting_weights import PROVENANCE, Facts, student_of_weights
+from pipeline.plan.starting_weights import Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
 """Of a cell's points, by the activation of a network of the authors: it tells which of their two codes computes it."""
@@ -233,7 +233,7 @@ class Evaluation:
     scored: Scored
     dataset: str
     split: Split
-    readings: tuple[ProbeReading, ...]
+    readings: tuple[LabelledReading, ...]
     lots: tuple[Lot, ...]
     unlabelled: tuple[str, ...]
     to_measure: ToMeasure | None = None
@@ -261,7 +261,7 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
         dataset,
         split,
         tuple(
-            ProbeReading(
+            LabelledReading(
                 dataset,
                 split,
                 entry.name,

@@ -21,7 +21,7 @@ from pipeline.plan.parts import Identities, Lot, Member, Run, Store, cut, identi
 
 
 @dataclass(frozen=True)
-class ProbeReading:
+class LabelledReading:
     """What a probe, a finetuning or an evaluation reads of one partition.
 
     Attributes:
@@ -67,8 +67,8 @@ class LabelledRun:
     block: Labelled
     run: Run
     identity: dict[str, Any]
-    train: tuple[ProbeReading, ...]
-    evaluate: tuple[ProbeReading, ...]
+    train: tuple[LabelledReading, ...]
+    evaluate: tuple[LabelledReading, ...]
     left_out: tuple[str, ...]
     lots: tuple[Lot, ...]
 
@@ -142,8 +142,8 @@ class LabelledRow(Generic[AnyRun]):
 class Readings:
     """What one probe or finetuning of one student reads; the same for all seeds."""
 
-    train: tuple[ProbeReading, ...]
-    evaluate: tuple[ProbeReading, ...]
+    train: tuple[LabelledReading, ...]
+    evaluate: tuple[LabelledReading, ...]
     left_out: tuple[str, ...]
     lots: tuple[Lot, ...]
 
@@ -203,8 +203,8 @@ def labelled_readings(
     scored_student = student.model_copy(update={"points": points_of(block, student)})
     _check_classes(experiment, key, datasets)
     check_field(key, block, student)
-    by_split: dict[str, list[ProbeReading]] = {split: [] for split in (*block.splits, block.evaluate)}
-    evaluated: list[ProbeReading] = []
+    by_split: dict[str, list[LabelledReading]] = {split: [] for split in (*block.splits, block.evaluate)}
+    evaluated: list[LabelledReading] = []
     scans = dict.fromkeys(by_split, 0)
     left_out: list[str] = []
     lots: list[Lot] = []
@@ -247,7 +247,7 @@ def labelled_readings(
     return Readings(tuple(train), tuple(evaluated), tuple(left_out), tuple(lots))
 
 
-def _names(experiment: Experiment, train: list[ProbeReading]) -> list[tuple[str, str]]:
+def _names(experiment: Experiment, train: list[LabelledReading]) -> list[tuple[str, str]]:
     """Of each scan to learn from (PARTITION/SCAN, SCAN), from the index alone."""
     names = {dataset: experiment.indices[dataset].scan_names() for dataset in {r.dataset for r in train}}
     return [
@@ -282,9 +282,9 @@ def _reading(
     stores: dict[str, tuple[Store, ...]],
     images: bool,
     made_for: Identities,
-) -> ProbeReading:
+) -> LabelledReading:
     (scans,), (labels,), (views,) = (stores[stage] for stage in ("scans", "labels", "views"))
-    plain = ProbeReading(
+    plain = LabelledReading(
         dataset, split, entry.name, member_of(scans, entry), member_of(labels, entry), identities=made_for
     )
     if not images:

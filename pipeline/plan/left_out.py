@@ -30,9 +30,7 @@ def lost_scans(store: PartitionReader) -> set[str]:
     return {item["scan"] for item in store.manifest.left_out if "scan" in item}
 
 
-def refuse_unless_skipped(
-    datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]
-) -> list[str]:
+def check_left_out(datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]) -> list[str]:
     """The files that the partitions of a run lack, given by dataset, as one list.
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.labelled import LabelledRun, ProbeReading
+from pipeline.plan.labelled import LabelledReading, LabelledRun
 from pipeline.plan.parts import STAGES, Lot, Member, Reading, Run, names_in
 
 COMMANDS = {
@@ -54,7 +54,7 @@ def check_scans(experiment: Experiment, lot: Lot) -> None:
     _check(experiment.cache, f"{store.stage} of {store.dataset} {lot.split}", wanted)
 
 
-def _wanted(readings: Sequence[Reading] | Sequence[ProbeReading]) -> Iterator[Wanted]:
+def _wanted(readings: Sequence[Reading] | Sequence[LabelledReading]) -> Iterator[Wanted]:
     for reading in readings:
         for stage, member in reading.members:
             yield stage, reading.dataset, reading.partition, member

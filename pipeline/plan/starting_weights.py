@@ -11,6 +11,7 @@ from typing import Any
 
 from cache_schemas.errors import BadInput
 from pipeline.config.blocks import RECORDED
+from pipeline.config.load import PROVENANCE
 from pipeline.config.model import Student
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import imported_identity
@@ -18,8 +19,6 @@ from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.parts import Run
 
 Facts = dict[str, Any]
-
-PROVENANCE = "provenance.json"
 
 
 def network_of(provenance: Facts) -> Facts:

@@ -14,7 +14,7 @@ from cache_schemas.scans import SCANS
 from pipeline.config.model import Points
 from pipeline.datasets.readers import reader_named
 from pipeline.plan.experiment import Experiment
-from pipeline.plan.left_out import left_out_of, refuse_unless_skipped
+from pipeline.plan.left_out import check_left_out, left_out_of
 from pipeline.plan.missing import check_scans
 from pipeline.plan.parts import Lot
 from pipeline.preprocessing.full_scans import write_full_scans
@@ -58,7 +58,7 @@ def _from_scans(experiment: Experiment, lot: Lot, threads: int | None) -> Path:
     def compute(target: Target) -> Manifest:
         name = target.partition.name
         scans = PartitionReader(experiment.store_path(store.scans), SCANS, name, scans_member[name])
-        refuse_unless_skipped(experiment.config.datasets, {store.dataset: left_out_of([scans])})
+        check_left_out(experiment.config.datasets, {store.dataset: left_out_of([scans])})
         if store.stage == "full_scans":
             return write_full_scans(target, scans, points, threads)
         rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)

@@ -10,11 +10,11 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
+from pipeline.config.load import PROVENANCE
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import DONE, Run
 from pipeline.plan.plan import Plan
-from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.training.recorder import read_metrics
 
 FORMAT = 1

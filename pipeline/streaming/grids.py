@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 from cache_schemas.features import GROUP, features_schema
 from cache_schemas.reading import PartitionReader
 from pipeline.config.model import Teacher
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.parts import Reading
 from pipeline.streaming.open_partitions import open_store
 from pipeline.teachers.sampling import Sampling, grid_coordinates, sample_grids
@@ -78,7 +78,7 @@ class GridStores:
     def __init__(
         self,
         cache: Path,
-        reading: Reading | ProbeReading,
+        reading: Reading | LabelledReading,
         teachers: Sequence[Teacher],
         reader: type[PartitionReader] = PartitionReader,
     ) -> None:

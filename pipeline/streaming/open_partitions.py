@@ -12,11 +12,11 @@ from typing import Generic, Protocol, TypeVar
 
 from cache_schemas.reading import PartitionReader
 from cache_schemas.schema import StoreSchema
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.parts import Member, Reading
 from pipeline.streaming.scan_places import Place, Places
 
-AnyReading = TypeVar("AnyReading", bound=Reading | ProbeReading)
+AnyReading = TypeVar("AnyReading", bound=Reading | LabelledReading)
 
 
 class LacksFiles(Protocol):
@@ -90,7 +90,7 @@ class PartitionSource(Generic[AnyReading, Opened]):
 
 def open_store(
     cache: Path,
-    reading: Reading | ProbeReading,
+    reading: Reading | LabelledReading,
     member: Member,
     schema: StoreSchema,
     reader: type[PartitionReader] = PartitionReader,

@@ -13,7 +13,7 @@ from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.geometry.full_scan import FullScan
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.left_out import left_out_of, lost_scans
 from pipeline.streaming.open_partitions import PartitionSource, open_store
 from pipeline.streaming.scan_places import Places
@@ -58,7 +58,7 @@ class ScanPoints:
 class _Opened:
     """The scan and the label store of one partition, and its full scans where it is scored."""
 
-    def __init__(self, cache: Path, reading: ProbeReading) -> None:
+    def __init__(self, cache: Path, reading: LabelledReading) -> None:
         self.scans = open_store(cache, reading, reading.scans, SCANS)
         self.bounds = self.scans.read("scan_offsets").astype(np.int64)
         self.names: list[str] = self.scans.attributes["scans"]
@@ -75,14 +75,14 @@ class _Opened:
         self.lost = {name for store in stores for name in lost_scans(store)}
 
 
-class ScanSource(PartitionSource[ProbeReading, _Opened]):
+class ScanSource(PartitionSource[LabelledReading, _Opened]):
     """Random access to the labelled scans of a probe.
 
     Attributes:
         labels: how many points have a class, and how many have a label at all, as the manifests say. Known after `scans`.
     """
 
-    def __init__(self, cache: Path, readings: Sequence[ProbeReading]) -> None:
+    def __init__(self, cache: Path, readings: Sequence[LabelledReading]) -> None:
         super().__init__(cache, readings)
         self.labels = (0, 0)
 
@@ -91,7 +91,7 @@ class ScanSource(PartitionSource[ProbeReading, _Opened]):
         self.labels = (0, 0)
         return self._places(labelled_place)
 
-    def _drawable(self, reading: ProbeReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
+    def _drawable(self, reading: LabelledReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
         counts = opened.labels.manifest.counts if opened.labels else {}
         classed, points = self.labels
         self.labels = classed + counts.get("labelled_points", 0), points + counts.get("points", 0)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from cache_schemas.belonging import check_same_scans
 from cache_schemas.scans import LABELS
 from pipeline.config.model import Teacher
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.left_out import left_out_of, lost_scans
 from pipeline.streaming.grids import TargetBatch, coordinates_in
 from pipeline.streaming.open_partitions import PartitionSource, open_store
@@ -64,7 +64,7 @@ class SeenBatch:
 class _Opened(OpenedViews):
     """The view, feature and label store of one partition."""
 
-    def __init__(self, cache: Path, reading: ProbeReading, teachers: Sequence[Teacher]) -> None:
+    def __init__(self, cache: Path, reading: LabelledReading, teachers: Sequence[Teacher]) -> None:
         super().__init__(cache, reading, teachers)
         if reading.labels is None:
             raise ValueError(f"{reading.dataset} {reading.partition} was planned without labels")
@@ -81,13 +81,13 @@ class _Opened(OpenedViews):
         return any(self.seen_bounds[view] < self.seen_bounds[view + 1] for view in self.usable(scan))
 
 
-class SeenSource(PartitionSource[ProbeReading, _Opened]):
+class SeenSource(PartitionSource[LabelledReading, _Opened]):
     """Random access, scan by scan, to what the cameras see."""
 
     def __init__(
         self,
         cache: Path,
-        readings: Sequence[ProbeReading],
+        readings: Sequence[LabelledReading],
         *,
         teachers: Sequence[Teacher],
         sampling: Sampling,
@@ -99,7 +99,7 @@ class SeenSource(PartitionSource[ProbeReading, _Opened]):
         """All scans of which a camera sees something, in the order of the plan."""
         return self._places(labelled_place)
 
-    def _drawable(self, reading: ProbeReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
+    def _drawable(self, reading: LabelledReading, opened: _Opened) -> Iterator[tuple[str, tuple[int]]]:
         for row in np.unique(opened.view_scan).tolist():
             if opened.sees(row):
                 yield opened.names[row], (row,)

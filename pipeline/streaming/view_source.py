@@ -14,7 +14,7 @@ from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
 from cache_schemas.views import VIEWS
 from pipeline.config.model import Teacher
-from pipeline.plan.labelled import ProbeReading
+from pipeline.plan.labelled import LabelledReading
 from pipeline.plan.left_out import left_out_of
 from pipeline.plan.parts import Reading
 from pipeline.streaming.grids import GridMemory, GridStores, PatchGrid
@@ -61,7 +61,7 @@ class OpenedViews:
     def __init__(
         self,
         cache: Path,
-        reading: Reading | ProbeReading,
+        reading: Reading | LabelledReading,
         teachers: Sequence[Teacher],
         reader: type[PartitionReader] = PartitionReader,
     ) -> None:

@@ -202,5 +202,6 @@ def out_of_memory(
 def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
+    # On a CPU torch raises a bare RuntimeError: its text is all there is to go by.
     phrases = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
     return any(phrase in str(error) for phrase in phrases)

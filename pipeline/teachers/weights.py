@@ -104,7 +104,7 @@ def _unpickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises whatever the file makes it raise
         first = str(error).strip().splitlines() or [type(error).__name__]
-        if "TorchScript" in str(error):
+        if "TorchScript" in str(error):  # torch has no class of its own for this error
             raise BadInput(
                 f"{path} is a TorchScript archive, which can hold code, and is not opened. If you trust its source, "
                 f"take its tensors out once:\n"

@@ -17,7 +17,7 @@ from pipeline.datasets.readers import reader_named
 from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.left_out import refuse_unless_skipped
+from pipeline.plan.left_out import check_left_out
 from pipeline.streaming.scan_batches import SCORED_TOGETHER
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
@@ -57,7 +57,7 @@ def evaluate(
     classes = experiment.traits[wanted.dataset].classes
     source = ScanSource(experiment.cache, wanted.readings)
     scans = source.scans()
-    left_out = refuse_unless_skipped(experiment.config.datasets, source.left_out)
+    left_out = check_left_out(experiment.config.datasets, source.left_out)
     features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(

@@ -18,7 +18,7 @@ from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.label_subset import choose
 from pipeline.plan.labelled import LabelledRun
-from pipeline.plan.left_out import refuse_unless_skipped
+from pipeline.plan.left_out import check_left_out
 from pipeline.streaming.scan_batches import ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
@@ -156,9 +156,7 @@ def _prepare_teacher(experiment: Experiment, run: LabelledRun) -> Task:
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:
     """What the sources left out, each file once: a split may be both trained on and scored."""
     lines = (
-        line
-        for source in sources
-        for line in refuse_unless_skipped(experiment.config.datasets, source.left_out)
+        line for source in sources for line in check_left_out(experiment.config.datasets, source.left_out)
     )
     return list(dict.fromkeys(lines))
 

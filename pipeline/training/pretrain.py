@@ -18,7 +18,7 @@ from pipeline.common.random import scan_key
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.left_out import refuse_unless_skipped
+from pipeline.plan.left_out import check_left_out
 from pipeline.plan.parts import Run
 from pipeline.streaming.order import steps_per_epoch
 from pipeline.streaming.view_batches import PretrainBatch, PretrainSteps, stream
@@ -61,7 +61,7 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
     scans, unusable = source.scans()
     for name in unusable:
         log(f"  left out: {name}: no camera sees enough points, or their images could not be read")
-    unreadable = refuse_unless_skipped(experiment.config.datasets, source.left_out)
+    unreadable = check_left_out(experiment.config.datasets, source.left_out)
     for line in unreadable:
         log(f"  left out, unreadable: {line}")
     training = student.pretrain

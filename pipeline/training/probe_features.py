@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
+from pipeline.config.load import PROVENANCE
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.parts import Run
-from pipeline.plan.starting_weights import PROVENANCE
 from pipeline.streaming.grids import joined
 from pipeline.streaming.scan_batches import ScanBatch
 from pipeline.streaming.seen_points import SeenBatch

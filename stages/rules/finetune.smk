@@ -17,7 +17,7 @@ rule finetune:
     input:
         lambda w: ancient(W.plan.before_labelled(f"runs/{w.run}/finetune/{w.finetune}")),
     output:
-        f"{WORK}/runs/{{run}}/finetune/{{finetune}}/done.json",
+        f"{WORK}/runs/{{run}}/finetune/{{finetune}}/{DONE}",
     log:
         f"{WORK}/logs/finetune/{{run}}/{{finetune}}.log",
     benchmark:
@@ -40,7 +40,7 @@ rule from_nothing:
     input:
         lambda w: ancient(W.plan.before_labelled(f"runs/from_nothing/{w.finetune}")),
     output:
-        f"{WORK}/runs/from_nothing/{{finetune}}/done.json",
+        f"{WORK}/runs/from_nothing/{{finetune}}/{DONE}",
     log:
         f"{WORK}/logs/from_nothing/{{finetune}}.log",
     benchmark:

@@ -6,7 +6,7 @@ supplement B.2, and the released datasets/im_pc_dataset.py, utils/distiller.py, 
 of a teacher is taken from timm's own forward pass, by hooks; tests/pipeline/teachers/test_originals.py holds that
 against the original networks.
 
-Shown on the toy tree, and on a real keyframe where there is one.
+Shown on the toy tree, and, by `-m whole`, on a real keyframe where there is one.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Cached:
         return np.fromfile(path, np.float32).reshape(-1, 5)[rows, :4]
 
 
-@pytest.fixture(scope="module", params=["toy", "real"])
+@pytest.fixture(scope="module", params=["toy", pytest.param("real", marks=pytest.mark.whole)])
 def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cached:
     """Filled by the commands that users run."""
     work = tmp_path_factory.mktemp("work")

@@ -75,6 +75,7 @@ def refused(done: subprocess.CompletedProcess[str], *told: str) -> None:
         assert words in done.stderr
 
 
+@pytest.mark.whole
 def test_another_dataset_goes_the_whole_way(bare: Bare, tmp_path: Path) -> None:
     tiny = (REPOSITORY / "config" / "tiny.yaml").read_text()
     config = tiny.replace("reader: nuscenes", "reader: pandaset64").replace(

@@ -268,6 +268,7 @@ def test_readers_never_draw_an_image_that_could_not_be_read(world: World) -> Non
     assert sorted(grids) == [5, 6, 6, 6]
 
 
+@pytest.mark.whole
 def test_the_whole_way_trains_without_it_and_says_so(world: World) -> None:
     workspace, toy = world.workspace, world.toy
     bad = scene_files(toy, SCENES[0], "CAM_BACK")[0]

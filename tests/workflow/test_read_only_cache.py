@@ -95,6 +95,7 @@ def state(cache: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in (cache, *cache.rglob("*"))}
 
 
+@pytest.mark.whole
 def test_training_needs_a_cache_only_to_read(shared: Shared, finished_master: Any) -> None:
     (shared.cache / ".weights.lock.json.lock").unlink()  # as where the cache was brought by a copy
     before = state(shared.cache)

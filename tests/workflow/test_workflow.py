@@ -75,7 +75,9 @@ def test_one_more_scene_computes_its_partition_and_what_reads_it(finished: Any) 
     assert "Nothing to be done" in finished.snakemake("pretrain_all").stderr
 
 
-@pytest.mark.parametrize("gone", ["manifest", "store", "sidecar"])
+@pytest.mark.parametrize(
+    "gone", ["manifest", *(pytest.param(name, marks=pytest.mark.whole) for name in ("store", "sidecar"))]
+)
 def test_partitions_deleted_by_hand_are_computed_again_and_nothing_else(finished: Any, gone: str) -> None:
     before = manifests(finished.work, "views")
     weights = next((finished.work / "runs").glob("*/weights.safetensors"))
@@ -109,6 +111,7 @@ def test_a_lost_marker_is_rewritten_without_training(finished: Any) -> None:
     assert weights.stat().st_mtime_ns == trained
 
 
+@pytest.mark.whole
 def test_another_student_recomputes_no_cache(finished: Any) -> None:
     def change(config: dict[str, Any]) -> None:
         config["students"]["wi_tiny"]["network"]["width"] = 12

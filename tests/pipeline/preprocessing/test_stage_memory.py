@@ -67,6 +67,7 @@ def declared(rule: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.whole
 def test_memory_grows_so_slowly_that_a_scene_fits(samples: Path, tmp_path: Path) -> None:
     """Two sizes give the growth by scan; the slow test computes a whole scene."""
     small, large = (peaks_of(tmp_path / str(count), count) for count in (1, 5))

@@ -83,7 +83,7 @@ def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float16", marks=pytest.mark.whole)])
 def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
     plan: Plan, tmp_path: Path, precision: str
 ) -> None:
@@ -303,6 +303,7 @@ def test_ids_hold_what_matters(plan: Plan, tmp_path: Path) -> None:
     assert run_of(other, "nothing").id == run_of(plan, "nothing").id, "it belongs to no pretraining"
 
 
+@pytest.mark.whole
 def test_the_command_and_the_rows_of_the_table(config_path: Path, plan: Plan, capsys: Any) -> None:
     main(["probe", "--config", str(config_path)])
     main(["finetune", "--config", str(config_path)])

@@ -61,6 +61,7 @@ def test_larger_teachers_batches_and_images_ask_for_more() -> None:
     assert 6000 < plain < 16000
 
 
+@pytest.mark.whole
 def test_partitions_larger_than_a_shard_stay_within_what_is_declared(tmp_path: Path) -> None:
     """All but the network: images decoded, grids encoded, two partitions of 270 MB written at once."""
     done = subprocess.run(
