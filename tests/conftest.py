@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -39,14 +40,39 @@ def samples() -> Path:
     return Path(folder)
 
 
+BuiltOnce = Callable[[str, Callable[[Path], None]], Path]
+
+
 @pytest.fixture(scope="session")
-def toy_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> BuiltOnce:
+    """(name, build) -> a folder that the first of pytest's processes builds, and that all of them read."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all processes of this run
+
+    def folder_of(name: str, build: Callable[[Path], None]) -> Path:
+        folder, ready = base / name, base / f"{name}.ready"
+        with FileLock(base / f"{name}.lock"):
+            if not ready.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                folder.mkdir()
+                build(folder)
+                ready.touch()
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def toy_master(built_once: BuiltOnce) -> Path:
     """A toy tree in nuScenes format: 3 train and 1 val scenes of 2 scans. Do not write into it."""
     from pipeline.datasets.nuscenes.toy import write_toy
 
-    root = tmp_path_factory.mktemp("toy") / "nuscenes"
-    write_toy(root, train=3, val=1, scans=2, image=(56, 112), beams=16, azimuths=180, processes=1)
-    return root
+    def build(folder: Path) -> None:
+        size: dict[str, Any] = {"image": (56, 112), "beams": 16, "azimuths": 180}
+        write_toy(folder / "nuscenes", train=3, val=1, scans=2, processes=1, **size)
+
+    return built_once("toy", build) / "nuscenes"
 
 
 @pytest.fixture
@@ -140,14 +166,15 @@ def workspace(toy: Path, tmp_path: Path, make_workspace: Callable[[Path], Worksp
 
 
 @pytest.fixture(scope="session")
-def finished_master(
-    tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Workspace]
-) -> Workspace:
+def finished_master(built_once: BuiltOnce, make_workspace: Callable[[Path], Workspace]) -> Workspace:
     """A workspace in which the whole way was gone once, with one scene. Do not write into it."""
-    workspace = make_workspace(tmp_path_factory.mktemp("finished"))
-    workspace.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=["scene-0061"]))
-    workspace.snakemake("pretrain_all")
-    return workspace
+
+    def build(folder: Path) -> None:
+        workspace = make_workspace(folder)
+        workspace.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=["scene-0061"]))
+        workspace.snakemake("pretrain_all")
+
+    return Workspace(built_once("finished", build))
 
 
 @pytest.fixture
@@ -205,12 +232,15 @@ class Filled:
 
 
 @pytest.fixture(scope="session")
-def filled_master(tmp_path_factory: pytest.TempPathFactory, make_workspace: Callable[[Path], Any]) -> Filled:
+def filled_master(built_once: BuiltOnce, make_workspace: Callable[[Path], Workspace]) -> Filled:
     """Do not write into it."""
-    filled = Filled(make_workspace(tmp_path_factory.mktemp("filled")))
-    filled.workspace.edit(add_probe)
-    filled.compute("index", *CACHE_COMMANDS)
-    return filled
+
+    def build(folder: Path) -> None:
+        workspace = make_workspace(folder)
+        workspace.edit(add_probe)
+        Filled(workspace).compute("index", *CACHE_COMMANDS)
+
+    return Filled(Workspace(built_once("filled", build)))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ MINUTES = {False: 6.0, True: 60.0}
 @click.command()
 @click.option(
     "--minutes",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     help=f"For all sections together.  [default: {MINUTES[False]:g}, with --quick at most {MINUTES[True]:g}]",
 )
 @click.option("--only", metavar="A,B", help=f"Only these sections, of {', '.join(SECTIONS)}.")
@@ -51,10 +51,10 @@ MINUTES = {False: 6.0, True: 60.0}
 @click.option("--scalr", type=click.Path(path_type=Path), help="A checkout of github.com/valeoai/ScaLR.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     default=Path("gpu.json"),
     show_default=True,
-    help="The one JSON.",
+    help="The one JSON. A file that is there is kept as gpu.before-1.json, or the next number.",
 )
 def main(
     minutes: float | None,
@@ -84,7 +84,10 @@ def main(
         )
     minutes = MINUTES[quick] if minutes is None else minutes
     asked = {"minutes": minutes, "only": chosen, "device": device, "quick": quick}
-    results = Results(out, asked, keep=only is not None)
+    try:
+        results = Results(out, asked, keep=only is not None)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
     ends = time.monotonic() + 60 * minutes
     options = ["--device", device, "--packed", str(packed)] + (["--quick"] if quick else [])
     for name, checkout in (("--waffleiron", waffleiron), ("--scalr", scalr)):
@@ -94,8 +97,8 @@ def main(
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for number, name in enumerate(chosen):
-                budget = (ends - time.monotonic()) * shares_of(chosen[number:])[0]
-                click.echo(f"== {name}: {SECTIONS[name].about} ({budget:.0f} s)", err=True)
+                budget = max(0.0, ends - time.monotonic()) * shares_of(chosen[number:])[0]
+                click.echo(f"== {name}: {SECTIONS[name].about} (at most {budget:.0f} s)", err=True)
                 run_section(name, budget, options, Path(scratch), results)
     finally:
         results.end()

@@ -100,16 +100,19 @@ class Agreement:
         for number, batch in enumerate(self.batches):
             found = self._found(batch, backend, arithmetic)
             output, gradient, tensor, apart = self._apart(number, batch, found, name)
-            row["output"], row["gradient"] = max(row["output"], output), max(row["gradient"], gradient)
-            if output > out_bound or not gradient <= grad_bound:
+            row["output"], row["gradient"] = (
+                _larger(row["output"], output),
+                _larger(row["gradient"], gradient),
+            )
+            if not (output <= out_bound and gradient <= grad_bound):  # a NaN is within no bound
                 wrong.append(f"{batch.name}: output {output:.1e}, gradients {gradient:.1e}")
             if not apart <= 2 * grad_bound:
                 wrong.append(f"{batch.name}: {tensor} {apart:.1e}")
             if batch.large and name not in ("float64", "float32"):
                 ours, theirs = (output, gradient), self._of_reference(number, batch, arithmetic)
-                ratio = max(a / b for a, b in zip(ours, theirs, strict=True))
-                row["of_reference"] = round(max(ratio, row.get("of_reference", 0.0)), 3)
-        if row.get("of_reference", 0.0) > MOST:
+                ratio = _larger(*(a / b for a, b in zip(ours, theirs, strict=True)))
+                row["of_reference"] = round(_larger(row.get("of_reference", 0.0), ratio), 3)
+        if not row.get("of_reference", 0.0) <= MOST:
             wrong.append(f"it loses {row['of_reference']} times what the reference loses in this arithmetic")
         if wrong:
             raise Wrong("; ".join(wrong[:4]) + (f"; {len(wrong) - 4} more" if len(wrong) > 4 else ""), **row)
@@ -161,6 +164,11 @@ class Agreement:
             if not this <= apart:
                 tensor, apart = key, this
         return output, gradient, tensor, apart
+
+
+def _larger(one_value: float, other: float) -> float:
+    """The larger one, and NaN if either is: Python's `max` keeps whatever comes first."""
+    return one_value if one_value != one_value or one_value > other else other
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

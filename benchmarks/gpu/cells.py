@@ -78,13 +78,13 @@ class Cells:
         if what in self._told:
             return None
         if self.left() < needs:
-            self.leave_out(what, f"{self.left():.0f} s were left, it needs about {needs:.0f}")
+            self.leave_out(what, f"{max(0.0, self.left()):.1f} s were left, it needs about {needs:.0f}")
             return None
         begin(self.lines, what, max(MOST[self.device.type], 3 * needs) if most is None else most)
         started = time.monotonic()
         row: Row
         try:
-            row = {"what": what, "status": "ok", **cell()}
+            row = {**cell(), "what": what, "status": "ok"}
         except Wrong as error:
             row = {"what": what, "status": "wrong", "why": str(error), **error.figures}
         except torch.cuda.OutOfMemoryError:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.gpu.lines import in_flight
+from benchmarks.gpu.lines import WAITS, in_flight, is_through
 from benchmarks.gpu.results import Results
 
 SPOILT = 99
@@ -24,6 +24,7 @@ GRACE = 10.0
 WORTH = 5.0
 """Seconds that must be left for another process."""
 POLL = 0.5
+TIME_OVER = "the section's time was over"
 
 
 def run_section(name: str, budget: float, given: Sequence[str], scratch: Path, results: Results) -> None:
@@ -38,7 +39,7 @@ def run_section(name: str, budget: float, given: Sequence[str], scratch: Path, r
     lines, log = scratch / f"{name}.jsonl", scratch / f"{name}.log"
     lines.touch()
     results.begin(name, budget)
-    over = True  # so it is where this process itself is ended
+    over, why = True, "the run was ended from outside"  # so it is where this process itself is ended
     try:
         while True:
             left = budget - (time.monotonic() - started)
@@ -56,12 +57,13 @@ def run_section(name: str, budget: float, given: Sequence[str], scratch: Path, r
             results.take(name, lines)
             cell = in_flight(lines)
             if end == "over":
+                why = TIME_OVER
                 return
             if end == "hung" and cell:
                 results.note(
                     name, lines, cell[0], "hung", f"it had not ended when its time was over: {tail(log)}"
                 )
-            elif code == 0:
+            elif code == 0 and not cell and is_through(lines):
                 over = False
                 return
             elif cell:
@@ -70,12 +72,12 @@ def run_section(name: str, budget: float, given: Sequence[str], scratch: Path, r
                 results.error(name, f"its process ended with {code}: {tail(log)}")
             stuck = len(results.rows(name)) == before
             if stuck or budget - (time.monotonic() - started) < WORTH:
-                over = not stuck
+                over, why = not stuck, TIME_OVER
                 return
     finally:
         cell = in_flight(lines)
         if over and cell:
-            results.note(name, lines, cell[0], "cut off", "the section's time was over")
+            results.note(name, lines, cell[0], "cut off", why)
         results.finish(name, time.monotonic() - started, cut_off=over)
 
 
@@ -88,7 +90,7 @@ def _follow(
             command,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", WAITS: str(os.getpid())},
             start_new_session=True,
         )
     ends = time.monotonic() + max(0.0, seconds)
@@ -111,5 +113,9 @@ def _follow(
 
 def tail(log: Path, lines: int = 4) -> str:
     """The last lines of what a process printed."""
-    text = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    if not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 65536))  # a process may print any amount
+        text = file.read().decode(errors="replace").strip().splitlines()
     return " | ".join(line.strip() for line in text[-lines:])[-600:]

@@ -14,6 +14,8 @@ from typing import Any
 
 Row = dict[str, Any]
 
+WAITS = "GRIDDLE_GPU_WAITS"
+"""The variable that holds the number of the process that reads what a section tells."""
 MOST_TEXT = 800
 """Characters of one text in a row."""
 MOST_ROW = 20_000
@@ -72,6 +74,11 @@ def in_flight(lines: Path) -> tuple[str, float] | None:
     return None
 
 
+def is_through(lines: Path) -> bool:
+    """Whether a section has come to its end: a process may end well in the middle of it."""
+    return any("through" in row for row in rows_in(lines))
+
+
 def plain(value: Any) -> Any:
     """What JSON can say: tensors and numpy's numbers as numbers, what is not finite as text, long text cut."""
     if isinstance(value, dict):
@@ -81,7 +88,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str | Path):
-        return str(value)[:MOST_TEXT]
+        return str(value).encode(errors="replace").decode()[:MOST_TEXT]  # half a surrogate cannot be printed
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError):

@@ -66,5 +66,9 @@ def named(row: Row, name: str | None = None) -> str:
 def all_figures(row: Row) -> str:
     """Whatever a row says, in words."""
     silent = ("what", "status", "why", "seconds", "repeats")
-    told = {k: v for k, v in row.items() if k not in silent and not k.endswith("_spread") and v is not None}
+    told = {
+        k: v
+        for k, v in row.items()
+        if k not in silent and not k.endswith("_spread") and v not in (None, [], {}, "")
+    }
     return number(told)

@@ -7,20 +7,30 @@
 #
 # Copy the checkout with build/gpu over, and run benchmarks/gpu/go.sh there.
 set -euo pipefail
-: "${GRIDDLE_SAMPLES:?set it to the folder that holds nuscenes/}"
+case "${1:-}" in -h | --help)
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+  exit
+esac
+fail() { echo "pack.sh: $*" >&2; exit 1; }
+[ -n "${GRIDDLE_SAMPLES:-}" ] || fail "set GRIDDLE_SAMPLES to the folder that holds nuscenes/"
 for name in GRIDDLE_SAMPLES SCALR WAFFLEIRON GRIDDLE_REAL_TEACHER; do  # relative ones are read from where you stand
-  [ -z "${!name:-}" ] || export "$name=$(realpath -e "${!name}")"
+  [ -n "${!name:-}" ] || continue
+  [ -e "${!name}" ] || fail "$name: ${!name} is not there"
+  export "$name=$(realpath "${!name}")"
 done
+[ -d "$GRIDDLE_SAMPLES/nuscenes" ] || fail "GRIDDLE_SAMPLES: $GRIDDLE_SAMPLES holds no folder nuscenes/"
 cd "$(dirname "$0")/../.."
 folder=build/gpu
 limit=48   # MB, of the checkout and build/gpu together
 
-mkdir -p "$folder/wheels"
-rm -rf "$folder"/wheels/*.whl "$folder/packages" "$folder/SHA256SUMS"
+mkdir -p "$folder"
+rm -rf "$folder/wheels.new" "$folder"/packages* "$folder"/installing-*
 platforms=(manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64)
 python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-  "${platforms[@]/#/--platform=}" --dest "$folder/wheels" --requirement benchmarks/gpu/wheels.txt
-python -m benchmarks.gpu.wheels "$folder/wheels"
+  "${platforms[@]/#/--platform=}" --dest "$folder/wheels.new" --requirement benchmarks/gpu/wheels.txt
+python -m benchmarks.gpu.wheels "$folder/wheels.new"
+rm -rf "$folder/wheels" "$folder/SHA256SUMS"  # a folder that was packed before stays whole until here
+mv "$folder/wheels.new" "$folder/wheels"
 
 python -m benchmarks.gpu.make_packed "$folder" ${GRIDDLE_REAL_TEACHER:+--weights "$GRIDDLE_REAL_TEACHER"}
 
@@ -46,7 +56,5 @@ printf '%-28s%8s MB of %s\n' together "$(megabytes "$whole")" "$limit"
 if [ -d build/gpu_weights ]; then
   printf '%-28s%8s MB\n' 'build/gpu_weights, apart' "$(megabytes "$(weight build/gpu_weights)")"
 fi
-if [ "$whole" -gt $((limit * 1000000)) ]; then
-  echo "pack.sh: this is more than $limit MB" >&2
-  exit 1
-fi
+[ "$whole" -le $((limit * 1000000)) ] || fail "this is more than $limit MB"
+echo "Now copy the checkout, build/ included, to the machine with the GPU, and run there: benchmarks/gpu/go.sh"

@@ -10,11 +10,26 @@ import time
 from pathlib import Path
 
 import click
-import torch
 
-from benchmarks.gpu.cells import Cells
-from benchmarks.gpu.lines import append
-from benchmarks.gpu.sections import SECTIONS
+from benchmarks.gpu.lines import WAITS, append
+
+
+def end_with_parent() -> None:
+    """Where the process that waits for this one is killed, this one is, too: nobody would read what it tells."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    waits = os.environ.get(WAITS)
+    if waits and os.getppid() != int(waits):  # it was killed before
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    end_with_parent()  # before torch is imported, which takes seconds
+
+import torch  # noqa: E402
+
+from benchmarks.gpu.cells import Cells  # noqa: E402
+from benchmarks.gpu.sections import SECTIONS  # noqa: E402
 
 
 @click.command()
@@ -40,18 +55,13 @@ def main(
 ) -> None:
     """Run the cells of a section for so many seconds."""
     ends = time.monotonic() + seconds
-    _end_with_parent()
+    end_with_parent()
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the stages, too, take a GPU where they see one
     append(lines, {"on": torch.cuda.get_device_name() if device == "cuda" else "cpu"})
     cells = Cells(torch.device(device), quick, packed.resolve(), scratch, ends, lines, waffleiron, scalr)
     SECTIONS[name].run(cells)
-
-
-def _end_with_parent() -> None:
-    """Where the process that waits for this one is killed, this one is, too: nobody would read what it tells."""
-    with contextlib.suppress(OSError, AttributeError):  # Linux has it
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    append(lines, {"through": name})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ out. Nothing is computed here that the JSON does not hold, but for ratios.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import click
 
 from benchmarks.gpu.lines import Row
 from benchmarks.gpu.markdown import all_figures, figure, named, number, percent, table
-from benchmarks.gpu.results import BAD, KIND
+from benchmarks.gpu.results import BAD, NOT_BEGUN, NOTHING, body_of
 from benchmarks.gpu.step_table import step_tables
 from benchmarks.gpu.student_table import student_tables
 
@@ -28,9 +27,10 @@ Section = dict[str, Any]
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(file: Path) -> None:
     """Print the tables of FILE, which `python -m benchmarks.gpu` wrote."""
-    body = json.loads(file.read_text())
-    if not isinstance(body, dict) or body.get("griddle") != KIND:
-        raise click.ClickException(f"{file} is not what `python -m benchmarks.gpu` writes")
+    try:
+        body = body_of(file)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
     click.echo("\n".join(all_tables(body)))
 
 
@@ -39,10 +39,14 @@ def all_tables(body: dict[str, Any]) -> list[str]:
     lines = [*headline(body), ""]
     for name, section in body["sections"].items():
         title, make = TABLES.get(name, (name, other_tables))
-        rows = [row for row in section["rows"] if "status" in row]
         lines += [f"### {title}", ""]
-        lines += make(rows) or ["Nothing was measured.", ""]
-        lines += missing(section, rows)
+        try:
+            rows = [row for row in section["rows"] if "status" in row]
+            lines += [*(make(rows) or ["Nothing was measured.", ""]), *missing(section, rows)]
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            lines += [f"* its rows are not as a run writes them: {type(error).__name__}: {error}", ""]
+    asked = body.get("asked", {}).get("only", [])
+    lines += [f"* {NOT_BEGUN}: {name}" for name in asked if name not in body["sections"]]
     return lines
 
 
@@ -58,12 +62,20 @@ def headline(body: dict[str, Any]) -> list[str]:
             f"{name} on {section.get('on', 'an unknown device')}" for name, section in sections.items()
         )
         lines.append(f"**More than one device**: {on}.")
-    asked = body.get("asked", {})
-    if asked.get("device") == "cpu":
-        lines.append("**On a CPU: this shows that all of it runs, and says nothing of speed.**")
-    if asked.get("quick"):
-        lines.append("**The smallest sizes alone.**")
+    for words, key, value in (
+        ("On a CPU: this shows that all of it runs, and says nothing of speed", "device", "cpu"),
+        ("The smallest sizes alone", "quick", True),
+    ):
+        names = [name for name, one in sections.items() if _asked(one, body).get(key) == value]
+        which = "" if len(names) == len(sections) else f" ({', '.join(names)})"
+        lines += [f"**{words}{which}.**"] if names else []
     return lines
+
+
+def _asked(section: Section, body: dict[str, Any]) -> dict[str, Any]:
+    """How a section was asked for: files of several runs hold sections of each."""
+    asked: dict[str, Any] = section.get("asked", body.get("asked", {}))
+    return asked
 
 
 def machine_tables(rows: list[Row]) -> list[str]:
@@ -144,8 +156,8 @@ def teacher_tables(rows: list[Row]) -> list[str]:
     head = (
         "teacher, image size, precision, batch",
         "stage, images/s",
-        "bare forward",
-        "decoding",
+        "bare forward, images/s",
+        "decoding, images/s",
         "stage of the smaller",
         "bound by",
         "TFLOP/s",
@@ -202,7 +214,9 @@ def missing(section: Section, rows: list[Row]) -> list[str]:
     lines = [f"* {row['status']}: {row['what']}: {row.get('why', 'nobody said why')}" for row in told]
     if section["status"] not in ("ok", "failed"):
         after = f", after {number(section['seconds'])} s" if "seconds" in section else ""
-        lines.append(f"* the section is {section['status']}{after}")
+        state = {"running": "was running when the file was last written", NOTHING: "measured nothing"}
+        words = state.get(section["status"], f"was {section['status']}")
+        lines.append(f"* the section {words}{after}")
     if "error" in section:
         lines.append(f"* the section's process: {section['error']}")
     if section.get("not_kept"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from math import isclose
+from math import isclose, isnan
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,26 @@ def test_an_output_that_is_a_little_off_is_wrong(
     with pytest.raises(Wrong) as error:
         agreement.row("torch", name)
     assert error.value.figures["backend"] == "torch"
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "bfloat16"])
+def test_an_output_that_is_no_number_is_wrong(
+    agreement: Agreement, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One NaN that no gradient sees; a comparison with a NaN is false whichever way it is written."""
+    sound = agreement._found
+
+    def spoilt(*given: Any) -> dict[str, torch.Tensor]:
+        found = dict(sound(*given))
+        if "torch" in given and found["output"].numel():  # `reference` stays sound
+            found["output"] = found["output"].clone()
+            found["output"].view(-1)[0] = float("nan")
+        return found
+
+    monkeypatch.setattr(agreement, "_found", spoilt)
+    with pytest.raises(Wrong) as error:
+        agreement.row("torch", name)
+    assert isnan(error.value.figures["output"])
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "bfloat16"])

@@ -116,6 +116,7 @@ def test_bytes_of_a_layer_are_all_in_the_table() -> None:
         assert float(ratio) == round(theirs / moved, 1)
 
 
+@pytest.mark.whole
 def test_cells_are_those_of_real_clouds(samples: Path) -> None:
     found = [line.strip("|").split("|") for line in list(cells_table())[2:]]
     for points, *numbers in ([int(cell) for cell in row] for row in found):

@@ -14,6 +14,13 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.whole  # processes that wait for each other
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # `benchmarks` is no package that is installed
+
+from benchmarks.gpu.lines import append  # noqa: E402
+from benchmarks.gpu.results import Results  # noqa: E402
+from benchmarks.gpu.tables import all_tables  # noqa: E402
+
 FAKES = Path(__file__).resolve().parents[1] / "support" / "fake_sections.py"
 
 
@@ -40,11 +47,11 @@ def run(folder: Path, only: str, minutes: float = 1.0) -> tuple[dict[str, Any], 
     return read(folder), printed, process.returncode
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path, name: str = "gpu.json") -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    return json.loads((folder / "gpu.json").read_text(), parse_constant=refuse)["sections"]
+    return json.loads((folder / name).read_text(), parse_constant=refuse)["sections"]
 
 
 def statuses(section: dict[str, Any]) -> dict[str, str]:
@@ -127,11 +134,73 @@ def test_only_keeps_the_other_sections(folder: Path, tmp_path: Path) -> None:
     assert sections["good"]["started"] > before["good"]["started"]
     del before["good"], sections["good"]
     assert sections == before
+    assert read(tmp_path, "gpu.before-1.json")["good"]["rows"], (
+        "the old figures are not lost if the new run fails"
+    )
+
+
+def test_a_file_of_somebody_else_stays(tmp_path: Path) -> None:
+    (tmp_path / "gpu.json").write_text('{"hello": 1}')
+    process = start(tmp_path, "good")
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "is not what `python -m benchmarks.gpu` writes" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.json"]
+    assert (tmp_path / "gpu.json").read_text() == '{"hello": 1}'
+
+
+def test_an_end_in_the_middle_is_no_end(tmp_path: Path) -> None:
+    sections, _, code = run(tmp_path, "leaves", minutes=3)
+    assert statuses(sections["leaves"]) == {"before": "ok", "leaves": "died", "behind": "ok"}
+    assert code == 1
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    first = start(tmp_path, "endless", minutes=3)
+    while not there(tmp_path):
+        time.sleep(0.2)
+    second = start(tmp_path, "good")
+    printed = second.communicate(timeout=60)[0]
+    first.terminate()
+    first.communicate(timeout=60)
+    assert second.returncode == 1
+    assert "another run writes" in printed
+    assert list(read(tmp_path)) == ["endless"]
+
+
+def test_a_disk_that_is_full_costs_rows_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "lines"
+    results = Results(tmp_path / "gpu.json", {"only": ["good"], "device": "cpu", "quick": True})
+    results.begin("good", 1.0)
+    sound = Path.write_text
+
+    def full(path: Path, text: str) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    append(lines, {"what": "one", "status": "ok"})
+    results.take("good", lines)
+    assert results.failed()
+    assert "the last rows are not in the file: [Errno 28]" in results.at_a_glance()
+    monkeypatch.setattr(Path, "write_text", sound)
+    append(lines, {"what": "two", "status": "ok"})
+    results.take("good", lines)
+    results.finish("good", 1.0, cut_off=False)
+    assert statuses(read(tmp_path)["good"]) == {"one": "ok", "two": "ok"}
+    assert not results.failed()
+
+
+def test_a_section_of_which_all_is_left_out_is_not_ok(tmp_path: Path) -> None:
+    sections, printed, code = run(tmp_path, "poor,good")
+    assert (sections["poor"]["status"], sections["good"]["status"], code) == ("nothing", "ok", 1)
+    assert "poor        nothing" in printed
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_ended_from_outside_leaves_what_it_had(tmp_path: Path, end: signal.Signals) -> None:
-    process = start(tmp_path, "good,endless")
+    process = start(tmp_path, "good,endless,many")
     ends = time.monotonic() + 60
     while time.monotonic() < ends and "endless" not in str(read(tmp_path) if there(tmp_path) else ""):
         time.sleep(0.2)
@@ -145,6 +214,11 @@ def test_a_run_that_is_ended_from_outside_leaves_what_it_had(tmp_path: Path, end
     assert sections["endless"]["rows"][0]["status"] == "ok"
     assert sections["endless"]["status"] == ("cut off" if end == signal.SIGTERM else "running")
     assert ("endless     cut off" in printed) == (end == signal.SIGTERM)
+    assert ("cut off: endless: the run was ended from outside" in printed) == (end == signal.SIGTERM)
+    assert ("many        not begun" in printed) == (end == signal.SIGTERM)
+    tables = "\n".join(all_tables(json.loads((tmp_path / "gpu.json").read_text())))
+    assert "* not begun: many" in tables
+    assert "**On a CPU" in tables
     time.sleep(0.5)
     assert child
     assert not [pid for pid in child if Path(f"/proc/{pid}").exists() and not is_zombie(pid)]

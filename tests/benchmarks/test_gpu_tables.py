@@ -50,6 +50,7 @@ def body() -> dict[str, Any]:
             "machine": section(
                 ok("device", name=CARD, capability="9.0", gigabytes=85.0, python="3.12.3", versions={"torch": "2.11"}),
                 ok("copy", tb_per_s=2.81),
+                ok("product float16", tflop_per_s=611.0),
                 bad("product bfloat16", "failed", "RuntimeError: no"),
             ),
             "runs": section(
@@ -58,7 +59,7 @@ def body() -> dict[str, Any]:
                 status="failed",
             ),
             "correct": section(
-                ok("torch, float32", backend="torch", arithmetic="float32", output=3.6e-7, output_bound=2.6e-6),
+                ok("torch, float32", backend="torch", arithmetic="float32", output=3.6e-7, output_bound=2.6e-6, gradient=4.1e-7, gradient_bound=5.2e-6),
                 bad("triton, float16", "wrong", "too far", backend="triton", arithmetic="float16", output=0.5),
                 bad("triton, tf32", "hung", "it had not ended"),
                 ok("twice, torch, float32", same_bits=False, differ=2, first=["a", "b"], ms=5.0, ms_deterministic=9.0, cost=1.8),
@@ -73,7 +74,7 @@ def body() -> dict[str, Any]:
                 ok("optimiser, 768 channels", ms=1.25),
             ),
             "teacher": section(
-                ok("ViT-L, 224 x 448, bfloat16, 32 in a batch", images_per_s=510.0, share_of_ceiling=0.93, bound_by="decoding"),
+                ok("ViT-L, 224 x 448, bfloat16, 32 in a batch", images_per_s=510.0, bare_per_s=700.0, decode_per_s=550.0, share_of_ceiling=0.93, bound_by="decoding", tflop_per_s=41.0, peak_tflop_per_s=60.0, share_of_peak=0.68, bare_share_of_peak=0.91),
                 ok("float32 convolutions in TF32", moved=4e-4),
             ),
             "step": section(
@@ -102,8 +103,14 @@ def test_figures_stand_in_their_places() -> None:
     assert shares == ["triton", "19 %", "20 %", "50 %", "20.5", "20 %", "20.5"]
     assert "| 256 | 20000 | float32 |  |  | out of memory |" in text
     assert "| optimiser, 768 channels | ms 1.25 |" in text
+    assert "| torch, float32 | 3.6e-07 | 2.6e-06 | 4.1e-07 | 5.2e-06 |" in text
+    assert "| copy | 2.81 |" in text
+    assert "| product float16 | 611 |" in text
     assert "| torch, float32 | no | 2 | a, b | 5 | 9 | 1.8 |" in text
-    assert "| ViT-L, 224 x 448, bfloat16, 32 in a batch | 510 |  |  | 93 % | decoding |" in text
+    assert (
+        "| ViT-L, 224 x 448, bfloat16, 32 in a batch | 510 | 700 | 550 | 93 % | decoding | 41 | 68 % | 91 % |"
+        in text
+    )
     assert "| 256 channels **wrong** | 9 | 6 | torch | triton | 1.5 |" in text
     assert f"| cached {STEP}, 8 workers | 80 | 100 | 1 % | 93 % | 2,400 |  | 21 |" in text
     assert f"| published {STEP}, 8 workers | out of memory |" in text
@@ -119,7 +126,7 @@ def test_what_is_missing_is_said_in_words() -> None:
         "* hung: triton, tf32: it had not ended",
         f"* left out: compiled, {SIZE}: 9 s were left, it needs about 75",
         "* out of memory: triton, 256 channels, 20000 points, float32: the device's memory is full",
-        "* the section is cut off, after 12.3 s",
+        "* the section was cut off, after 12.3 s",
         "* the section's process: its process ended with 1",
     ):
         assert f"\n{line}\n" in text
@@ -133,7 +140,7 @@ def test_a_section_without_rows_and_one_on_another_card() -> None:
     assert "**More than one device**: machine on NVIDIA H100 80GB HBM3; " in text
     assert "step on NVIDIA H200" in text
     assert "Nothing was measured." in text
-    assert "\n* the section is running\n" in text
+    assert "\n* the section was running when the file was last written\n" in text
 
 
 def test_the_command_prints_them_and_refuses_another_file(tmp_path: Path) -> None:

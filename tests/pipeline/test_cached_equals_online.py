@@ -107,7 +107,20 @@ TEACHERS = {
         ),
     )
 }
-STUDENTS = {name: [name] for name in TEACHERS} | {"two teachers": ["dinov2_vits14", "dino_vits8"]}
+TWO = ["dinov2_vits14", "dino_vits8"]
+STUDENTS = {name: [name] for name in TEACHERS} | {"two teachers": TWO}
+TREES = {"toy": TWO, "real": list(TEACHERS)}
+"""The teachers on each; large ones take minutes."""
+
+
+def on_trees(*rows: tuple[Any, ...]) -> list[Any]:
+    """(tree, name of a student, ...) for each tree on which the student's teachers are; the real one is run by -m whole."""
+    return [
+        pytest.param(tree, *row, marks=[pytest.mark.whole] if tree == "real" else [])
+        for tree, teachers in TREES.items()
+        for row in rows
+        if row[0] not in TEACHERS or row[0] in teachers
+    ]
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         "network": {"width": 16, "depth": 3},
         "pretrain": {"batch": 1, "epochs": 8, "warmup": 1},
     }
-    stored = [(name, "float32") for name in TEACHERS]
+    stored = [(name, "float32") for name in TREES[request.param]]
     stored += [("dinov2_vits14", "float16"), ("dinov2_vits14", "int8"), ("dino_vits8", "int8")]
     teachers = {
         f"{name}_{storage}": {
@@ -180,6 +193,7 @@ def cached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     students = {
         name.replace(" ", "_"): {**student, "teacher": [f"{teacher}_float32" for teacher in names]}
         for name, names in STUDENTS.items()
+        if set(names) <= set(TREES[request.param])
     }
     students |= {name: {**student, "teacher": name} for name in teachers if not name.endswith("float32")}
     dataset = {"reader": "nuscenes", "root": str(root), "version": "v1.0-trainval"}
@@ -249,7 +263,9 @@ def equation_1(model: Any, batch: PretrainBatch, wanted: list[Tensor]) -> Tensor
 
 
 @pytest.mark.parametrize(
-    ("name", "step"), [(name, 0) for name in STUDENTS] + [("dinov2_vits14", 3), ("two teachers", 5)]
+    ("cached", "name", "step"),
+    on_trees(*((name, 0) for name in STUDENTS), ("dinov2_vits14", 3), ("two teachers", 5)),
+    indirect=["cached"],
 )
 def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name: str, step: int) -> None:
     student = name.replace(" ", "_")

@@ -78,11 +78,22 @@ def many(cells: Cells) -> None:
         cells.run(f"row {number}", lambda: {"text": ["x" * 600] * 30})
 
 
+def leaves(cells: Cells) -> None:
+    """Ends well in the middle, as a library may that calls `exit`."""
+    cells.run("before", dict)
+    cells.run("leaves", lambda: os._exit(0) or {})
+    cells.run("behind", lambda: {"status": "fine", "what": "another"})
+
+
+def poor(cells: Cells) -> None:
+    cells.leave_out("all", "there is no time")
+
+
 def broken(cells: Cells) -> None:
     raise RuntimeError("it cannot even begin")
 
 
-FAKES: tuple[Callable[[Cells], None], ...] = (good, bad, dies, hangs, endless, many, broken)
+FAKES: tuple[Callable[[Cells], None], ...] = (good, bad, dies, hangs, endless, many, leaves, poor, broken)
 
 
 def install() -> None:

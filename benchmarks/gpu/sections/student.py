@@ -164,10 +164,17 @@ def _measured(sides: Sides, step: Step, side: str, width: int, points: int, name
         "arithmetic": name,
         **found.row(),
         "host_ms": round(_host_ms(step, device), 3),
-        "ms_a_cloud": round(found.median / count, 4),
         "peak_gb": None if peak is None else round(peak, 2),
+        **shares(found.median, count, products),
+    }
+
+
+def shares(milliseconds: float, clouds: int, products: float) -> Row:
+    """Of a step of so many clouds; products: milliseconds that its matrix products alone take."""
+    return {
+        "ms_a_cloud": round(milliseconds / clouds, 4),
         "products_ms": round(products, 4),
-        "share_of_products": round(products / found.median, 4),
+        "share_of_products": round(products / milliseconds, 4),
     }
 
 

@@ -101,7 +101,7 @@ def _stage(held: Held, model: str, size: tuple[int, int], precision: str, batch:
     )
     with ARITHMETICS["float32"].matrix_units():
         bare, decoding = bare_rate(teacher, held.seconds), held.decoded(teacher)
-        ceiling = min(bare, decoding) if cells.on_gpu else 1 / (1 / bare + 1 / decoding)
+        ceiling = ceiling_of(bare, decoding, together=cells.on_gpu)
         images = 12 if cells.quick else max(4 * batch, min(2_000, int(2 * ceiling)))
         folder = cells.scratch / "features"
         try:
@@ -117,16 +117,28 @@ def _stage(held: Held, model: str, size: tuple[int, int], precision: str, batch:
         "decode": decode,
         "cores": cores(),
         "images": images,
+        **rates(rate, bare, decoding, ceiling, flops, peak),
+    }
+
+
+def ceiling_of(bare: float, decoding: float, *, together: bool) -> float:
+    """Images/s that a stage cannot pass: of the slower of its two parts, or of both one after the other."""
+    return min(bare, decoding) if together else 1 / (1 / bare + 1 / decoding)
+
+
+def rates(rate: float, bare: float, decoding: float, ceiling: float, gigaflops: float, peak: float) -> Row:
+    """rate, bare, decoding, ceiling: images/s. gigaflops: of an image. peak: TFLOP/s of a large product."""
+    return {
         "images_per_s": round(rate, 2),
         "bare_per_s": round(bare, 2),
         "decode_per_s": round(decoding, 2),
         "share_of_ceiling": round(rate / ceiling, 4),
         "bound_by": "the forward pass" if bare < decoding else "decoding",
-        "gigaflop_an_image": round(flops, 2),
-        "tflop_per_s": round(flops * rate / 1e3, 3),
+        "gigaflop_an_image": round(gigaflops, 2),
+        "tflop_per_s": round(gigaflops * rate / 1e3, 3),
         "peak_tflop_per_s": round(peak, 2),
-        "share_of_peak": round(flops * rate / 1e3 / peak, 4),
-        "bare_share_of_peak": round(flops * bare / 1e3 / peak, 4),
+        "share_of_peak": round(gigaflops * rate / 1e3 / peak, 4),
+        "bare_share_of_peak": round(gigaflops * bare / 1e3 / peak, 4),
     }
 
 
