@@ -35,6 +35,7 @@ if [ ! -d "$packages" ]; then  # what is there is whole: it got its name last
   mv -T "$fresh" "$packages" 2>/dev/null || rm -rf "$fresh"  # another run was faster
 fi
 export PYTHONPATH="$checkout:$packages${PYTHONPATH:+:$PYTHONPATH}"
+export GRIDDLE_GPU_SCRIPT=$checkout/benchmarks/gpu/go.sh
 export PYTHONSAFEPATH=1  # modules in the folder where you stand are not ours
 
 if [ "${1:-}" = tables ]; then

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -162,7 +163,11 @@ class Results:
         if self._unwritten is not None:
             lines.append(f"the last rows are not in the file: {self._unwritten}")
         return "\n".join(
-            [*lines, f"all of it: {self._path}", f"its tables: python -m benchmarks.gpu.tables {self._path}"]
+            [
+                *lines,
+                f"all of it: {self._path}",
+                f"its tables: {_tables_command()} {shlex.quote(str(self._path))}",
+            ]
         )
 
     def _write(self) -> None:
@@ -215,6 +220,12 @@ def _hold(path: Path) -> TextIO:
             f"another run writes {path}. Give another --out, or wait until it ends."
         ) from None
     return lock
+
+
+def _tables_command() -> str:
+    """`go.sh` knows where packages lie that a plain `python` does not find."""
+    script = os.environ.get("GRIDDLE_GPU_SCRIPT")
+    return f"{shlex.quote(script)} tables" if script else "python -m benchmarks.gpu.tables"
 
 
 def _now() -> str:
