@@ -3,8 +3,8 @@
 # Every path carries a digest of all that determines its bytes, and every input is `ancient`: nothing rests on file
 # times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
+from pipeline.common.run_files import DONE
 from pipeline.plan.cost.teacher_memory import features_mem_mb
-from pipeline.plan.parts import DONE
 from pipeline.report.gather import before_report, report_marker
 from stages.workflow import before_jobs_start, open_workflow
 

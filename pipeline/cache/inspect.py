@@ -11,9 +11,8 @@ from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, is_valid, read_manifest
 from pipeline.cache.inspect_cache import Facts, manifest_beside, of_cache, of_partition
 from pipeline.cache.inspect_workdir import of_workdir
-from pipeline.config.load import PROVENANCE
+from pipeline.common.run_files import DONE, PROVENANCE
 from pipeline.datasets import scan_names
-from pipeline.plan.parts import DONE
 
 
 def inspect(path: Path) -> Facts:

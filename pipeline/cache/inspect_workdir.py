@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from pipeline.cache.inspect_cache import WEIGHTS_LOCK, Facts, weights_lock
-from pipeline.plan.parts import DONE
+from pipeline.common.run_files import DONE
 
 RUN_FILES = {
     "config.yaml": "the resolved blocks that it was made from",

@@ -3,5 +3,5 @@
 `model.py` has the blocks of datasets, students and the whole file, `teacher.py` and `training.py` the others; `blocks.py` says
 which keys enter an id. `registry.py` lists the published teachers; `layer.py` and `model_names.py` read what names say.
 
-Imports no other room, and neither torch nor timm. Start with `model.py`, then `load.py`.
+Imports `common` for the names of a run's files, and neither torch nor timm. Start with `model.py`, then `load.py`.
 """

@@ -13,13 +13,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cache_schemas.errors import BadInput
+from pipeline.common.run_files import PROVENANCE
 from pipeline.config.blocks import RECORDED, Block, block_in
 from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
 
-PROVENANCE = "provenance.json"
-"""What a finished training says of itself, in its folder."""
 RUN_FILES = (PROVENANCE, "lease.json", "resume")
 """Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
 

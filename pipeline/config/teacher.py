@@ -12,6 +12,11 @@ from pipeline.config.model_names import timm_name
 from pipeline.config.registry import row_of
 
 
+def is_hub(weights: str) -> bool:
+    """Whether a teacher's `weights` are downloaded: `hub`, or `hub@REVISION`."""
+    return weights == "hub" or weights.startswith("hub@")
+
+
 class Teacher(Block):
     """One teacher: a frozen image network and the layer that is read."""
 

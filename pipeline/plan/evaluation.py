@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
-from pipeline.config.load import PROVENANCE, load_config
+from pipeline.common.run_files import DONE, PROVENANCE
+from pipeline.config.load import load_config
 from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
 from pipeline.datasets.index import make_index
@@ -19,7 +20,7 @@ from pipeline.datasets.readers import reader_named
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
-from pipeline.plan.parts import DONE, Lot, cut, identities_of, member_of
+from pipeline.plan.parts import Lot, cut, identities_of, member_of
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.starting_weights import Facts, student_of_weights
 

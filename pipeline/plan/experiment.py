@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cache_schemas.errors import BadInput
+from pipeline.common.run_files import DONE
 from pipeline.config.model import Config, Points, Student, Teacher
+from pipeline.config.teacher import is_hub
 from pipeline.datasets.index import Index, PartitionEntry
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
 from pipeline.plan import identity
-from pipeline.plan.parts import DONE, Lot, Store
+from pipeline.plan.parts import Lot, Store
 from pipeline.plan.selection import (
     chosen_entries,
     entries_of_split,
@@ -167,8 +169,7 @@ def open_experiment(
 def _check_weights(config: Config, teachers: Sequence[str]) -> None:
     for name in dict.fromkeys(teachers):
         weights = config.teachers[name].weights
-        from_hub = weights == "hub" or weights.startswith("hub@")
-        if not from_hub and weights != "untrained" and not Path(weights).is_file():
+        if not is_hub(weights) and weights != "untrained" and not Path(weights).is_file():
             raise BadInput(
                 f"teachers.{name}.weights: the file {weights} does not exist; give the path of a weights file, `hub` "
                 f"to download them, or `untrained`"

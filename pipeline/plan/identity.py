@@ -17,6 +17,7 @@ from pipeline.config.model import Dataset, Points, Student, Teacher
 from pipeline.config.model_names import short_name
 from pipeline.config.registry import row_of
 from pipeline.config.standardisation import standardisation_digest
+from pipeline.config.teacher import is_hub
 from pipeline.config.training import Finetune, Labelled, Probe
 from pipeline.datasets.reader import Traits
 from pipeline.plan.label_subset import listed_scans
@@ -96,7 +97,7 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
     """What the user chose. The digest of the weights is recorded at their first use, and must be the same ever after."""
     if teacher.weights == "untrained":
         weights: dict[str, Any] = {"untrained": {"seed": teacher.seed, "init": "timm"}}
-    elif teacher.weights == "hub" or teacher.weights.startswith("hub@"):
+    elif is_hub(teacher.weights):
         row = row_of(teacher.model)
         revision = teacher.weights.partition("@")[2] or (row.revision if row else None)
         weights = {"hub": row.hub if row else f"timm/{teacher.model}", "revision": revision}

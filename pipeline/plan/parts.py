@@ -18,8 +18,6 @@ from pipeline.datasets.index import PartitionEntry
 STAGES = ("scans", "labels", "views", "full_scans", "features")
 """The stages that fill the cache, in the order of the data's way."""
 
-DONE = "done.json"
-"""The file that is written last into the folder of a run, a probe, a finetuning or a report. Snakemake looks at no other."""
 
 Member = tuple[str, str]
 """Where one partition of one store lies: the store's folder, relative to the cache, and the member digest."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
+from pipeline.common.run_files import PROVENANCE
 from pipeline.config.blocks import RECORDED
-from pipeline.config.load import PROVENANCE
 from pipeline.config.model import Student
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import imported_identity

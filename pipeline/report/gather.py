@@ -10,10 +10,10 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.config.load import PROVENANCE
+from pipeline.common.run_files import DONE, PROVENANCE
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
-from pipeline.plan.parts import DONE, Run
+from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
 from pipeline.training.recorder import read_metrics
 

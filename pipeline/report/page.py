@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
-from pipeline.plan.parts import DONE
+from pipeline.common.run_files import DONE
 from pipeline.report.curve import line_chart
 from pipeline.report.gather import Report, Spread, Table
 from pipeline.report.text import (

@@ -148,6 +148,11 @@ class ScanSteps(Dataset[ScanBatch]):
         )
 
 
+def scored_together(scans: Sequence[LabelledPlace], number: int) -> Sequence[LabelledPlace]:
+    """The scans of that batch of an evaluated split."""
+    return scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+
+
 class EvaluationScans(Dataset[ScanBatch]):
     """Item `number` is that batch of the evaluated split, in the order of the plan."""
 
@@ -166,7 +171,7 @@ class EvaluationScans(Dataset[ScanBatch]):
         return -(-len(self._scans) // SCORED_TOGETHER)
 
     def __getitem__(self, number: int) -> ScanBatch:
-        scans = self._scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+        scans = scored_together(self._scans, number)
         return scan_batch([self._sample(place) for place in scans], scans)
 
     def _sample(self, place: LabelledPlace) -> ScanSample:

@@ -21,11 +21,11 @@ from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
 from pipeline.streaming.augment import augmented
 from pipeline.streaming.scan_batches import (
-    SCORED_TOGETHER,
     EvaluationScans,
     ScanBatch,
     ScanSample,
     scan_batch,
+    scored_together,
 )
 from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
 from pipeline.students.packed import Cloud
@@ -59,7 +59,7 @@ class Votes(Dataset[ScanBatch]):
         number, vote = divmod(item, self._votes)
         if not vote:
             return self._plain[number]
-        scans = self._scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+        scans = scored_together(self._scans, number)
         return scan_batch([self._sample(place, vote) for place in scans], scans)
 
     def _sample(self, place: LabelledPlace, vote: int) -> ScanSample:

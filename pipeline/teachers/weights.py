@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput
 from pipeline.config.registry import Row
+from pipeline.config.teacher import is_hub
 
 _CONTAINERS = ("state_dict", "model", "teacher")
 _PREFIXES = ("module.", "backbone.")
@@ -31,7 +32,7 @@ def load_weights(model: nn.Module, weights: str, row: Row | None) -> None:
         BadInput: if the weights cannot be had, are no plain tensors, or are another model's.
     """
     name = str(getattr(model, "pretrained_cfg", {}).get("architecture", type(model).__name__))
-    if weights == "hub" or weights.startswith("hub@"):
+    if is_hub(weights):
         state, where = _from_hub(model, weights.partition("@")[2], row), "the hub"
     else:
         path = Path(weights)

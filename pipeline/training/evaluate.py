@@ -18,7 +18,7 @@ from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.left_out import check_left_out
-from pipeline.streaming.scan_batches import SCORED_TOGETHER
+from pipeline.streaming.scan_batches import scored_together
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
 from pipeline.students.heads import class_head
@@ -26,7 +26,7 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.training.confusion import Confusion
 from pipeline.training.import_weights import imported_network
 from pipeline.training.labelled_task import Task, predictions
-from pipeline.training.probe_features import RawInputs, StudentFeatures, student_features
+from pipeline.training.probe_features import RawInputs, StudentFeatures, point_features
 from pipeline.training.weights_folder import checked_weights
 
 
@@ -74,7 +74,7 @@ def evaluate(
             classes_of_points = predicted.cpu().numpy()
             confusion.add(labels.cpu().numpy(), classes_of_points)
             points += len(labels)
-            together = scans[number * SCORED_TOGETHER :][:SCORED_TOGETHER]
+            together = scored_together(scans, number)
             ends = np.cumsum([source.size(place) for place in together])[:-1]
             for place, prediction in zip(together, np.split(classes_of_points, ends), strict=True):
                 yield names.get(place.name, place.name), prediction
@@ -124,7 +124,7 @@ def trained(
     folder, classes = scored.folder, experiment.traits[run.train[0].dataset].classes
     if not experiment.is_done(run):
         raise BadInput(f"{folder} is not done: run `snakemake {run.what}_all --cores 8` first")
-    features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
+    features = point_features(experiment, run, device)
     head = class_head(run.head, features.channels, len(classes), run.seed)
     with checked_weights(folder) as tensors:
         load_exactly(head, tensors_below("head.", tensors))

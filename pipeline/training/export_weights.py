@@ -27,7 +27,7 @@ class Exported:
 def export(folder: Path, out: Path, *, module: bool) -> Exported:
     """Write the student of a run, or with its probe's classes, to `out`.
 
-    folder: of a run, a probe of a run, the baseline `scratch`, or imported weights. module: prefix names with `module.`,
+    folder: of a run, a probe or finetuning of a run, the baseline `scratch`, or imported weights. module: prefix names with `module.`,
     as their training on several GPUs does and asks for where it goes on.
 
     Raises:
@@ -40,7 +40,7 @@ def export(folder: Path, out: Path, *, module: bool) -> Exported:
             raise BadInput(f"{folder} holds no student: its weights are {', '.join(list(tensors)[:3])}, ...")
         student, provenance = _read(folder.absolute().parent.parent)
         tensors |= {name: value for name, value in student.items() if name.startswith("backbone.")}
-    network = _network(provenance)
+    network = _network(folder, provenance)
     head, tensors = _head(folder, tensors)
     branch = _branch(folder, network, head)
     state = to_authors(tensors, head)
@@ -52,15 +52,21 @@ def export(folder: Path, out: Path, *, module: bool) -> Exported:
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], Facts]:
     """Tensors, without a leading `student.`, and provenance of a folder that is complete."""
-    with complete_run(folder, "or one in its probe/") as provenance:
+    with complete_run(folder, "or one in its probe/ or finetune/") as provenance:
         _ = provenance["weights_sha256"]  # a folder of somebody else's has none
     tensors = read_tensors(folder)
     return {name.removeprefix("student."): value for name, value in tensors.items()}, provenance
 
 
-def _network(provenance: Facts) -> Facts:
-    network: Facts | None = provenance["identity"].get("network")
-    return network_of(provenance) if network is None else network
+def _network(folder: Path, provenance: Facts) -> Facts:
+    """The student's network: of what starts from nothing in its own identity, of a finetuning in that of its run."""
+    identity = provenance["identity"]
+    if "network" in identity:
+        network: Facts = identity["network"]
+        return network
+    if "student" not in identity and "imported" not in provenance:
+        _, provenance = _read(folder.absolute().parent.parent)
+    return network_of(provenance)
 
 
 def _head(folder: Path, tensors: dict[str, Tensor]) -> tuple[Head, dict[str, Tensor]]:

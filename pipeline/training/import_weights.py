@@ -9,12 +9,13 @@ from typing import Any
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
+from pipeline.common.run_files import DONE
 from pipeline.config.model import Points, Student
 from pipeline.datasets.readers import packaged
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import IMPORT_ALGORITHM
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.parts import DONE, Run
+from pipeline.plan.parts import Run
 from pipeline.plan.starting_weights import Facts, check_network, read_weights_folder
 from pipeline.students.authors import Described, describe, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file

@@ -12,9 +12,9 @@ from torch import nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.publish import write_bytes, write_json
+from pipeline.common.run_files import DONE
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
-from pipeline.plan.parts import DONE
 from pipeline.training.confusion import Confusion
 from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights, write_provenance
 

@@ -25,7 +25,7 @@ from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
 from pipeline.streaming.view_batches import stream
 from pipeline.streaming.votes import Votes
 from pipeline.training.confusion import Confusion
-from pipeline.training.probe_features import RawInputs, TeacherFeatures, student_features
+from pipeline.training.probe_features import TeacherFeatures, point_features
 from pipeline.training.stepping import autocast
 
 
@@ -77,7 +77,7 @@ def prepare(experiment: Experiment, run: LabelledRun, device: torch.device) -> T
     scans, scored = _chosen(run, training), scoring.scans()
     _check_labels(run, f"the {', '.join(run.block.splits)} split, which it learns from", training)
     _check_labels(run, f"the {run.block.evaluate} split, on which it is scored", scoring)
-    features = RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
+    features = point_features(experiment, run, device)
     steps = ScanSteps(
         training,
         scans,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
-from pipeline.config.load import PROVENANCE
+from pipeline.common.run_files import PROVENANCE
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
@@ -65,6 +65,17 @@ class StudentFeatures(nn.Module):
             drop = drop.to(batch.clouds.features.device)
         features: Tensor = self.backbone(batch.clouds, drop)
         return features
+
+
+def point_features(
+    experiment: Experiment, run: LabelledRun, device: torch.device
+) -> StudentFeatures | RawInputs:
+    """What the head of a run gets of every point: the student's features, or the inputs as they are.
+
+    Raises:
+        GriddleError: as `student_features`.
+    """
+    return RawInputs() if run.kind == "inputs" else student_features(experiment, run, device)
 
 
 def student_features(experiment: Experiment, run: LabelledRun, device: torch.device) -> StudentFeatures:

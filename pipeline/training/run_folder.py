@@ -9,9 +9,10 @@ import yaml
 from torch import nn
 
 from cache_schemas.publish import write_bytes, write_json
+from pipeline.common.run_files import DONE
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
-from pipeline.plan.parts import DONE, Run
+from pipeline.plan.parts import Run
 from pipeline.training.weights_folder import WEIGHTS, save_weights, write_provenance
 
 

@@ -18,7 +18,7 @@ from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_json
-from pipeline.config.load import PROVENANCE
+from pipeline.common.run_files import PROVENANCE
 from pipeline.plan.starting_weights import Facts
 
 WEIGHTS = "weights.safetensors"

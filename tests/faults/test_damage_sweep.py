@@ -1,6 +1,6 @@
 """Every file of a finished cache, damaged in every way, read by `verify`, through Zarr and by the trainer.
 
-Never a silently other value; always an error that names the file and the command that mends it. `pytest -m slow -s`
+Never a silently other value; always an error that names the file and the command that mends it. `pytest -n 0 -m slow -s`
 runs all of it and prints the counts.
 """
 

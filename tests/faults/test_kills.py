@@ -1,6 +1,6 @@
 """SIGKILL at random moments of a running stage, then the same command: as if nothing had happened.
 
-`pytest -m slow -s` kills fifty times and prints at which moments.
+`pytest -n 0 -m slow -s` kills fifty times and prints at which moments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Random sequences of all that can happen to a cache, against a plain dict of what it must hold.
 
-A small run by default; `pytest -m slow -s tests/faults/test_machine.py` does more than a thousand steps and prints
+A small run by default; `pytest -n 0 -m slow -s tests/faults/test_machine.py` does more than a thousand steps and prints
 how many of each.
 """
 

@@ -22,6 +22,7 @@ from pipeline.report.text import terminal
 from pipeline.students.distilled import build
 from pipeline.students.heads import ProbeHead, class_head
 from pipeline.training import finetune as training
+from pipeline.training.export_weights import export
 from pipeline.training.labelled_task import prepare, score
 from pipeline.training.probe import fit
 from pipeline.training.probe_features import student_features
@@ -62,7 +63,7 @@ def run_of(plan: Plan, kind: str, name: str = "all") -> FinetuneRun:
     return next(row.runs[0] for row in plan.finetune_rows if (row.kind, row.name) == (kind, name))
 
 
-def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
+def test_every_tensor_learns_and_the_statistics_move(plan: Plan, tmp_path: Path) -> None:
     run = run_of(plan, "finetuned")
     task = prepare(plan.experiment, run, CPU)
     start = {name: value.clone() for name, value in task.features.state_dict().items()}
@@ -81,6 +82,8 @@ def test_every_tensor_learns_and_the_statistics_move(plan: Plan) -> None:
     assert json.loads((folder / "provenance.json").read_text())["steps"] == 3 * (
         metrics["scans"]["train"] // 2
     )
+    exported = export(folder, tmp_path / "ckpt_last.pth", module=False)
+    assert (exported.key, exported.branch) == ("net", "main")
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("float16", marks=pytest.mark.whole)])
