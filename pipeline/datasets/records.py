@@ -10,7 +10,7 @@ from typing import Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import size_of
-from pipeline.geometry.calibration import RigidStep
+from pipeline.geometry.calibration import RigidStep, plain_numbers
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class ImageRecord:
         path: str,
         *,
         camera: str,
-        intrinsics: Iterable[float],
+        intrinsics: Iterable[float] | Iterable[Iterable[float]],
         steps: tuple[RigidStep, ...],
     ) -> ImageRecord:
         """The record of an image file: its size in bytes, and in pixels from its header.
+
+        intrinsics: 3 x 3 as an array or nested lists, or 9 numbers row by row.
 
         Raises:
             BadInput: if it is missing, or no image.
@@ -58,7 +60,7 @@ class ImageRecord:
             raise BadInput(
                 f"{root / path} cannot be read as an image ({error}); download it again"
             ) from error
-        numbers = tuple(float(number) for number in intrinsics)
+        numbers = tuple(float(number) for number in plain_numbers(intrinsics))
         return cls(camera, path, size, height, width, numbers, steps)
 
 

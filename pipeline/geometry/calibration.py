@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,11 @@ class RigidStep:
 
     Attributes:
         rotation: quaternion w, x, y, z; or a 3 x 3 matrix row by row, where a dataset gives one (it is used as it is,
-            rounding and all, so not with `inverse`).
-        translation: metres.
+            rounding and all, so not with `inverse`). An array of either, or nested lists, are taken, too.
+        translation: metres; likewise.
+
+    Raises:
+        ValueError: for other numbers of numbers. Whether they are a rotation is checked with the record that they are in.
     """
 
     rotation: tuple[float, ...]
@@ -23,10 +27,23 @@ class RigidStep:
     inverse: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rotation", plain_numbers(self.rotation))
+        object.__setattr__(self, "translation", plain_numbers(self.translation))
         if len(self.rotation) != 4 and (len(self.rotation) != 9 or self.inverse):
             raise ValueError(f"a rotation has 4 numbers, or 9 going forward, not {len(self.rotation)}")
         if len(self.translation) != 3:
             raise ValueError(f"a translation has 3 numbers, not {len(self.translation)}")
+
+
+def plain_numbers(values: Any) -> tuple[float, ...]:
+    """Numbers of an array, of nested lists or of a tuple, row by row, as a tuple. A tuple of numbers stays as it is."""
+    if type(values) is tuple and not any(
+        isinstance(value, Sequence) or hasattr(value, "shape") for value in values
+    ):
+        return values
+    import numpy as np
+
+    return tuple(np.asarray(values, np.float64).ravel().tolist())
 
 
 class Camera(Protocol):
