@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from cache_schemas.access import access_to
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
@@ -268,9 +269,10 @@ def _is_same(manifest: Manifest) -> bool:
     if files_below(manifest.store) != set(manifest.body["files"]):
         return False
     try:
-        return all(
-            sha256_file(manifest.store / name) == entry["sha256"]
-            for name, entry in manifest.body["files"].items()
-        )
+        with access_to(manifest.store):
+            return all(
+                sha256_file(manifest.store / name) == entry["sha256"]
+                for name, entry in manifest.body["files"].items()
+            )
     except OSError:
         return False
