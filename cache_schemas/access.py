@@ -109,12 +109,10 @@ def read_regular(path: AnyPath, most: int | None = None) -> bytes:
         OSError: as `open_regular`; `EINVAL`, saying so, for a file of more bytes.
     """
     with open_regular(path) as file:
-        if most is None:
-            return file.read()
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(errno.EINVAL, f"more than {most:,} bytes", os.fspath(path))
-    return data
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EINVAL, f"{size:,} bytes, more than {most:,}", os.fspath(path))
+        return file.read()
 
 
 def _check_regular(facts: os.stat_result, path: AnyPath) -> None:

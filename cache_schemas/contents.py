@@ -15,11 +15,11 @@ from cache_schemas.access import access_to, names_in
 from cache_schemas.canonical import ID_LENGTH
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, read_manifest
-from cache_schemas.places import PLACES, Place, place_of
+from cache_schemas.places import PARTITION_NAME, PLACES, Place, place_of
 from cache_schemas.publish import is_beside
 
 NAME = re.compile(
-    rf"(?P<partition>[A-Za-z0-9][A-Za-z0-9_-]*)\.(?P<digest>[0-9a-f]{{{ID_LENGTH}}})\.(?P<kind>json|zarr|crc)"
+    rf"(?P<partition>{PARTITION_NAME.pattern})\.(?P<digest>[0-9a-f]{{{ID_LENGTH}}})\.(?P<kind>json|zarr|crc)"
 )
 
 
