@@ -86,6 +86,14 @@ def main(arguments: list[str] | None = None) -> Any:
             raise
         click.echo(f"griddle: {explained}", err=True)
         sys.exit(explained.exit_code)
+    except SystemExit as end:
+        if end.code:
+            raise
+        # Commands of ours end by returning. What ended this one, a package or a user's reader, would pass for success.
+        click.echo(
+            "griddle: something called sys.exit before the command had ended; it is not done", err=True
+        )
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

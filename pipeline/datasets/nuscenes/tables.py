@@ -54,7 +54,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"table {path} is no valid JSON ({shown(error)}); extract its archive again") from error
+        raise BadInput(
+            f"table {path} is no valid JSON ({shown(error)}); extract its archive again"
+        ) from error
     if not isinstance(rows, list):
         raise BadInput(
             f"table {path} is no list of rows but {type(rows).__name__}; extract its archive again"
