@@ -14,6 +14,7 @@ from threading import local
 import google_crc32c
 import numpy as np
 
+from cache_schemas.access import access_to
 from cache_schemas.errors import DamagedCache
 from cache_schemas.open_files import FILES
 from cache_schemas.shards import CRC_BYTES, ShardLayout, read_shard_index
@@ -37,6 +38,7 @@ class ArrayReader:
         """Rows `start` to `stop`, a new array or `out`.
 
         Raises:
+            NoAccess: naming the file, if the system refuses to read it.
             DamagedCache: naming the file, if a chunk is not there or not the one that was written.
         """
         layout = self.layout
@@ -146,7 +148,8 @@ class ArrayReader:
     def _fill(self, shard: int, buffers: list[np.ndarray], offset: int, wanted: int) -> None:
         path = self._shard_file(shard)
         try:
-            done = FILES.read_into(self._number, path, buffers, offset, wanted)
+            with access_to(path):
+                done = FILES.read_into(self._number, path, buffers, offset, wanted)
         except OSError as error:
             raise DamagedCache(f"{path} cannot be read ({error}).") from error
         if done != wanted:

@@ -24,6 +24,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from cache_schemas.access import access_to
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import mending, open_partition
 from cache_schemas.reading import check_metadata, read_sidecar
@@ -96,11 +97,12 @@ class CheckedStore(Store):
         """The bytes of a file, or of a range of it, checked.
 
         Raises:
+            NoAccess: naming the file, if the system refuses to read it.
             DamagedCache: naming the file and the mending command.
         """
         path = self.root / key
         try:
-            with open(path, "rb") as file:
+            with access_to(path), open(path, "rb") as file:
                 if isinstance(byte_range, RangeByteRequest):
                     file.seek(byte_range.start)
                     data = file.read(byte_range.end - byte_range.start)

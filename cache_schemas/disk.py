@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cache_schemas.errors import CannotWrite
+from cache_schemas.access import no_access
+from cache_schemas.errors import CannotWrite, GriddleError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -51,6 +52,14 @@ def explain(error: OSError, folder: Path) -> CannotWrite | None:
         refused.exit_code = 2
         return refused
     return None
+
+
+def in_words(error: OSError) -> GriddleError | None:
+    """An error that no one has explained, by the file that it names; None if it may be a mistake of ours."""
+    path = Path(error.filename) if isinstance(error.filename, str | os.PathLike) else None
+    if error.errno in (errno.EACCES, errno.EPERM) and path is not None and not os.access(path, os.R_OK):
+        return no_access(error, path)
+    return explain(error, path or Path(".")) or no_access(error, path or "a file")
 
 
 def _below(name: object, folder: Path) -> bool:

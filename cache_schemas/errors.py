@@ -22,6 +22,10 @@ class DamagedCache(GriddleError):
     """A file of the cache is missing, cut, changed or swapped. Never answered with a fill value."""
 
 
+class NoAccess(GriddleError):
+    """A file cannot be reached: no right, a disk that fails, links in a circle. It may be sound: nothing is removed."""
+
+
 class CannotWrite(GriddleError):
     """The disk is full, or the folder may only be read (then a retry would repeat it: exit code 2)."""
 

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import access_to, is_there, no_access, read_regular
 from cache_schemas.canonical import canonical_json, digest
 from cache_schemas.errors import DamagedCache
 
@@ -86,10 +87,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest and check it against itself.
 
     Raises:
-        DamagedCache: if it is no JSON, no manifest, of another format, or not what its digest says.
+        NoAccess: if the system refuses to read it.
+        DamagedCache: if it is missing, no JSON, no manifest, of another format, or not what its digest says.
     """
     try:
-        body = json.loads(path.read_bytes())
+        with access_to(path):
+            body = json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise DamagedCache(f"{path} cannot be read as a manifest ({error}).\n{mending(path)}") from error
     if not isinstance(body, dict) or body.get("griddle") != KIND:
@@ -112,6 +115,7 @@ def open_partition(
     """The manifest of a partition that is valid: its digests, files and sizes agree, and its identity is the wanted one.
 
     Raises:
+        NoAccess: naming the first file that the system refuses to read.
         DamagedCache: naming the first file that is missing or has another size, or the fields in which the identity
             differs, and the mending command.
     """
@@ -129,7 +133,10 @@ def open_partition(
     for path, size in wanted:
         try:
             actual = os.stat(path).st_size
-        except FileNotFoundError as error:
+        except OSError as error:
+            refused = no_access(error, path)
+            if refused is not None:
+                raise refused from error
             raise DamagedCache(f"{path} is missing.\n{mending(manifest.path)}") from error
         if actual != size:
             raise DamagedCache(
@@ -141,8 +148,12 @@ def open_partition(
 def is_valid(
     store_folder: Path, partition: str, member_digest: str, identity: Mapping[str, Any] | None = None
 ) -> bool:
-    """Whether `open_partition` would succeed; what is damaged is to be computed again."""
-    if not manifest_path(store_folder, partition, member_digest).exists():
+    """Whether `open_partition` would succeed; what is damaged is to be computed again.
+
+    Raises:
+        NoAccess: where the system refuses to say.
+    """
+    if not is_there(manifest_path(store_folder, partition, member_digest)):
         return False
     try:
         open_partition(store_folder, partition, member_digest, identity)

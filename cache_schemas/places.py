@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+PARTITION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Of a partition: what stands before the first point in the names of its files."""
+NAME_LENGTH = 100
+"""Characters that a name may have. File systems take 255 bytes, in which a digest, a host and more stand beside it."""
 
 PLACES = {
     "scans": "scans/*",

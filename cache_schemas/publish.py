@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import no_access
+
 WRITING = ".writing"
 _ASIDE = re.compile(r"\.damaged-[0-9a-f]+$")
 
@@ -61,10 +63,14 @@ def fsync_tree(folder: Path) -> None:
 
 
 def files_below(folder: Path) -> set[str]:
-    """The files below a folder, relative to it. Fewer, and no error, where another process is just renaming it."""
+    """The files below a folder, relative to it. Fewer, and no error, where another process is just renaming it.
+
+    Raises:
+        NoAccess: if the system refuses to list a folder.
+    """
     return {
         os.path.relpath(os.path.join(parent, name), folder)
-        for parent, _, names in os.walk(folder)
+        for parent, _, names in os.walk(folder, onerror=_unless_vanished)
         for name in names
     }
 
@@ -136,6 +142,12 @@ def delete(path: Path) -> None:
         shutil.rmtree(path, onerror=_unless_gone)
     else:
         path.unlink(missing_ok=True)
+
+
+def _unless_vanished(error: OSError) -> None:
+    refused = no_access(error, error.filename)
+    if refused is not None:
+        raise refused from error
 
 
 def _unless_gone(call: Any, path: str, info: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cache_schemas.access import access_to, read_regular
 from cache_schemas.array_reading import ArrayReader
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
@@ -24,6 +25,7 @@ class PartitionReader:
     """One valid partition, opened to be read. Open it in the process that reads, never before a fork.
 
     Raises:
+        NoAccess: if the system refuses to read one of its files.
         DamagedCache: on opening, if the partition is not valid, is of another schema version or (where one is given)
             another identity, or its sidecar is not the one its manifest lists; on reading, if a chunk's checksum is
             not the sidecar's.
@@ -130,8 +132,8 @@ def check_metadata(manifest: Manifest) -> dict[str, bytes]:
 
 def _checked(path: str, expected: str, manifest: Manifest) -> bytes:
     """The bytes of a small file, which must have this SHA-256."""
-    with open(path, "rb") as file:
-        data = file.read()
+    with access_to(path):
+        data = read_regular(path)
     if sha256(data).hexdigest() != expected:
         raise DamagedCache(f"{path} is not the one its manifest lists (sha256).\n{mending(manifest.path)}")
     return data

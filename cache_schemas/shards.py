@@ -15,6 +15,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from cache_schemas.access import access_to, read_regular
 from cache_schemas.errors import DamagedCache
 from cache_schemas.schema import CODECS
 
@@ -61,11 +62,13 @@ def read_layout(folder: Path) -> ShardLayout:
     """The layout of the array in `folder`.
 
     Raises:
-        DamagedCache: if zarr.json is unreadable or describes another layout than ours.
+        NoAccess: if the system refuses to read zarr.json.
+        DamagedCache: if it is missing or describes another layout than ours.
     """
     path = folder / "zarr.json"
     try:
-        data = path.read_bytes()
+        with access_to(path):
+            data = read_regular(path)
     except OSError as error:
         raise DamagedCache(
             f"{path} is missing or is not the metadata of a sharded array ({error})."
@@ -98,13 +101,14 @@ def read_shard_index(layout: ShardLayout, shard: int) -> np.ndarray:
     """Offsets (chunks in this shard,) int64 of the encoded inner chunks.
 
     Raises:
-        DamagedCache: if the file is missing or short, its index fails its checksum, or a chunk is absent or has
+        NoAccess: if the system refuses to read the file.
+        DamagedCache: if it is missing or short, its index fails its checksum, or a chunk is absent or has
             another length than an uncompressed one must have.
     """
     path = layout.shard_file(shard)
     index_bytes = layout.chunks_per_shard * 16
     try:
-        with open(path, "rb") as file:
+        with access_to(path), open(path, "rb") as file:
             file.seek(-(index_bytes + CRC_BYTES), 2)
             tail = file.read()
     except OSError as error:

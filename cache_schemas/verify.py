@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from cache_schemas.access import access_to, open_regular
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.contents import NAME, StoreFolder
-from cache_schemas.errors import DamagedCache
+from cache_schemas.errors import DamagedCache, NoAccess
 from cache_schemas.manifest import Manifest, differences, read_manifest
 from cache_schemas.publish import files_below, json_bytes
 from cache_schemas.reading import PartitionReader
@@ -21,6 +21,9 @@ from cache_schemas.recount import contradictions
 from cache_schemas.schema import StoreSchema
 from cache_schemas.shards import is_chunk, read_layout, read_shard_index
 from cache_schemas.stores import schema_of
+
+BLOCK = 2**22
+"""Bytes that are read at once between chunks."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,14 @@ class Problem:
 
 @dataclass
 class Verified:
-    """What was looked at of one partition, and what is wrong with it."""
+    """What was looked at of one partition, and what is wrong with it.
+
+    Attributes:
+        unreachable: what the system refused to read; what was not looked at for it may be sound or not.
+    """
 
     manifest: Manifest | None = None
+    unreachable: list[Problem] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     files: int = 0
     bytes: int = 0
@@ -58,6 +66,19 @@ def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any]
         identity: what it must have been made for, where that is known.
     """
     result = Verified()
+    try:
+        _check(store, path, identity, result)
+    except NoAccess as error:
+        result.unreachable.append(Problem(path, str(error), path))
+    return result
+
+
+def _check(store: StoreFolder, path: Path, identity: Mapping[str, Any] | None, result: Verified) -> None:
+    """As `verify_partition`, into `result`, until the system refuses to read a file.
+
+    Raises:
+        NoAccess: naming that file.
+    """
 
     def wrong(where: Path, what: str) -> None:
         result.problems.append(Problem(where, what, path))
@@ -66,7 +87,7 @@ def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any]
         manifest = read_manifest(path)
     except DamagedCache as error:
         wrong(path, _said(error, path))
-        return result
+        return
     result.manifest = manifest
     for what in _names(store, manifest, identity):
         wrong(path, what)
@@ -74,7 +95,7 @@ def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any]
         schema = schema_of(manifest)
     except DamagedCache as error:
         wrong(path, _said(error, path))
-        return result
+        return
     before = len(result.problems)
     _check_files(manifest, result, wrong)
     if len(result.problems) == before:
@@ -83,7 +104,6 @@ def verify_partition(store: StoreFolder, path: Path, identity: Mapping[str, Any]
         reader = PartitionReader(store.path, schema, manifest.partition, manifest.member_digest)
         for what in (*_attributes(reader), *contradictions(reader, schema)):
             wrong(manifest.store, what)
-    return result
 
 
 def _names(store: StoreFolder, manifest: Manifest, identity: Mapping[str, Any] | None) -> Iterator[str]:
@@ -110,13 +130,17 @@ def _check_files(manifest: Manifest, result: Verified, wrong: Any) -> None:
     entries = {manifest.store / name: entry for name, entry in listed.items()}
     for path, entry in (entries | {manifest.sidecar: manifest.body["crc"]}).items():
         try:
-            size = path.stat().st_size
+            with access_to(path):
+                size = path.stat().st_size
             if size != entry["size"]:
                 wrong(path, f"has {size} bytes, the manifest says {entry['size']}")
             elif path.name != "zarr.json" and path != manifest.sidecar:
                 continue  # shards are hashed where their chunks are checked, in one reading
-            elif sha256_file(path) != entry["sha256"]:
-                wrong(path, "its SHA-256 is not the one in the manifest")
+            else:
+                with access_to(path):
+                    sha = sha256_file(path)
+                if sha != entry["sha256"]:
+                    wrong(path, "its SHA-256 is not the one in the manifest")
         except FileNotFoundError:
             wrong(path, "is missing")
         except OSError as error:
@@ -127,7 +151,8 @@ def _check_files(manifest: Manifest, result: Verified, wrong: Any) -> None:
 
 def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wrong: Any) -> None:
     """SHA-256 of every shard, and CRC-32C of every chunk against the sidecar."""
-    sums = np.fromfile(manifest.sidecar, "<u4")
+    with access_to(manifest.sidecar):
+        sums = np.fromfile(manifest.sidecar, "<u4")
     where = manifest.body["crc"]["arrays"]
     if sorted(where) != sorted(spec.name for spec in schema.arrays) or len(sums) != sum(
         count for _, count in where.values()
@@ -151,14 +176,13 @@ def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wro
                 name = str(path.relative_to(manifest.store))
                 hashed.add(name)
                 offsets = read_shard_index(layout, shard)
-                with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                    if sha256(data).hexdigest() != manifest.body["files"][name]["sha256"]:
-                        wrong(path, "its SHA-256 is not the one in the manifest")
-                    begin = first + shard * layout.chunks_per_shard
-                    for number, offset in enumerate(offsets.tolist()):
-                        chunk = data[offset : offset + layout.chunk_bytes]
-                        if not is_chunk(chunk, sums[begin + number]):
-                            wrong(path, f"chunk {number} is not the one that was written (checksum)")
+                begin = first + shard * layout.chunks_per_shard
+                with access_to(path):
+                    sha, broken = _read_shard(path, offsets, layout.chunk_bytes, sums[begin:])
+                if sha != manifest.body["files"][name]["sha256"]:
+                    wrong(path, "its SHA-256 is not the one in the manifest")
+                for number in broken:
+                    wrong(path, f"chunk {number} is not the one that was written (checksum)")
                 result.chunks += len(offsets)
         except DamagedCache as error:
             line = str(error).splitlines()[0]
@@ -168,6 +192,37 @@ def _check_chunks(manifest: Manifest, schema: StoreSchema, result: Verified, wro
     for name in manifest.body["files"]:
         if not name.endswith("zarr.json") and name not in hashed:
             wrong(manifest.store / name, "is listed in the manifest, but is no shard of any array")
+
+
+def _read_shard(path: Path, offsets: np.ndarray, size: int, sums: np.ndarray) -> tuple[str, list[int]]:
+    """SHA-256 of a shard file, and the numbers of the chunks that are not those of the sums; the file is read once.
+
+    It is not mapped into memory: there, a disk that fails would end the process.
+
+    Args:
+        offsets: (chunks,) int64, of the chunks in the file. size: bytes of each. sums: their CRC-32C, in the same order.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    whole, broken, read = sha256(), [], 0
+    with open_regular(path) as file:
+        for number in np.argsort(offsets, kind="stable").tolist():
+            offset = int(offsets[number])
+            if offset < read:  # over another chunk: what lies there is that one's
+                broken.append(number)
+                continue
+            while read < offset and (between := file.read(min(offset - read, BLOCK))):
+                whole.update(between)
+                read += len(between)
+            chunk = file.read(size)
+            whole.update(chunk)
+            read += len(chunk)
+            if len(chunk) != size or not is_chunk(chunk, int(sums[number])):
+                broken.append(number)
+        while rest := file.read(BLOCK):
+            whole.update(rest)
+    return whole.hexdigest(), sorted(broken)
 
 
 def _attributes(reader: PartitionReader) -> Iterator[str]:

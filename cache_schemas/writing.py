@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,11 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from cache_schemas.access import access_to
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.disk import explain, writing_to
 from cache_schemas.manifest import Manifest, manifest_path, read_manifest, seal
+from cache_schemas.places import PARTITION_NAME
 from cache_schemas.publish import (
     delete,
     files_below,
@@ -31,8 +32,6 @@ from cache_schemas.publish import (
 )
 from cache_schemas.schema import StoreSchema
 from cache_schemas.shards import read_layout, stored_checksums
-
-PARTITION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class PartitionWriter:
@@ -268,9 +267,10 @@ def _is_same(manifest: Manifest) -> bool:
     if files_below(manifest.store) != set(manifest.body["files"]):
         return False
     try:
-        return all(
-            sha256_file(manifest.store / name) == entry["sha256"]
-            for name, entry in manifest.body["files"].items()
-        )
+        with access_to(manifest.store):
+            return all(
+                sha256_file(manifest.store / name) == entry["sha256"]
+                for name, entry in manifest.body["files"].items()
+            )
     except OSError:
         return False

@@ -97,7 +97,8 @@ def verify(
     """Check every byte of the cache, or of PATHS: stores, or partitions by their manifest.
 
     Recounts, checks names, sizes, SHA-256 and the checksum of every chunk, and compares with the index. Ends with exit
-    code 1 if anything is damaged and was not removed by --repair.
+    code 1 if anything is damaged and was not removed by --repair, or could not be read. What could not be read may be
+    sound: it is never removed.
     """
     import json
 
@@ -115,13 +116,14 @@ def verify(
         "problems": [
             {"path": str(p.path), "what": p.what, "manifest": str(p.manifest)} for p in result.problems
         ],
+        "unreachable": [{"manifest": str(p.manifest), "what": p.what} for p in result.unreachable],
         "missing": [str(path) for path in result.missing],
         "leftovers": result.leftovers,
         "recomputed": recomputed,
         "repaired": [str(path) for path in result.repaired],
     }
     click.echo(json.dumps(facts, indent=1)) if as_json else _print_verified(result, recomputed)
-    if result.problems and not mend:
+    if result.unreachable or (result.problems and not mend):
         raise SystemExit(1)
 
 
@@ -243,8 +245,13 @@ def _print_verified(result: Verification, recomputed: list[Any]) -> None:
         click.echo(f"{len(result.missing)} partition(s) of this config are not computed yet")
     if result.leftovers:
         click.echo(f"{result.leftovers} leftover(s); `griddle cache gc` lists those that can go")
+    for problem in result.unreachable:
+        click.echo(f"not checked: {problem.what}")
+    if result.unreachable:
+        click.echo(f"{len(result.unreachable)} partition(s) could not be read and were left as they are")
     if not result.problems:
-        click.echo(f"{result.partitions:,} partition(s) verified, all sound")
+        if not result.unreachable:
+            click.echo(f"{result.partitions:,} partition(s) verified, all sound")
     elif result.repaired:
         click.echo(
             f"removed {len(result.repaired)} of them; run the same snakemake command again: it computes just these"

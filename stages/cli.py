@@ -6,12 +6,11 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import click
 
-from cache_schemas.disk import explain
+from cache_schemas.disk import in_words
 from cache_schemas.errors import GriddleError
 
 COMMANDS = {
@@ -82,11 +81,19 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"griddle: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        explained = explain(error, Path(error.filename or "."))
+        explained = in_words(error)
         if explained is None:
             raise
         click.echo(f"griddle: {explained}", err=True)
         sys.exit(explained.exit_code)
+    except SystemExit as end:
+        if end.code:
+            raise
+        # Commands of ours end by returning. What ended this one, a package or a user's reader, would pass for success.
+        click.echo(
+            "griddle: something called sys.exit before the command had ended; it is not done", err=True
+        )
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+
+def _check_workdir(context: click.Context, option: click.Parameter, workdir: Path | None) -> Path | None:
+    from pipeline.config.load import check_folder
+
+    if workdir is not None:
+        check_folder("--workdir", str(workdir))
+    return workdir
+
+
 config_option = click.option(
     "--config",
     "-c",
@@ -25,6 +34,7 @@ config_option = click.option(
 workdir_option = click.option(
     "--workdir",
     type=click.Path(path_type=Path),
+    callback=_check_workdir,
     help="Where indices, lots and runs go; overrides the config's.",
 )
 only_option = click.option("--only", metavar="STUDENT", help="Only this student of the config.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.common.log import log
-from pipeline.config.load import load_config
+from pipeline.config.load import check_folder, load_config
 from pipeline.config.model import Config
 from pipeline.datasets.index import is_fresh, read_index
 from pipeline.plan.lot_status import drop_stale_lots
@@ -85,6 +85,7 @@ def _open(workflow: Workflow) -> OpenedWorkflow:
     config = load_config(config_path)
     only = overrides.get("only")
     workdir = Path(overrides.get("workdir", config.workdir))
+    check_folder("workdir", str(workdir))
     if workflow.is_main_process:
         _refresh_indices(config, config_path, workdir, only)
     plan = plan_experiment(config, workdir, only)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from cache_schemas.belonging import check_same_scans
 from cache_schemas.contents import NAME, StoreFolder, list_store, store_folders
 from cache_schemas.disk import writing_to
-from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.errors import BadInput, DamagedCache, NoAccess
 from cache_schemas.manifest import Manifest, is_valid, manifest_path
 from cache_schemas.publish import remove_tree
 from cache_schemas.reading import PartitionReader
@@ -50,6 +51,8 @@ class Verification:
 
     Attributes:
         compared: whether partitions were compared with the index.
+        unreachable: what the system refused to read, one for each partition; nothing is known of it, and `repair` leaves these
+            partitions alone.
         missing: manifests of partitions that the config wants and that are not computed yet.
         leftovers: how many names in the store folders belong to no manifest; `griddle cache gc` lists them.
         repaired: manifests of the removed partitions.
@@ -59,6 +62,7 @@ class Verification:
     compared: bool
     stores: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unreachable: list[Problem] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
     leftovers: int = 0
     repaired: list[Path] = field(default_factory=list)
@@ -83,6 +87,7 @@ def verify_cache(
 
     Raises:
         BadInput: if a path is no store or partition of this cache.
+        NoAccess: if the system refuses to list a folder.
     """
     result = Verification(cache, plan is not None)
     planned = _planned(plan) if plan is not None else {}
@@ -109,13 +114,18 @@ def verify_cache(
 def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
     """Remove what is broken, the manifest first, and each lot manifest that names it, so that it is computed anew.
 
+    A partition of which a file could not be read is left as it is: it was not checked whole.
+
     Returns the removed manifests.
 
     Raises:
         CannotWrite: if the cache may only be read.
     """
     gone: set[tuple[str, str, str]] = set()
+    unknown = {problem.manifest for problem in result.unreachable}
     for manifest in dict.fromkeys(problem.manifest for problem in result.problems):
+        if manifest in unknown:
+            continue
         name = NAME.fullmatch(manifest.name)
         with writing_to(manifest.parent):
             if name is None:  # a lot manifest
@@ -161,7 +171,9 @@ def _targets(
         inside = [p for p in wanted if store.path.absolute().is_relative_to(p)]
         used.update(inside)
         if not wanted or inside:
-            result.leftovers += len(listing.unnamed) + len(listing.beside) + len(listing.foreign)
+            result.leftovers += len(listing.beside) + len(listing.foreign)
+            with suppress(NoAccess):  # each manifest is a target, which says it
+                result.leftovers += len(listing.unnamed)
         for manifest in listing.manifests:
             single = [p for p in wanted if p in _names_of(manifest)]
             used.update(single)
@@ -193,11 +205,20 @@ def _names_of(manifest: Path) -> tuple[Path, ...]:
 def _verify(target: Target, plan: Plan | None) -> Verified:
     identity = target.planned[0].identity if target.planned else None
     verified = verify_partition(target.store, target.manifest, identity)
-    if verified.manifest is not None and not verified.problems and plan is not None and target.planned:
+    if (
+        verified.manifest is not None
+        and not verified.problems
+        and not verified.unreachable
+        and plan is not None
+        and target.planned
+    ):
         store, entry = target.planned
         record = plan.experiment.indices[store.dataset].load_partition(entry)
-        for what in _against_index(plan, store, entry, record, verified.manifest):
-            verified.problems.append(Problem(verified.manifest.store, what, target.manifest))
+        try:
+            for what in _against_index(plan, store, entry, record, verified.manifest):
+                verified.problems.append(Problem(verified.manifest.store, what, target.manifest))
+        except NoAccess as error:
+            verified.unreachable.append(Problem(target.manifest, str(error), target.manifest))
     return verified
 
 
@@ -253,6 +274,7 @@ def _add(result: Verification, target: Target, verified: Verified) -> None:
     for name in ("files", "chunks", "bytes"):
         row[name] += getattr(verified, name)
     result.problems += verified.problems
+    result.unreachable += verified.unreachable
 
 
 def _compare_lots(plan: Plan, looked_at: set[Path], result: Verification) -> None:
@@ -263,7 +285,11 @@ def _compare_lots(plan: Plan, looked_at: set[Path], result: Verification) -> Non
     for stage in STAGES:
         for lot in plan.lots(stage):
             path = plan.experiment.lot_path(lot)
-            body = read_lot(path)
+            try:
+                body = read_lot(path)
+            except NoAccess as error:
+                result.unreachable.append(Problem(path, str(error), path))
+                continue
             folder = plan.experiment.store_path(lot.store)
             if body is None and path.exists():
                 result.problems.append(Problem(path, "is damaged, or no lot manifest", path))

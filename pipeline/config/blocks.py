@@ -23,8 +23,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
 from cache_schemas.canonical import digest
+from cache_schemas.places import NAME_LENGTH
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=NAME_LENGTH)]
 Pair = tuple[PositiveInt, PositiveInt]
 Range = tuple[float, float]
 

@@ -12,15 +12,24 @@ from typing import Any, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cache_schemas.access import read_regular
 from cache_schemas.errors import BadInput
 from pipeline.common.run_files import PROVENANCE
 from pipeline.config.blocks import RECORDED, Block, block_in
+from pipeline.config.limits import MOST_BYTES, check_yaml
 from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
 
 RUN_FILES = (PROVENANCE, "lease.json", "resume")
 """Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
+
+SHOWN = 20
+"""Complaints that are printed."""
+LONGEST = 400
+"""Characters of a value or a complaint that are printed."""
+LONGEST_PATH = 1000
+"""Bytes of a folder's name; most systems take 4,096 of a whole path, and stores lie below it."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -31,12 +40,12 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     In a run's folder it is what the run recorded: keys that came later are as they were born (`config/blocks.py`).
 
     Raises:
-        BadInput: if the file is missing, is no YAML, repeats a key, names an unset ${VARIABLE}, or does not fit the
+        BadInput: if the file is missing, is no YAML, larger than a config may be (`config/limits.py`), repeats a key, names an unset ${VARIABLE}, or does not fit the
             model; with the key's path and what to write instead.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"config {path} is no UTF-8 text ({error}); save it as UTF-8.") from error
     except OSError as error:
@@ -44,9 +53,12 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
             f"config {path} cannot be read: {error.strerror}. Give another one with --config."
         ) from error
     try:
+        check_yaml(text)
         raw = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise BadInput(f"config {path} is no valid YAML: {error}") from error
+        raise BadInput(f"config {path} is no valid YAML: {_short(str(error))}") from error
+    except ValueError as error:  # too large; or a number or date that there is not
+        raise BadInput(f"config {path} cannot be used: {_short(str(error))}") from error
     if not isinstance(raw, dict):
         raise BadInput(f"config {path} holds no mapping; see docs/config.md for its keys.")
     raw = _expand(raw, "", path, keep_unset)
@@ -54,7 +66,7 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
         if isinstance(raw.get("students"), dict):
             raw["students"] = expand_sweeps(raw["students"])
     except ValueError as error:
-        raise BadInput(f"config {path}: {error}") from error
+        raise BadInput(f"config {path}: {_short(str(error))}") from error
     try:
         beside = any((path.parent / name).exists() for name in RUN_FILES)
         recorded = path.name == "config.yaml" and beside
@@ -62,7 +74,34 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     except ValidationError as error:
         raise BadInput(_explain(error, path)) from error
     _check_images(config, path)
+    if not keep_unset and not recorded:
+        for key, folder in (("workdir", config.workdir), ("cache", config.cache)):
+            if folder is not None:
+                check_folder(f"config {path}: {key}", folder)
     return config
+
+
+def check_folder(what: str, folder: str) -> None:
+    """Refuse a name for a folder of ours that a command line, Snakemake or the file system would take for something else.
+
+    Args:
+        what: names it, to begin the message with.
+
+    Raises:
+        BadInput: for an empty name, one that begins with `-`, has braces or a line break in it, is too long, or lies at or
+            below a file.
+    """
+    if not folder.strip() or folder.startswith("-") or re.search(r"[{}\x00-\x1f]", folder):
+        raise BadInput(
+            f"{what} is {_short(folder)!r}: the name of a folder is not empty, does not begin with -, and has no braces and "
+            f"no line break in it"
+        )
+    place = Path(folder)
+    if len(os.fsencode(folder)) > LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in place.parts):
+        raise BadInput(f"{what} is {_short(folder)!r}: it is too long to be a folder's name")
+    for above in (place, *place.parents):
+        if os.path.lexists(above) and not above.is_dir():
+            raise BadInput(f"{what} is {_short(folder)!r}, but {above} is no folder; give another one")
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -101,6 +140,8 @@ def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
         return [_expand(item, f"{where}[{number}]", path, keep_unset) for number, item in enumerate(value)]
     if not isinstance(value, str):
         return value
+    if "\0" in value:
+        raise BadInput(f"config {path}: {where} has a NUL in it: {_short(value)!r}")
 
     def replace(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -119,8 +160,9 @@ def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
 def _explain(error: ValidationError, path: Path) -> str:
     """Pydantic's complaints in the words of the config's author."""
     lines = [f"config {path}: {error.error_count()} value(s) cannot be used:"]
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "the whole file"
+    problems = error.errors()
+    for item in problems[:SHOWN]:
+        where = ".".join(_short(str(part)) for part in item["loc"]) or "the whole file"
         if item["type"] == "extra_forbidden":
             known = _known_keys(item["loc"][:-1])
             near = get_close_matches(str(item["loc"][-1]), known, n=1)
@@ -130,9 +172,20 @@ def _explain(error: ValidationError, path: Path) -> str:
             lines.append(f"  {where}: is needed and not there")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(item["input"], (dict, BaseModel)) else f" (got {item['input']!r})"
-            lines.append(f"  {where}: {message}{shown}")
+            shown = (
+                ""
+                if isinstance(item["input"], (dict, BaseModel))
+                else f" (got {_short(repr(item['input']))})"
+            )
+            lines.append(f"  {where}: {_short(message)}{shown}")
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN} more")
     return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    """A message names a value; it does not repeat all of it."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

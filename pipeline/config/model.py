@@ -96,17 +96,20 @@ class Points(Block):
     CHANGES = ("stores", "views", "full_scans", "samples")
 
     voxel: PositiveFloat = Field(0.1, description="Side of a voxel in metres; one point of each is kept.")
-    neighbours: PositiveInt = Field(16, description="Nearest neighbours that the embedding sees.")
+    neighbours: PositiveInt = Field(16, le=1024, description="Nearest neighbours that the embedding sees.")
     spares: int = Field(
         64,
         ge=0,
+        le=16_384,
         description=(
             "More neighbours stored for the points (6 % in nuScenes) some of whose neighbours a crop to `field_of_view` "
             "can remove, rounded up to whole rows of `neighbours`. A point that runs out of them is searched anew, with the same "
             "result: without spares that happens in 3 of 4 samples and takes a quarter of a sample's time."
         ),
     )
-    variants: PositiveInt = Field(2, description="Independent draws of the point kept in each voxel.")
+    variants: PositiveInt = Field(
+        2, le=1024, description="Independent draws of the point kept in each voxel."
+    )
     seed: int = Field(0, description="Draws the point kept in each voxel.")
     max_points: PositiveInt = Field(
         20_000, description="At most so many points in a sample: those nearest to one of them."

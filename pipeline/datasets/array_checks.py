@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.fence import reading
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import ScanRecord
 
@@ -17,9 +18,10 @@ def read_points(reader: Reader, root: Path, scan: ScanRecord) -> tuple[np.ndarra
     """xyz (N, 3) and intensity (N,) of a scan, both float32, if the reader gives just that.
 
     Raises:
-        BadInput: for other types, shapes or dtypes, no points, or values that are not finite.
+        BadInput: for whatever the reader raises, other types, shapes or dtypes, no points, or values that are not finite.
     """
-    pair = reader.read_points(root, scan)
+    with reading(f"scan {scan.name}: `read_points` of {reader.traits.reader}, of {root / scan.path}"):
+        pair = reader.read_points(root, scan)
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise BadInput(
             f"scan {scan.name}: `read_points` of {reader.traits.reader} must give xyz and intensity"
@@ -42,9 +44,12 @@ def read_labels(reader: Reader, root: Path, scan: ScanRecord, points: int) -> np
     """Classes (points,) uint8 of a scan, if the reader gives just that.
 
     Raises:
-        BadInput: for another dtype or length, or a class that the reader's traits do not have.
+        BadInput: for whatever the reader raises, another dtype or length, or a class that the reader's traits do not have.
     """
-    labels = reader.read_labels(root, scan)
+    with reading(
+        f"scan {scan.name}: `read_labels` of {reader.traits.reader}, of {root / str(scan.label_path)}"
+    ):
+        labels = reader.read_labels(root, scan)
     if isinstance(labels, np.ndarray) and labels.ndim == 1 and len(labels) != points:
         raise BadInput(
             f"scan {scan.name}: {root / str(scan.label_path)} has {len(labels)} labels for {points} points"

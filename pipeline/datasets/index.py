@@ -16,6 +16,7 @@ from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.config.model import Dataset
+from pipeline.datasets.fence import fenced, reading, shown
 from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_names, check_partition, natural
@@ -107,8 +108,9 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
     """
     reader = reader_named(dataset.reader)
     root = Path(dataset.root)
-    reader.check(root, dataset.version)
-    seen = [[str(path.relative_to(root)), *_stamp(path)] for path in reader.cue(root, dataset.version)]
+    with reading(f"reader {dataset.reader}, at {root}"):
+        reader.check(root, dataset.version)
+        seen = [[str(path.relative_to(root)), *_stamp(path)] for path in reader.cue(root, dataset.version)]
     source = source_of(dataset.reader)
     return {
         "root": str(root.resolve()),
@@ -159,10 +161,12 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 absent.append(partition)
                 continue
             if isinstance(dataset.splits, str):
-                parts, unnamed = named_split(reader, dataset.splits, partition)
+                with reading(f"datasets.{name}: reader {dataset.reader}, partition {partition.name}"):
+                    parts, unnamed = named_split(reader, dataset.splits, partition)
             else:
                 parts, unnamed = resplit(partition, dataset.splits)
-            entries += [_write_partition(folder, part, reader.points_about) for part in parts]
+            with reading(f"datasets.{name}: reader {dataset.reader}, partition {partition.name}"):
+                entries += [_write_partition(folder, part, reader.points_about) for part in parts]
             names |= {part.name: part.scan_names for part in parts}
             left_out += [full_name(partition.name, scan) for scan in unnamed]
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
@@ -206,13 +210,18 @@ def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | Absen
     reader = reader_named(dataset.reader)
     seen: set[str] = set()
     scans: set[str] = set()
-    for partition in reader.partitions(Path(dataset.root), dataset.version):
+    what = f"datasets.{name}: reader {dataset.reader}, reading {dataset.root}"
+    for partition in fenced(reader.partitions(Path(dataset.root), dataset.version), what):
         try:
             check_partition(partition, reader.traits, seen)
             if isinstance(partition, PartitionRecord):
                 check_names(partition, scans)
         except ValueError as error:
             raise BadInput(f"datasets.{name}: reader {dataset.reader}: {error}") from error
+        except (TypeError, AttributeError) as error:  # values of other types than the records name
+            raise BadInput(
+                f"datasets.{name}: reader {dataset.reader}: partition {partition.name!r:.100}: {shown(error)}"
+            ) from error
         yield partition
 
 

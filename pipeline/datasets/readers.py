@@ -11,7 +11,8 @@ from pkgutil import iter_modules
 
 import pipeline.datasets
 from cache_schemas.canonical import digest
-from cache_schemas.errors import BadInput
+from cache_schemas.errors import BadInput, GriddleError
+from pipeline.datasets.fence import reading
 from pipeline.datasets.reader import Reader, Traits
 
 
@@ -64,13 +65,12 @@ def _own(path: Path, class_name: str) -> Reader:
     module = module_from_spec(spec)
     sys.modules[module_name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
-        reader = getattr(module, class_name)()
-    except Exception as error:
+        with reading(f"reader: {path}:{class_name} cannot be loaded"):
+            spec.loader.exec_module(module)
+            reader = getattr(module, class_name)()
+    except GriddleError:
         del sys.modules[module_name]
-        raise BadInput(
-            f"reader: {path}:{class_name} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise
     if not isinstance(reader, Reader) or not isinstance(getattr(reader, "traits", None), Traits):
         raise BadInput(
             f"reader: {path}:{class_name} is no griddle.Reader with `traits`; docs/your-dataset.md shows one"

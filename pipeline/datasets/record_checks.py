@@ -7,18 +7,19 @@ from collections import Counter
 from math import isfinite
 from pathlib import PurePosixPath
 
+from cache_schemas.places import NAME_LENGTH, PARTITION_NAME
+from pipeline.datasets.files import MOST_BYTES, MOST_PIXELS
 from pipeline.datasets.reader import AbsentPartition, Traits
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 
 SPLITS = ("train", "val", "test")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits, seen: set[str]) -> None:
     """Refuse a partition that cannot be written. Its name is added to those `seen`.
 
     Raises:
-        ValueError: for a name that is no file's or was there already, an unknown split or camera, no scans, scans out of
+        ValueError: for a name that no store takes or that was there already, an unknown split or camera, no scans, scans out of
             order, paths that lead out of the root, or calibration of a wrong shape.
     """
     if not isinstance(partition, PartitionRecord | AbsentPartition):
@@ -26,9 +27,10 @@ def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits
             f"`partitions` yields {type(partition).__name__}, not PartitionRecord or AbsentPartition"
         )
     name = partition.name
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not PARTITION_NAME.fullmatch(name) or len(name) > NAME_LENGTH:
         raise ValueError(
-            f"partition {name!r}: a name is of letters, digits, `_`, `.` and `-`: it names files"
+            f"partition {name!r:.120}: a name is of letters, digits, `_` and `-`, begins with a letter or digit, and has at "
+            f"most {NAME_LENGTH} of them: it names files"
         )
     if name in seen:
         raise ValueError(f"partition {name} is there twice")
@@ -74,7 +76,17 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _check_scan(where: str, scan: ScanRecord, traits: Traits) -> None:
+    for text in (scan.name, scan.result_name):
+        _check_text(where, text)
+    numbers = [number for step in scan.steps for number in (*step.rotation, *step.translation)]
+    if not all(map(isfinite, numbers)):
+        raise ValueError(f"{where}: the steps to its frame have numbers that are not finite")
+    for size in (scan.bytes, scan.label_bytes or 0):
+        if not 0 <= size <= MOST_BYTES:
+            raise ValueError(f"{where}: a file of {size:,} bytes; one of a scan has at most {MOST_BYTES:,}")
     for path in (scan.path, scan.label_path, *(image.path for image in scan.images)):
+        if path is not None:
+            _check_text(where, path)
         if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
             raise ValueError(f"{where}: {path} must be relative to the dataset's root and below it")
     if (scan.label_path is None) != (scan.label_bytes is None):
@@ -88,6 +100,13 @@ def _check_scan(where: str, scan: ScanRecord, traits: Traits) -> None:
         _check_image(f"{where}, image {image.path}", image, traits)
 
 
+def _check_text(where: str, text: str) -> None:
+    """Refuse what no file system and no JSON takes."""
+    if not isinstance(text, str) or "\0" in text:
+        raise ValueError(f"{where}: {text!r:.100} is no text, or has a NUL in it")
+    text.encode()  # a surrogate has no bytes
+
+
 def _check_image(where: str, image: ImageRecord, traits: Traits) -> None:
     if image.camera not in traits.cameras:
         raise ValueError(
@@ -95,6 +114,11 @@ def _check_image(where: str, image: ImageRecord, traits: Traits) -> None:
         )
     if image.height < 1 or image.width < 1:
         raise ValueError(f"{where}: a size of {image.height} x {image.width} pixels")
+    if image.height * image.width > MOST_PIXELS or not 0 <= image.bytes <= MOST_BYTES:
+        raise ValueError(
+            f"{where}: {image.height} x {image.width} pixels in {image.bytes:,} bytes; at most {MOST_PIXELS:,} pixels and "
+            f"{MOST_BYTES:,} bytes are read"
+        )
     if len(image.intrinsics) != 9 or not all(map(isfinite, image.intrinsics)):
         raise ValueError(f"{where}: intrinsics are 3 x 3 finite numbers, row by row, not {image.intrinsics}")
     numbers = [number for step in image.steps for number in (*step.rotation, *step.translation)]

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import open_regular
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from pipeline.datasets.files import size_of
+from pipeline.datasets.files import check_pixels, size_of
 from pipeline.geometry.calibration import RigidStep, plain_numbers
 
 
@@ -48,18 +49,19 @@ class ImageRecord:
         intrinsics: 3 x 3 as an array or nested lists, or 9 numbers row by row.
 
         Raises:
-            BadInput: if it is missing, or no image.
+            BadInput: if it is missing, no image, or one of too many pixels.
         """
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
         size = size_of(root / path)
         try:
-            with Image.open(root / path) as image:
+            with open_regular(root / path) as file, Image.open(file) as image:
                 width, height = image.size
-        except (UnidentifiedImageError, OSError) as error:
+        except Exception as error:  # Pillow raises nearly anything for what is no image
             raise BadInput(
                 f"{root / path} cannot be read as an image ({error}); download it again"
             ) from error
+        check_pixels(root / path, height, width)
         numbers = tuple(float(number) for number in plain_numbers(intrinsics))
         return cls(camera, path, size, height, width, numbers, steps)
 

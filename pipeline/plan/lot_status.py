@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import access_to, is_there
 from cache_schemas.canonical import digest
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import manifest_path, open_partition
@@ -22,7 +23,7 @@ KIND = "griddle lot"
 def is_done(experiment: Experiment, store: Store, partition: str, member: str) -> bool:
     """Whether a partition need not be computed: it is valid, and it is complete, or the config says `on_error: skip`."""
     folder = experiment.store_path(store)
-    if not manifest_path(folder, partition, member).exists():
+    if not is_there(manifest_path(folder, partition, member)):
         return False
     try:
         counts = open_partition(folder, partition, member, store.identity).counts
@@ -42,7 +43,7 @@ def drop_stale_lots(plan: Plan) -> list[Path]:
     for stage in STAGES:
         for lot in plan.lots(stage):
             path = experiment.lot_path(lot)
-            if not path.exists():
+            if not is_there(path):
                 continue
             body = read_lot(path)
             if not _stands(experiment, lot, body, names_of(experiment.store_path(lot.store))):
@@ -71,9 +72,14 @@ def _stands(experiment: Experiment, lot: Lot, body: dict[str, Any] | None, names
 
 
 def read_lot(path: Path) -> dict[str, Any] | None:
-    """A lot manifest that agrees with its own digest; None for one that is gone or damaged."""
+    """A lot manifest that agrees with its own digest; None for one that is gone or damaged.
+
+    Raises:
+        NoAccess: if the system refuses to read it.
+    """
     try:
-        body = json.loads(path.read_bytes())
+        with access_to(path):
+            body = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(body, dict) or body.get("griddle") != KIND:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cache_schemas import access
 from cache_schemas.canonical import digest
 from cache_schemas.places import folder_of
 from pipeline.config.model import Points, Student, Teacher
@@ -137,8 +137,12 @@ def member_of(store: Store, entry: PartitionEntry) -> Member:
 
 
 def names_in(folder: Path) -> set[str]:
-    """The names in a store's folder; none where there is no folder."""
-    return set(os.listdir(folder)) if folder.is_dir() else set()
+    """The names in a store's folder; none where there is no folder.
+
+    Raises:
+        NoAccess: where the system refuses to list it.
+    """
+    return set(access.names_in(folder))
 
 
 def identities_of(stores: Mapping[str, tuple[Store, ...]]) -> Identities:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Teacher
-from pipeline.datasets.files import check_size
+from pipeline.datasets.files import check_size, read_file
 from pipeline.datasets.records import ImageRecord
 from pipeline.teachers.decode import Pixels, device_pixels, pixels_of, reduced_pixels
 from pipeline.teachers.flow import is_out_of_memory
@@ -107,7 +107,7 @@ def _checked(path: Path, image: ImageRecord) -> bytes:
     """
     check_size(path, image.bytes)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         with Image.open(io.BytesIO(data)) as opened:
             _check(path, opened, data, image)
     except UnidentifiedImageError as error:

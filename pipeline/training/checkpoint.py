@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from cache_schemas.errors import GriddleError
+from cache_schemas.access import access_to
+from cache_schemas.errors import GriddleError, NoAccess
 from cache_schemas.publish import fsync_folder, set_aside
 from pipeline.common.log import log
 
@@ -60,11 +61,15 @@ def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
     """The newest sound checkpoint, or None. A damaged one is logged and set aside, and the one before it is tried.
 
     Raises:
+        NoAccess: if the system refuses to read one: it may be sound, and a training would begin anew in its place.
         GriddleError: if it belongs to another run.
     """
     for path in reversed(_all(folder)):
         try:
-            checkpoint = Checkpoint(**_load(path))
+            with access_to(path):
+                checkpoint = Checkpoint(**_load(path))
+        except NoAccess:
+            raise
         except Exception as error:  # torch raises what it meets: zip, pickle, key and value errors
             aside = set_aside(path)
             log(

@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import nn
 
+from cache_schemas.access import access_to
 from cache_schemas.canonical import sha256_file
 from cache_schemas.publish import write_bytes, write_json
 from pipeline.common.run_files import DONE
@@ -22,9 +23,14 @@ METRICS = "metrics.json"
 
 
 def is_scored(folder: Path, run: LabelledRun) -> bool:
-    """Whether weights, metrics and provenance exist and agree. If they do, nothing but the marker can be missing."""
+    """Whether weights, metrics and provenance exist and agree. If they do, nothing but the marker can be missing.
+
+    Raises:
+        NoAccess: if the system refuses to read one: then nothing is trained anew.
+    """
     try:
-        metrics = json.loads((folder / METRICS).read_bytes())
+        with access_to(folder / METRICS):
+            metrics = json.loads((folder / METRICS).read_bytes())
     except (OSError, ValueError):
         return False
     return metrics.get("probe_id") == run.id and is_complete(folder, run.id)

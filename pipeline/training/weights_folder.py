@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from cache_schemas.access import access_to
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
@@ -50,12 +51,16 @@ def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -
 
 
 def is_complete(folder: Path, run_id: str) -> bool:
-    """Whether weights and provenance of a run exist and agree. If they do, nothing but the marker can be missing."""
+    """Whether weights and provenance of a run exist and agree. If they do, nothing but the marker can be missing.
+
+    Raises:
+        NoAccess: if the system refuses to read one: then nothing is trained anew.
+    """
     try:
-        provenance = json.loads((folder / PROVENANCE).read_bytes())
-        return bool(
-            provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256_file(folder / WEIGHTS)
-        )
+        with access_to(folder):
+            provenance = json.loads((folder / PROVENANCE).read_bytes())
+            sha256 = sha256_file(folder / WEIGHTS)
+        return bool(provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -70,8 +75,9 @@ def complete_run(folder: Path, hint: str) -> Iterator[Facts]:
         BadInput: if provenance, weights or something that the block reads is missing.
     """
     try:
-        provenance = json.loads((folder / PROVENANCE).read_bytes())
-        (folder / WEIGHTS).stat()
+        with access_to(folder):
+            provenance = json.loads((folder / PROVENANCE).read_bytes())
+            (folder / WEIGHTS).stat()
         yield provenance
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
@@ -87,12 +93,14 @@ def checked_weights(folder: Path, run_id: str | None = None) -> Iterator[dict[st
     provenance must be about, if given.
 
     Raises:
+        NoAccess: if the system refuses to read one of the files.
         GriddleError: if they are not those that were trained or imported. It says which command mends the folder.
     """
     path, provenance = folder / WEIGHTS, {}
     try:
-        provenance = json.loads((folder / PROVENANCE).read_bytes())
-        data = path.read_bytes()
+        with access_to(folder):
+            provenance = json.loads((folder / PROVENANCE).read_bytes())
+            data = path.read_bytes()
         yield load(data)
         if hashlib.sha256(data).hexdigest() != provenance["weights_sha256"]:
             raise ValueError(f"their SHA-256 is not the one in {PROVENANCE}")

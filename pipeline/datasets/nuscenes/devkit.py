@@ -6,11 +6,12 @@ writing predictions, and all that starts from a cache do without it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.fence import reading
+from pipeline.datasets.nuscenes.tables import read_table
 from pipeline.datasets.packages import needed
 
 _BESIDE_NUMPY_2 = (
@@ -20,23 +21,31 @@ _BESIDE_NUMPY_2 = (
 
 
 def load_database(root: Path, version: str) -> Any:
-    """The devkit's `NuScenes`; its bare assertions become errors that say what to do.
+    """The devkit's `NuScenes`, its tables checked; its bare assertions become errors that say what to do.
 
     Raises:
-        BadInput: if the devkit is not there, or cannot load this version from `root`.
+        BadInput: if the devkit is not there, or cannot load this version from `root`; it names the table and the row.
     """
     devkit = needed("nuscenes.nuscenes", "the reader nuscenes", "nuscenes-devkit", _BESIDE_NUMPY_2)
-    try:
-        return devkit.NuScenes(version=version, dataroot=str(root), verbose=False)
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"a table in {root / version} is no valid JSON ({error}); extract the archive again."
-        ) from error
-    except (AssertionError, FileNotFoundError, KeyError) as error:
-        raise BadInput(
-            f"nuscenes-devkit cannot load {version} from {root}: {type(error).__name__}: {error}.\n"
-            f"Extract the archives of this version whole (metadata, maps, and lidarseg if you have it)."
-        ) from error
+
+    class Checked(devkit.NuScenes):  # type: ignore[name-defined]
+        def __load_table__(self, table_name: str) -> list[dict[str, Any]]:
+            return read_table(root / version / f"{table_name}.json")
+
+        def getind(self, table_name: str, token: str) -> Any:
+            try:
+                return super().getind(table_name, token)
+            except (KeyError, TypeError) as error:
+                raise BadInput(
+                    f"table {root / version / table_name}.json has no row {token!r}, which another table names; extract "
+                    f"its archive again"
+                ) from error
+
+    with reading(
+        f"nuscenes-devkit cannot load {version} from {root}. Extract the archives of this version whole (metadata, maps, "
+        f"and lidarseg if you have it)"
+    ):
+        return Checked(version=version, dataroot=str(root), verbose=False)
 
 
 def official_scenes(by: str) -> dict[str, list[str]]:

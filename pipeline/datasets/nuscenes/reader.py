@@ -6,14 +6,18 @@ calls reads one file with numpy.
 
 from __future__ import annotations
 
+import operator
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.files import read_file
 from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
 from pipeline.datasets.nuscenes.devkit import load_database, official_scenes
+from pipeline.datasets.nuscenes.tables import row_of
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import MaskRule, RigidStep
@@ -90,7 +94,7 @@ class NuScenesReader(Reader):
         size = _size(path)
         if size is None or size == 0 or size % POINT_BYTES:
             raise BadInput(f"scan {scan.name}: {_lidar_problem(path, size)}")
-        points = np.fromfile(path, dtype="<f4").reshape(-1, 5)
+        points = np.frombuffer(read_file(path), dtype="<f4").reshape(-1, 5)
         return np.ascontiguousarray(points[:, :3]), np.ascontiguousarray(points[:, 3])
 
     def read_labels(self, root: Path, scan: ScanRecord) -> np.ndarray:
@@ -98,7 +102,7 @@ class NuScenesReader(Reader):
 
         if scan.label_path is None:
             raise BadInput(f"scan {scan.name} has no lidarseg labels.")
-        raw = np.fromfile(root / scan.label_path, dtype=np.uint8)
+        raw = np.frombuffer(read_file(root / scan.label_path), dtype=np.uint8)
         unknown = raw >= len(CLASS_OF_RAW)
         if unknown.any():
             raise BadInput(
@@ -140,11 +144,15 @@ def _partition(
     present = 0
     lidar_problems: list[str] = []
     token = scene["first_sample_token"]
+    known: set[str] = set()
     while token:
         sample = nusc.get("sample", token)
-        lidar = nusc.get("sample_data", sample["data"][LIDAR])
-        rows = [nusc.get("sample_data", sample["data"][camera]) for camera in cameras]
-        sizes = [_size(root / row["filename"]) for row in (lidar, *rows)]
+        with row_of(root, nusc.version, "sample", sample):
+            if token in known:
+                raise ValueError("`next` leads back to it: the samples of its scene go round in a circle")
+            known.add(token)
+            lidar, *rows = (nusc.get("sample_data", sample["data"][channel]) for channel in (LIDAR, *cameras))
+        sizes = [_size_of(root, nusc, row) for row in (lidar, *rows)]
         for row, size in zip((lidar, *rows), sizes, strict=True):
             if size is None:
                 missing.append(row["filename"])
@@ -153,8 +161,9 @@ def _partition(
         if sizes[0] is not None and (sizes[0] == 0 or sizes[0] % POINT_BYTES):
             lidar_problems.append(f"scan {token}: {_lidar_problem(root / lidar['filename'], sizes[0])}")
         label = labels.get(lidar["token"])
-        label_bytes = _size(root / label) if label else None
-        to_global = (_pose(nusc, "calibrated_sensor", lidar), _pose(nusc, "ego_pose", lidar))
+        with row_of(root, nusc.version, "lidarseg", f"of sample_data {lidar['token']}"):
+            label_bytes = _size(root / label) if label else None
+        to_global = (_pose(root, nusc, "calibrated_sensor", lidar), _pose(root, nusc, "ego_pose", lidar))
         scans.append(
             ScanRecord(
                 name=token,
@@ -164,7 +173,7 @@ def _partition(
                 label_path=label if label_bytes is not None else None,
                 label_bytes=label_bytes,
                 images=tuple(
-                    _image(nusc, camera, row, size or 0, to_global)
+                    _image(root, nusc, camera, row, size or 0, to_global)
                     for camera, row, size in zip(cameras, rows, sizes[1:], strict=True)
                 ),
             )
@@ -175,6 +184,11 @@ def _partition(
     return PartitionRecord(
         name=scene["name"], split=split, scans=tuple(scans), problem=_problem(scans, missing, lidar_problems)
     )
+
+
+def _size_of(root: Path, nusc: Any, row: dict[str, Any]) -> int | None:
+    with row_of(root, nusc.version, "sample_data", row):
+        return _size(root / row["filename"])
 
 
 def _problem(scans: list[ScanRecord], missing: list[str], lidar_problems: list[str]) -> str | None:
@@ -205,34 +219,43 @@ def _lidar_problem(path: Path, size: int | None) -> str:
 
 
 def _image(
-    nusc: Any, camera: str, row: dict[str, Any], size: int, to_global: tuple[RigidStep, RigidStep]
+    root: Path, nusc: Any, camera: str, row: dict[str, Any], size: int, to_global: tuple[RigidStep, RigidStep]
 ) -> ImageRecord:
     """lidar → ego at the lidar's time → global → ego at the camera's time → camera."""
     calibration = nusc.get("calibrated_sensor", row["calibrated_sensor_token"])
+    with row_of(root, nusc.version, "calibrated_sensor", calibration):
+        intrinsics = tuple(float(v) for line in calibration["camera_intrinsic"] for v in line)
+    with row_of(root, nusc.version, "sample_data", row):
+        height, width = operator.index(row["height"]), operator.index(row["width"])
     return ImageRecord(
         camera=camera,
         path=row["filename"],
         bytes=size,
-        height=row["height"],
-        width=row["width"],
-        intrinsics=tuple(float(v) for line in calibration["camera_intrinsic"] for v in line),
+        height=height,
+        width=width,
+        intrinsics=intrinsics,
         steps=(
             *to_global,
-            _pose(nusc, "ego_pose", row, inverse=True),
-            _pose(nusc, "calibrated_sensor", row, inverse=True),
+            _pose(root, nusc, "ego_pose", row, inverse=True),
+            _pose(root, nusc, "calibrated_sensor", row, inverse=True),
         ),
     )
 
 
-def _pose(nusc: Any, table: str, row: dict[str, Any], inverse: bool = False) -> RigidStep:
+def _pose(root: Path, nusc: Any, table: str, row: dict[str, Any], inverse: bool = False) -> RigidStep:
     record = nusc.get(table, row[f"{table}_token"])
-    return RigidStep(
-        tuple(float(v) for v in record["rotation"]), tuple(float(v) for v in record["translation"]), inverse
-    )
+    with row_of(root, nusc.version, table, record):
+        return RigidStep(
+            tuple(float(v) for v in record["rotation"]),
+            tuple(float(v) for v in record["translation"]),
+            inverse,
+        )
 
 
 def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is no regular file of this name."""
     try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
+        facts = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else None

@@ -20,10 +20,15 @@ from typing import Any
 
 import numpy as np
 
+from cache_schemas.access import read_regular
 from cache_schemas.errors import BadInput
 
 _GZIP = b"\x1f\x8b"
 """What a gzip file begins with, and no pickle."""
+
+
+MOST_BYTES = 2**29
+"""Of a table, decompressed; real ones have 8 MB. A gzip file of 1 MB may hold a thousand times more than its size."""
 
 
 class _Refused(Exception):
@@ -41,9 +46,9 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
             DataFrame of numbers needs; nothing of it is run.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MOST_BYTES)
         if path.suffix == ".gz" or content.startswith(_GZIP):
-            content = gzip.decompress(content)
+            content = _decompressed(path, content)
     except FileNotFoundError as error:
         raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -63,6 +68,17 @@ def read_table(path: Path) -> dict[str, np.ndarray]:
             f"{path} is no pickled DataFrame of numbers ({type(error).__name__}: {error}); download it again."
         ) from error
     raise BadInput(f"{path} holds no DataFrame but {type(table).__name__}; download it again.")
+
+
+def _decompressed(path: Path, content: bytes) -> bytes:
+    """The bytes of a gzip file, `MOST_BYTES` at most; more are never held."""
+    whole = bytearray()
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        while block := file.read(2**22):
+            whole += block
+            if len(whole) > MOST_BYTES:
+                raise BadInput(f"{path} holds more than {MOST_BYTES:,} bytes, compressed; download it again.")
+    return bytes(whole)
 
 
 _KINDS = {"f": "floating-point", "iu": "integer"}

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import open_regular, read_regular
+from cache_schemas.errors import BadInput
+from pipeline.datasets.files import check_pixels
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import RigidStep
@@ -25,6 +28,9 @@ HEIGHT = 1.6
 """Metres that the published code lowers points by, so that the road lies some 1.7 m below the origin (ibidem)."""
 DOWN = RigidStep((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, -HEIGHT))
 UP = RigidStep(DOWN.rotation, DOWN.translation, inverse=True)
+
+MOST_BYTES = 2**26
+"""Of a file of poses; real ones have some 20 kB."""
 
 _FRAME = re.compile(r"(\d+)\.pkl(?:\.gz)?")
 
@@ -115,7 +121,7 @@ class _Camera:
         folder = root / self._folder
         self._poses = _poses(folder / "poses.json")
         self._intrinsics = _intrinsics(folder / "intrinsics.json")
-        files = os.listdir(folder)
+        files = os.listdir(folder) if folder.is_dir() else []
         self._files = {int(f[:-4]): f for f in sorted(files) if f.endswith(".jpg") and f[:-4].isdigit()}
 
     def check(self, numbers: list[int]) -> None:
@@ -151,13 +157,18 @@ class _Camera:
 
 def _size(path: Path) -> tuple[int, int]:
     """(height, width) of an image, by its header."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError) as error:
+        with open_regular(path) as file, Image.open(file) as image:
+            height, width = image.height, image.width
+    except Exception as error:  # Pillow raises nearly anything for what is no image
         raise _Problem(f"{path} is no image ({error}); extract it again") from error
+    try:
+        check_pixels(path, height, width)
+    except BadInput as error:
+        raise _Problem(str(error)) from error
+    return height, width
 
 
 def _poses(path: Path) -> list[RigidStep]:
@@ -194,8 +205,10 @@ def _intrinsics(path: Path) -> tuple[float, ...]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path, MOST_BYTES))
     except FileNotFoundError as error:
         raise _Problem(f"{path} is missing") from error
-    except ValueError as error:
+    except OSError as error:
+        raise _Problem(f"{path} cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise _Problem(f"{path} is no valid JSON, perhaps cut short ({error}); extract it again") from error

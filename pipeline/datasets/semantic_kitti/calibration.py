@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache_schemas.access import read_regular
 from pipeline.datasets.packages import needed
 from pipeline.geometry.calibration import RigidStep
 
 ARCHIVE = "data_odometry_calib.zip (KITTI odometry benchmark, calibration files)"
 _EXPONENT = re.compile(r"[+-]?\d\.\d+e[+-]\d\d", re.ASCII)
+MOST_BYTES = 2**20
+"""Of the file; real ones have 1 kB."""
 _NOT_ROTATED = 1e-3
 """How far a matrix may be from a rotation: the files give 12 digits; one of them wrong shows."""
 
@@ -41,11 +44,11 @@ def read_calibration(path: Path) -> Calibration:
 
     pykitti = needed("pykitti.utils", "the reader semantic_kitti", "pykitti")
     try:
-        text = path.read_text()
+        text = read_regular(path, MOST_BYTES).decode()
         rows = pykitti.read_calib_file(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{path} is missing; extract {ARCHIVE}") from error
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"{path} is no calibration file of KITTI, or was cut short; extract {ARCHIVE} again"
         ) from error

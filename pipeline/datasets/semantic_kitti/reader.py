@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.files import read_file
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.classes import CLASS_OF_ID, CLASSES, SPLIT_OF_SEQUENCE
@@ -133,10 +134,7 @@ def _read(path: Path, item: int, dtype: np.dtype) -> np.ndarray:
     """
     import numpy as np
 
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error
+    content = read_file(path)
     if not content or len(content) % item:
         raise BadInput(
             f"{path} has {len(content)} bytes, which is no positive multiple of {item}; it was cut or replaced"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cache_schemas.access import open_regular
+from pipeline.datasets.files import MOST_PIXELS
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.calibration import Calibration, read_calibration
@@ -80,7 +82,7 @@ class Sequence:
             image = None
             try:
                 image = self._image(number)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 problem = problem or str(error)
             scans.append(
                 ScanRecord(
@@ -169,11 +171,15 @@ def _png_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: for a file that does not begin like a PNG.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(24)
     if len(head) < 24 or head[:8] != _PNG or head[12:16] != b"IHDR":
         raise ValueError(f"{path} is no PNG image, or was cut short; extract its archive again")
     width, height = struct.unpack(">II", head[16:24])
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"{path} says that it has {height} x {width} pixels; at most {MOST_PIXELS:,} are read"
+        )
     return height, width
 
 
