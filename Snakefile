@@ -1,7 +1,7 @@
 # The whole way of the data, as one DAG. What it makes is decided by one config file:
 #   snakemake pretrain_all --cores 8 --configfile config/samples.yaml        (default: config/demo.yaml)
-# Every path carries a digest of all that determines its bytes, and every input is `ancient`: nothing rests on file
-# times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
+# Every path carries a digest of all that determines its bytes, and a job that is done names no inputs: nothing rests on
+# file times. Only the small files written last are declared; stores and weights are never Snakemake's to delete.
 
 from pipeline.common.run_files import DONE
 from pipeline.plan.cost.teacher_memory import features_mem_mb
@@ -36,24 +36,24 @@ rule pretrain_all:
     message:
         "pretrained: " + ", ".join(W.plan.runs)
     input:
-        ancient(W.plan.lot_paths("scans", "labels", "views", "full_scans", "features")),
-        ancient(W.plan.run_markers()),
-        ancient(W.plan.probe_markers()),
-        ancient([report_marker(W.plan)] if W.plan.probe_rows else []),
+        W.plan.lot_paths("scans", "labels", "views", "full_scans", "features"),
+        W.plan.run_markers(),
+        W.plan.probe_markers(),
+        [report_marker(W.plan)] if W.plan.probe_rows else [],
 
 
 rule features_all:
     message:
         "the cache is complete"
     input:
-        ancient(W.plan.lot_paths("scans", "views", "features")),
+        W.plan.lot_paths("scans", "views", "features"),
 
 
 rule probe_all:
     message:
         "probed: every student that is pretrained, and its baselines"
     input:
-        ancient(W.plan.probe_markers(startable=True)),
+        W.plan.probe_markers(startable=True),
 
 
 rule scans:
@@ -72,14 +72,14 @@ rule scans:
     params:
         arguments=W.arguments,
     shell:
-        "griddle scans {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} scans {params.arguments} --lot {wildcards.lot} --threads {threads}"
 
 
 rule labels:
     message:
         "labels {wildcards.lot}: classes into the label store"
     input:
-        lambda w: ancient(W.plan.before("labels", w.lot)),
+        lambda w: W.plan.before("labels", w.lot),
     output:
         f"{WORK}/lots/labels/{{lot}}.json",
     log:
@@ -93,14 +93,14 @@ rule labels:
     params:
         arguments=W.arguments,
     shell:
-        "griddle scans --labels {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} scans --labels {params.arguments} --lot {wildcards.lot} --threads {threads}"
 
 
 rule stats:
     message:
         "stats {wildcards.stats}: how intensities are spread"
     input:
-        lambda w: ancient(W.plan.before_stats(w.stats)),
+        lambda w: W.plan.before_stats(w.stats),
     output:
         f"{WORK}/stats/{{stats}}.json",
     log:
@@ -114,14 +114,14 @@ rule stats:
     params:
         arguments=W.arguments,
     shell:
-        "griddle stats {params.arguments} --stats {wildcards.stats} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} stats {params.arguments} --stats {wildcards.stats} --threads {threads}"
 
 
 rule views:
     message:
         "views {wildcards.lot}: points to pixels, voxels and neighbours into the view store"
     input:
-        lambda w: ancient(W.plan.before("views", w.lot)),
+        lambda w: W.plan.before("views", w.lot),
     output:
         f"{WORK}/lots/views/{{lot}}.json",
     log:
@@ -135,14 +135,14 @@ rule views:
     params:
         arguments=W.arguments,
     shell:
-        "griddle views {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} views {params.arguments} --lot {wildcards.lot} --threads {threads}"
 
 
 rule full_scans:
     message:
         "full scans {wildcards.lot}: whole scans, as probes are scored on them",
     input:
-        lambda w: ancient(W.plan.before("full_scans", w.lot)),
+        lambda w: W.plan.before("full_scans", w.lot),
     output:
         f"{WORK}/lots/full_scans/{{lot}}.json",
     log:
@@ -156,7 +156,7 @@ rule full_scans:
     params:
         arguments=W.arguments,
     shell:
-        "griddle views --full-scans {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} views --full-scans {params.arguments} --lot {wildcards.lot} --threads {threads}"
 
 
 rule features:
@@ -177,14 +177,14 @@ rule features:
     params:
         arguments=W.arguments,
     shell:
-        "griddle features {params.arguments} --lot {wildcards.lot} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} features {params.arguments} --lot {wildcards.lot} --threads {threads}"
 
 
 rule pretrain:
     message:
         "pretrain {wildcards.run}"
     input:
-        lambda w: ancient(W.plan.before_run(w.run)),
+        lambda w: W.plan.before_run(w.run),
     output:
         f"{WORK}/runs/{{run}}/{DONE}",
     log:
@@ -200,14 +200,14 @@ rule pretrain:
     params:
         arguments=W.arguments,
     shell:
-        "griddle pretrain {params.arguments} --run {wildcards.run} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} pretrain {params.arguments} --run {wildcards.run} --threads {threads}"
 
 
 rule probe:
     message:
         "probe {wildcards.probe} of {wildcards.run}"
     input:
-        lambda w: ancient(W.plan.before_labelled(f"runs/{w.run}/probe/{w.probe}")),
+        lambda w: W.plan.before_labelled(f"runs/{w.run}/probe/{w.probe}"),
     output:
         f"{WORK}/runs/{{run}}/probe/{{probe}}/{DONE}",
     log:
@@ -222,15 +222,14 @@ rule probe:
     params:
         arguments=W.arguments,
     shell:
-        "griddle probe {params.arguments} --run {wildcards.run} --probe {wildcards.probe} --threads {threads} "
-        "2>&1 | tee {log:q}"
+        "griddle --log {log:q} probe {params.arguments} --run {wildcards.run} --probe {wildcards.probe} --threads {threads}"
 
 
 rule baseline:
     message:
         "baseline {wildcards.probe}"
     input:
-        lambda w: ancient(W.plan.before_labelled(f"runs/baselines/{w.probe}")),
+        lambda w: W.plan.before_labelled(f"runs/baselines/{w.probe}"),
     output:
         f"{WORK}/runs/baselines/{{probe}}/{DONE}",
     log:
@@ -245,7 +244,7 @@ rule baseline:
     params:
         arguments=W.arguments,
     shell:
-        "griddle probe {params.arguments} --baseline {wildcards.probe} --threads {threads} 2>&1 | tee {log:q}"
+        "griddle --log {log:q} probe {params.arguments} --baseline {wildcards.probe} --threads {threads}"
 
 
 include: f"{W.rules}/finetune.smk"
@@ -255,7 +254,7 @@ rule report:
     message:
         "report: the table of all students, probes and baselines"
     input:
-        ancient(before_report(W.plan)),
+        ancient(before_report(W.plan)),  # a report that is written stays when a marker is written again
     output:
         report_marker(W.plan),
     log:
@@ -269,4 +268,4 @@ rule report:
     params:
         arguments=W.arguments,
     shell:
-        "griddle report {params.arguments} --without-finetunings 2>&1 | tee {log:q}"
+        "griddle --log {log:q} report {params.arguments} --without-finetunings"

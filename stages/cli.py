@@ -67,8 +67,18 @@ def _say_version(context: click.Context, _: click.Parameter, asked: bool) -> Non
     callback=_say_version,
     help="Show the version and exit.",
 )
-def griddle() -> None:
+@click.option(
+    "--log",
+    "log_path",
+    type=click.Path(path_type=Path),
+    help="Write what the command says into this file, too. Before the command: griddle --log FILE COMMAND ...",
+)
+def griddle(log_path: Path | None) -> None:
     """Distil image foundation models into lidar networks, from a cache."""
+    if log_path is not None:
+        from pipeline.common.log_file import write_into
+
+        write_into(log_path)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -27,24 +27,31 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     from pipeline.plan.missing import check_labelled
     from pipeline.training.labelled_folder import is_scored, write_labelled_marker
     from pipeline.training.lease import Lease
+    from pipeline.training.weights_folder import is_complete
 
-    waiting = [item for item in chosen if item.is_pretrained and not plan.experiment.is_done(item.run)]
+    experiment = plan.experiment
+    # A marker alone may be gone for a moment, while Snakemake has it written again.
+    waiting = [
+        item
+        for item in chosen
+        if item.is_pretrained
+        and not experiment.is_done(item.run)
+        and not is_complete(experiment.run_path(item.run), item.run.id)
+    ]
     for item in waiting:
-        log(
-            f"{what} {item.folder}: not yet: griddle pretrain --run {plan.experiment.run_path(item.run).name}"
-        )
+        log(f"{what} {item.folder}: not yet: griddle pretrain --run {experiment.run_path(item.run).name}")
     if len(waiting) == len(chosen):
         why = "no student is pretrained yet" if chosen else "no student of the config names one"
         raise BadInput(f"nothing to {what}: {why}")
     for item in chosen:
         if item in waiting:
             continue
-        folder = plan.experiment.run_path(item)
+        folder = experiment.run_path(item)
         with Lease(folder) as lease:
             if is_scored(folder, item):
                 log(f"{what} {item.folder}: complete already")
                 write_labelled_marker(folder, item)
             else:
-                check_labelled(plan.experiment, item)
+                check_labelled(experiment, item)
                 train(item, lease)
                 log(f"{what} {item.folder}: done")

@@ -41,7 +41,7 @@ def probe(
         from pipeline.training.probe import run_probe
 
         set_threads(threads)
-        run_probe(plan.experiment, item, pick_device("probe"))
+        run_probe(plan.experiment, item, pick_device("probe"), lease)
 
     if run_name:
         chosen = [plan.probe_run(f"runs/{run_name}/probe/{probe_name}")]

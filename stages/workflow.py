@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -52,6 +53,8 @@ def open_workflow(workflow: Workflow) -> OpenedWorkflow:
     Ends Snakemake with our message and exit code where the user's input cannot be used.
     """
     try:
+        if workflow.is_main_process:
+            _guard(workflow)
         return _open(workflow)
     except GriddleError as error:
         # Snakemake would print a traceback of the Snakefile around it.
@@ -63,6 +66,9 @@ def open_workflow(workflow: Workflow) -> OpenedWorkflow:
 def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
     """Say what the jobs that this call will run are going to write, or refuse if it does not fit.
 
+    `--until` with several rules: Snakemake (9.27.1, `DAG.finish`) never starts a job of one of them after a job of another,
+    and ends with "BUG: Out of jobs". What lies beyond them is out of the DAG by now, so their names are dropped here.
+
     Raises:
         WorkflowError: which Snakemake prints without a traceback, and ends with exit code 1.
     """
@@ -70,6 +76,8 @@ def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
 
     from pipeline.plan.cost.free_space import check_space
 
+    workflow.dag.untilrules.clear()
+    workflow.dag.untilfiles.clear()
     jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name in STAGES]
     try:
         forecast = check_space(plan, [plan.lot(job.rule.name, job.wildcards.lot) for job in jobs])
@@ -77,6 +85,74 @@ def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
         raise WorkflowError(f"griddle: {error}") from None
     if forecast:
         log(f"griddle: {forecast}")
+
+
+def _guard(workflow: Workflow) -> None:
+    """Whatever the profile and the options: what is done is told by the files that are there, and a call ends without an
+    error only if the files that it was asked for are there.
+
+    Around Snakemake's `execute`, for its hooks are not called where it finds nothing to do.
+    """
+    execute = workflow.execute
+
+    def guarded(*arguments: Any, **options: Any) -> None:
+        from snakemake.settings.enums import RerunTrigger
+
+        # Snakemake's notes of jobs that were cut off, its locks, and what it remembers of code and parameters: outputs are
+        # published whole, a run folder has its own lease, and identity is in the paths. A job that Snakemake runs for
+        # another reason than a file that is missing hides from it the jobs that wait for this one.
+        workflow.execution_settings.ignore_incomplete = True
+        workflow.execution_settings.lock = False
+        workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+        try:
+            try:
+                execute(*arguments, **options)
+            except ValueError:
+                _check_memory()
+                raise
+            if not (workflow.dryrun or workflow.remote_execution_settings.immediate_submit):
+                _check_made(workflow)
+        except GriddleError as error:
+            log(f"griddle: {error}")
+            raise SystemExit(error.exit_code) from None  # of another exception Snakemake prints the traceback
+
+    workflow.execute = guarded
+
+
+def _check_made(workflow: Workflow) -> None:
+    """
+    Raises:
+        GriddleError: if a file that this call was asked for is not there, though Snakemake ended without an error.
+    """
+    asked = {str(path) for job in workflow.dag.targetjobs for path in (job.output or job.input)}
+    missing = sorted(path for path in asked if not Path(path).exists())
+    if missing:
+        raise GriddleError(
+            f"Snakemake ended without an error, but {len(missing)} of {len(asked)} file(s) that were asked for are "
+            f"not there: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. It may pass jobs over when a call "
+            f"forces or selects some (--touch, --forcerun, --allowed-rules). Give the same command without such options."
+        )
+
+
+def _check_memory() -> None:
+    """
+    Raises:
+        GriddleError: naming the command that mends it, if what Snakemake remembers of earlier jobs cannot be read.
+    """
+    from snakemake.persistence import MetadataRecord
+
+    folder = Path(".snakemake") / "metadata"
+    broken = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            MetadataRecord.model_validate(json.loads(path.read_bytes()))
+        except ValueError:
+            broken.append(path)
+    if broken:
+        raise GriddleError(
+            f"{len(broken)} of Snakemake's notes on earlier jobs cannot be read, the first is {broken[0]}. No result "
+            f"depends on them. Delete them with `rm -r {folder}`, and give the same command again."
+        )
 
 
 def _open(workflow: Workflow) -> OpenedWorkflow:

@@ -16,7 +16,7 @@ _drawn = False
 
 def log(line: str) -> None:
     _wipe()
-    print(line, file=sys.stderr, flush=True)
+    print(f"{line}\n", end="", file=sys.stderr, flush=True)
 
 
 def on_terminal() -> bool:

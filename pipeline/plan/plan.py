@@ -84,9 +84,9 @@ class Plan:
 
     def before(self, stage: str, lot_digest: str) -> list[str]:
         """The manifests of other lots that must exist before this lot: views and full scans are made from the scan store,
-        labels are checked against it."""
+        labels are checked against it. None once it is done."""
         lot = self.lot(stage, lot_digest)
-        if stage not in ("views", "labels", "full_scans"):
+        if stage not in ("views", "labels", "full_scans") or self.experiment.lot_path(lot).exists():
             return []
         folder = lot.store.scans.folder
         paths = [path for entry, _ in lot.members for path in self._scans_paths.get((folder, entry.name), [])]

@@ -112,9 +112,7 @@ def report_marker(plan: Plan, *, finetuned: bool = False) -> str:
 
 
 def before_report(plan: Plan, *, finetuned: bool = False) -> list[str]:
-    """The markers of all that is in a report; none once it is written, for a marker may be rewritten."""
-    if Path(report_marker(plan, finetuned=finetuned)).exists():
-        return []
+    """The markers of all that is in a report, which must be there when it is written, also when it is written again."""
     return [*plan.run_markers(), *plan.probe_markers(), *(plan.finetune_markers() if finetuned else [])]
 
 

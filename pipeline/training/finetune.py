@@ -61,7 +61,9 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
         f"epochs, {len(classes)} classes, on {device}" + (f", going on from step {first}" if first else "")
     )
     folder.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(folder, first, total, per_epoch, what="finetune", skips=stepping.skipped is not None)
+    recorder = Recorder(
+        folder, lease, first, total, per_epoch, what="finetune", skips=stepping.skipped is not None
+    )
     try:
         _train(experiment, run, task, head, stepping, optimiser, recorder, lease, first, per_epoch, device)
     finally:
@@ -71,6 +73,7 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     log(
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} scans"
     )
+    lease.check()
     finish_labelled(
         experiment,
         run,
@@ -146,7 +149,6 @@ def _train(
     last_save = time.monotonic()
     batches = stream(task.steps, first, total, experiment.config.workers, pin=device.type == "cuda")
     for step in range(first, total):
-        lease.check()
         waited = time.monotonic()
         batch = next(batches).to(device)
         waited = time.monotonic() - waited
@@ -165,10 +167,11 @@ def _train(
         labels.add(step, batch.labels)
         recorder.step(step + 1, value, rate, batch, waited, skipped=stepping.skipped)
         if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
+            lease.check()
             stepping.save(folder / "resume", run.id, step + 1)
             last_save = time.monotonic()
-    lease.check()
     if first < total:
+        lease.check()
         stepping.save(folder / "resume", run.id, total)
 
 

@@ -51,7 +51,8 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
 
     Raises:
         BadInput: if there is nothing to learn from.
-        GriddleError: if the loss is not finite, with the scans of the batch and the last good checkpoint.
+        GriddleError: if the loss is not finite, with the scans of the batch and the last good checkpoint; or if another trainer
+            took the folder over.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
     folder = experiment.run_path(run)
@@ -87,11 +88,10 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
     # Stores open their files at each read, so that workers may be forked after this process listed the scans.
     batches = stream(steps, first, total, experiment.config.workers, pin=device.type == "cuda")
     several = student.teachers if len(teachers) > 1 else ()
-    recorder = Recorder(folder, first, total, per_epoch, several, skips=stepping.skipped is not None)
+    recorder = Recorder(folder, lease, first, total, per_epoch, several, skips=stepping.skipped is not None)
     last_save = time.monotonic()
     try:
         for step in range(first, total):
-            lease.check()
             waited = time.monotonic()
             batch = next(batches).to(device)
             waited = time.monotonic() - waited
@@ -110,12 +110,14 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
             shares = dict(zip(several, parts, strict=True))
             recorder.step(step + 1, value, rate, batch, waited, shares, stepping.skipped)
             if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
+                lease.check()
                 stepping.save(folder / "resume", run.id, step + 1)
                 last_save = time.monotonic()
     finally:
         recorder.close()
     lease.check()
     stepping.save(folder / "resume", run.id, total)
+    lease.check()
     finish(
         folder,
         run,

@@ -25,16 +25,17 @@ from pipeline.students.backends import backend_for
 from pipeline.students.heads import class_head
 from pipeline.training.labelled_folder import finish_labelled
 from pipeline.training.labelled_task import LabelCount, Task, logits_of, prepare, score
+from pipeline.training.lease import Lease
 from pipeline.training.probe_features import StudentFeatures
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
 
 
-def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> Path:
+def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lease: Lease) -> Path:
     """Train and score a probe; returns its folder.
 
     Raises:
-        GriddleError: if the loss is not finite, or the student's weights are not there.
+        GriddleError: if the loss is not finite, the student's weights are not there, or another trainer took the folder over.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
     folder = experiment.run_path(probe)
@@ -63,6 +64,7 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device) -> 
         f"  mIoU {100 * confusion.mean_iou():.2f} % over {int(confusion.counts.sum()):,} points of {task.scans[1]} "
         f"scans, {seconds['train']:.0f} s of training and {seconds['evaluate']:.0f} s of evaluation"
     )
+    lease.check()
     finish_labelled(
         experiment,
         probe,

@@ -6,6 +6,8 @@ Reading a metrics.csv imports no torch.
 from __future__ import annotations
 
 import csv
+import io
+import os
 import resource
 import time
 from collections.abc import Mapping, Sequence
@@ -13,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache_schemas.errors import GriddleError
+from cache_schemas.publish import write_bytes
 from pipeline.common.progress import SECONDS, pause, tell
 
 if TYPE_CHECKING:
     from pipeline.streaming.scan_batches import ScanBatch
     from pipeline.streaming.view_batches import PretrainBatch
+    from pipeline.training.lease import Lease
 
 COLUMNS = ("step", "epoch", "loss", "lr", "points", "seconds", "samples_per_second", "data_wait_share")
 
@@ -30,7 +35,7 @@ class _Pace:
 
 
 class Recorder:
-    """Writes log lines, metrics.csv and TensorBoard.
+    """Writes log lines, metrics.csv and TensorBoard, as long as it holds the folder's lease.
 
     teachers: their names if there are several. what: `pretrain` or `finetune`. skips: whether steps can be skipped; they are
     then counted.
@@ -39,6 +44,7 @@ class Recorder:
     def __init__(
         self,
         folder: Path,
+        lease: Lease,
         first: int,
         total: int,
         per_epoch: int,
@@ -50,6 +56,8 @@ class Recorder:
 
         self._first, self._total, self._per_epoch = first, total, per_epoch
         more = [*(f"loss_{name}" for name in teachers), *(["skipped"] if skips else [])]
+        lease.check()
+        self._lease = lease
         self._metrics = MetricsFile(folder / "metrics.csv", first, more)
         self._what = what
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
@@ -74,7 +82,11 @@ class Recorder:
         """Record a finished step.
 
         parts: the loss of each teacher by name, if there are several. skipped: how many of all steps so far were skipped.
+
+        Raises:
+            GriddleError: if another trainer took the folder over, or put another metrics.csv there.
         """
+        self._lease.check()
         now = time.monotonic()
         self._pace.seconds += now - self._last_step
         self._pace.waited += waited
@@ -117,20 +129,53 @@ class Recorder:
 
 
 class MetricsFile:
-    """Appends rows of COLUMNS and `more`; numbers are written so that they read back the same."""
+    """Appends rows of COLUMNS and `more`; numbers are written so that they read back the same.
+
+    It begins as a new file with the rows up to `first_step`, which takes the old one's place by renaming. A trainer that was
+    stopped, taken for dead, and goes on still has the old file open: it cannot write into this one.
+    """
 
     def __init__(self, path: Path, first_step: int, more: Sequence[str] = ()) -> None:
         kept = [row for row in read_metrics(path) if int(row["step"]) <= first_step] if path.exists() else []
-        self._file = open(path, "w", newline="", buffering=1)  # noqa: SIM115 - open as long as the run
-        self._writer = csv.DictWriter(self._file, [*COLUMNS, *more])
-        self._writer.writeheader()
-        self._writer.writerows(kept)
+        self._path = path
+        self._columns = [*COLUMNS, *more]
+        write_bytes(path, self._lines(kept, header=True))
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def write(self, row: dict[str, float | int]) -> None:
-        self._writer.writerow(row)
+        """Append a row, whole or not at all.
+
+        Raises:
+            GriddleError: if the file was removed or another one is in its place.
+        """
+        here = os.fstat(self._file)
+        try:
+            same = os.path.samestat(here, os.stat(self._path))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise GriddleError(
+                f"{self._path} was removed or replaced while this training wrote it; it stops. The same command goes on from "
+                f"its last checkpoint"
+            )
+        line = self._lines([row])
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError:
+            os.ftruncate(self._file, here.st_size)
+            raise
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
+
+    def _lines(self, rows: Sequence[Mapping[str, object]], *, header: bool = False) -> bytes:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:

@@ -5,17 +5,17 @@ rule finetune_all:
     message:
         "finetuned: every student that the config wants finetuned"
     input:
-        ancient(W.plan.run_markers()),
-        ancient(W.plan.probe_markers()),
-        ancient(W.plan.finetune_markers()),
-        ancient([report_marker(W.plan, finetuned=True)] if W.plan.finetune_rows else []),
+        W.plan.run_markers(),
+        W.plan.probe_markers(),
+        W.plan.finetune_markers(),
+        [report_marker(W.plan, finetuned=True)] if W.plan.finetune_rows else [],
 
 
 rule finetune:
     message:
         "finetune {wildcards.finetune} of {wildcards.run}"
     input:
-        lambda w: ancient(W.plan.before_labelled(f"runs/{w.run}/finetune/{w.finetune}")),
+        lambda w: W.plan.before_labelled(f"runs/{w.run}/finetune/{w.finetune}"),
     output:
         f"{WORK}/runs/{{run}}/finetune/{{finetune}}/{DONE}",
     log:
@@ -30,15 +30,15 @@ rule finetune:
     params:
         arguments=W.arguments,
     shell:
-        "griddle finetune {params.arguments} --run {wildcards.run} --finetune {wildcards.finetune} --threads {threads} "
-        "2>&1 | tee {log:q}"
+        "griddle --log {log:q} finetune {params.arguments} --run {wildcards.run} --finetune {wildcards.finetune} "
+        "--threads {threads}"
 
 
 rule from_nothing:
     message:
         "finetune {wildcards.finetune} from nothing"
     input:
-        lambda w: ancient(W.plan.before_labelled(f"runs/from_nothing/{w.finetune}")),
+        lambda w: W.plan.before_labelled(f"runs/from_nothing/{w.finetune}"),
     output:
         f"{WORK}/runs/from_nothing/{{finetune}}/{DONE}",
     log:
@@ -53,8 +53,7 @@ rule from_nothing:
     params:
         arguments=W.arguments,
     shell:
-        "griddle finetune {params.arguments} --from-nothing {wildcards.finetune} --threads {threads} "
-        "2>&1 | tee {log:q}"
+        "griddle --log {log:q} finetune {params.arguments} --from-nothing {wildcards.finetune} --threads {threads}"
 
 
 if W.plan.finetune_rows:
@@ -77,4 +76,4 @@ if W.plan.finetune_rows:
         params:
             arguments=W.arguments,
         shell:
-            "griddle report {params.arguments} 2>&1 | tee {log:q}"
+            "griddle --log {log:q} report {params.arguments}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cache_schemas.errors import GriddleError
 from pipeline.training import lease as leases
 from pipeline.training.lease import Lease
 
@@ -189,6 +190,78 @@ def test_a_lease_that_was_cut_off_holds_nobody_up_for_ever(tmp_path: Path) -> No
     began = time.monotonic()
     with Lease(tmp_path, heartbeat=BEAT, dead=0.2):
         assert time.monotonic() - began >= 0.2
+
+
+GARBLED = {
+    "no object": b"[]",
+    "null": b"null",
+    "no JSON": b"\x00\xff{",
+    "deep": b"[" * 50_000,
+    "no pid": b'{"host": "HOST", "nonce": "00", "beat": 1.0, "job": null}',
+    "a pid that is no number": b'{"host": "HOST", "pid": "x", "nonce": "00", "beat": 1.0, "job": null}',
+    "a pid beyond all": b'{"host": "HOST", "pid": 99999999999999999999, "nonce": "00", "beat": 1.0, "job": null}',
+    "the group's pid": b'{"host": "HOST", "pid": 0, "nonce": "00", "beat": 1.0, "job": null}',
+    "a nonce with a path": b'{"host": "HOST", "pid": 1, "nonce": "a/../b", "beat": 1.0, "job": null}',
+    "a nonce too long": b'{"host": "HOST", "pid": 1, "nonce": "'
+    + b"a" * 300
+    + b'", "beat": 1.0, "job": null}',
+    "a beat that differs from itself": b'{"host": "HOST", "pid": 1, "nonce": "00", "beat": NaN, "job": null}',
+    "a folder": None,
+    "a link to nothing": None,
+    "a pipe": None,
+}
+
+
+def garble(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to nothing":
+        path.symlink_to("nothing")
+    elif kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes((GARBLED[kind] or b"").replace(b"HOST", socket.gethostname().encode()))
+
+
+@pytest.mark.parametrize("kind", GARBLED)
+def test_a_garbled_lease_is_taken_over_after_a_while(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    garble(tmp_path / "lease.json", kind)
+    began = time.monotonic()
+    with Lease(tmp_path, heartbeat=BEAT, dead=0.2) as lease:
+        assert 0.2 <= time.monotonic() - began < 5
+        lease.check()
+        assert holder_in(tmp_path)["pid"] == os.getpid()
+    assert "its lease is damaged" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if ".damaged-" not in path.name] == []
+
+
+@pytest.mark.parametrize("kind", ["null", "a folder"])
+def test_who_holds_a_lease_that_was_garbled_goes_on_and_keeps_it(kind: str, tmp_path: Path) -> None:
+    with Lease(tmp_path, heartbeat=BEAT) as lease:
+        nonce = holder_in(tmp_path)["nonce"]
+        garble(tmp_path / "lease.json", kind)
+        lease.check()
+        assert holder_in(tmp_path)["nonce"] == nonce
+
+
+def test_whose_lease_is_gone_stops_for_another_may_have_come_and_left(tmp_path: Path) -> None:
+    with Lease(tmp_path, heartbeat=BEAT) as lease:
+        (tmp_path / "lease.json").unlink()
+        with pytest.raises(GriddleError, match="is gone: another trainer took over and is done"):
+            lease.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_goes_on_after_a_pause_finds_out_before_it_writes(tmp_path: Path) -> None:
+    """No heartbeat of its own has run since: the check alone must see it."""
+    with Lease(tmp_path, heartbeat=FOREVER) as lease:
+        lease.check()
+        lie_there(tmp_path, host="elsewhere", nonce="another")
+        with pytest.raises(GriddleError, match=r"was taken over by process \d+ on elsewhere"):
+            lease.check()
 
 
 def test_who_was_taken_for_dead_leaves_the_new_holders_lease_alone(tmp_path: Path) -> None:
