@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from math import isfinite
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from cache_schemas.places import NAME_LENGTH, PARTITION_NAME
 from pipeline.datasets.files import MOST_BYTES, MOST_PIXELS
 from pipeline.datasets.reader import AbsentPartition, Traits
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
+from pipeline.geometry.calibration import RigidStep
+from pipeline.geometry.calibration_checks import check_intrinsics, check_step
 
 SPLITS = ("train", "val", "test")
 
@@ -78,9 +80,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 def _check_scan(where: str, scan: ScanRecord, traits: Traits) -> None:
     for text in (scan.name, scan.result_name):
         _check_text(where, text)
-    numbers = [number for step in scan.steps for number in (*step.rotation, *step.translation)]
-    if not all(map(isfinite, numbers)):
-        raise ValueError(f"{where}: the steps to its frame have numbers that are not finite")
+    _check_calibration(f"{where}, the steps to its frame", scan.steps)
     for size in (scan.bytes, scan.label_bytes or 0):
         if not 0 <= size <= MOST_BYTES:
             raise ValueError(f"{where}: a file of {size:,} bytes; one of a scan has at most {MOST_BYTES:,}")
@@ -119,8 +119,16 @@ def _check_image(where: str, image: ImageRecord, traits: Traits) -> None:
             f"{where}: {image.height} x {image.width} pixels in {image.bytes:,} bytes; at most {MOST_PIXELS:,} pixels and "
             f"{MOST_BYTES:,} bytes are read"
         )
-    if len(image.intrinsics) != 9 or not all(map(isfinite, image.intrinsics)):
-        raise ValueError(f"{where}: intrinsics are 3 x 3 finite numbers, row by row, not {image.intrinsics}")
-    numbers = [number for step in image.steps for number in (*step.rotation, *step.translation)]
-    if not all(map(isfinite, numbers)):
-        raise ValueError(f"{where}: its pose has numbers that are not finite")
+    try:
+        check_intrinsics(image.intrinsics, image.height, image.width)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    _check_calibration(where, image.steps)
+
+
+def _check_calibration(where: str, steps: Sequence[RigidStep]) -> None:
+    for step in steps:
+        try:
+            check_step(step)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error

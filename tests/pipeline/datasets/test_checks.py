@@ -20,7 +20,7 @@ from pipeline.datasets.record_checks import check_partition, natural
 
 TRAITS = griddle.Traits("mine", 1, "lidar", classes=("road", "car"), cameras=("front",))
 IMAGE = griddle.ImageRecord(
-    "front", "i.png", 10, 4, 6, (1.0,) * 9, (griddle.RigidStep((1, 0, 0, 0), (0, 0, 0)),)
+    "front", "i.png", 10, 4, 6, (5.0, 0, 3, 0, 5, 2, 0, 0, 1), (griddle.RigidStep((1, 0, 0, 0), (0, 0, 0)),)
 )
 SCANS = tuple(
     griddle.ScanRecord(n, n, f"lidar/{n}.bin", 16, f"{n}.label", 4, (IMAGE,)) for n in ("8", "9", "10")
@@ -60,7 +60,11 @@ def test_a_good_partition_is_taken() -> None:
         (with_image(width=0), "a size of 4 x 0 pixels"),
         (with_image(intrinsics=(1.0,) * 4), "3 x 3 finite numbers"),
         (with_image(intrinsics=(float("nan"),) * 9), "3 x 3 finite numbers"),
+        (with_image(intrinsics=(5.0, 0, 0, 0, 5, 0, 3, 2, 1)), "image i.png: .* are transposed"),
+        (with_image(intrinsics=(5.0, 0, 30, 0, 5, 2, 0, 0, 1)), "outside the picture of 6 x 4 pixels"),
         (with_image(steps=(griddle.RigidStep((1, 0, 0, 0), (0, float("inf"), 0)),)), "not finite"),
+        (with_image(steps=(griddle.RigidStep((2, 0, 0, 0), (0, 0, 0)),)), "image i.png: .* has length 2"),
+        (with_scan(steps=(griddle.RigidStep((0,) * 4, (0, 0, 0)),)), "steps to its frame: .* has length 0"),
     ],
 )
 def test_a_wrong_record_is_refused(partition: Any, told: str) -> None:
