@@ -40,7 +40,8 @@ class Untroubled:
 
 
 class Killed(Untroubled):
-    """Ends a training before its step `at`."""
+    """Ends a training at its check `at`: the first is before the curve begins, then each step has two, before its row and
+    before its checkpoint."""
 
     def __init__(self, at: int) -> None:
         self._left = at
@@ -104,7 +105,7 @@ def test_a_finetuning_that_was_killed_goes_on_to_the_same_bits(
     for path in (folder / "resume").iterdir():
         path.unlink()
     with pytest.raises(KeyboardInterrupt):
-        training.finetune(eager.experiment, run, CPU, Killed(2))  # type: ignore[arg-type]
+        training.finetune(eager.experiment, run, CPU, Killed(5))  # type: ignore[arg-type]
     kept = sorted(path.name for path in (folder / "resume").iterdir())
     assert kept == ["step-000000001.pt", "step-000000002.pt"]
     training.finetune(eager.experiment, run, CPU, Untroubled())  # type: ignore[arg-type]
