@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,11 +50,10 @@ def test_metadata_that_changes_after_the_opening_is_not_given_out(made: Any) -> 
 def test_the_shape_of_an_array_is_the_checked_one(made: Any) -> None:
     store = griddle.open_cache(made.path).features()
     path = store.partition("scene-1").manifest.store / "features" / "zarr.json"
-    whole = json.loads(path.read_text())
-    path.write_text(json.dumps(whole | {"shape": [4, *whole["shape"][1:]]}))
-    assert (
-        store.array("features", "scene-1").shape[0] == 5
-    )  # of the bytes that were checked when it was opened
+    text = path.read_text()
+    path.write_text(text.replace("\n    5,\n", "\n    4,\n", 1))  # images
+    # Of the bytes that were checked when it was opened:
+    assert store.array("features", "scene-1").shape[0] == 5
     pipeline.cache.shard_rows._reader.cache_clear()
     refused(lambda: griddle.open_cache(made.path).features().array("features"), str(path), "sha256")
 
@@ -77,7 +75,7 @@ def test_a_manifest_under_the_name_of_another_partition(made: Any) -> None:
 def test_a_manifest_of_other_recordings(made: Any) -> None:
     """Under the partition's own name, but another member digest."""
     mine = manifest_of(made, "scene-1")
-    renamed = mine.with_name("scene-1.0000000000.json")
+    renamed = mine.with_name("scene-1.1111111111.json")
     mine.rename(renamed)
     refused(
         lambda: griddle.open_cache(made.path).features().partition("scene-1"),
