@@ -21,6 +21,7 @@ from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
 from pipeline.plan.parts import DONE, Lot, cut, identities_of, member_of
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.run_record import read_facts
 from pipeline.plan.starting_weights import Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
@@ -158,7 +159,7 @@ def imported_provenance(folder: Path) -> Facts | None:
             f"{folder} is a file; import it first: griddle weights import {folder} --out imported/{folder.stem}"
         )
     try:
-        provenance: Facts = json.loads((folder / PROVENANCE).read_bytes())
+        provenance: Facts = read_facts(folder, PROVENANCE)
         kind = json.loads((folder / DONE).read_bytes())["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
 """What the runs came to: metrics gathered into rows, as a table for the terminal and as a page with curves. No torch, no zarr.
 
-Imports `plan` for what was asked for, and `training` for the metrics file. Start with `gather.py`.
+Imports `plan` for what was asked for and what runs recorded, and `config`. Start with `gather.py`.
 """

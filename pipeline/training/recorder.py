@@ -134,9 +134,16 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; a last line that was cut off is dropped."""
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if row and None not in row.values() and None not in row]
+    """The rows of a metrics.csv that are whole; a line that was cut off or garbled is dropped."""
+    with open(path, newline="", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if row and None not in row.values() and _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    try:
+        return None not in row and int(row["step"]) > 0 and float(row["loss"]) is not None
+    except (ValueError, KeyError):
+        return False
 
 
 def _peak_gb() -> float:
