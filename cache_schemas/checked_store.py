@@ -28,7 +28,7 @@ from cache_schemas.access import access_to
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import mending, open_partition
 from cache_schemas.reading import check_metadata, read_sidecar
-from cache_schemas.shards import ShardLayout, index_offsets, is_chunk, read_layout, read_shard_index
+from cache_schemas.shards import ShardLayout, index_offsets, is_chunk, layout_of, read_shard_index
 
 
 class CheckedStore(Store):
@@ -48,10 +48,10 @@ class CheckedStore(Store):
         partition, member_digest = manifest_path.name.rsplit(".", 2)[:2]
         self.manifest = open_partition(manifest_path.parent, partition, member_digest)
         self.root = self.manifest.store
-        check_metadata(self.manifest)
+        metadata = check_metadata(self.manifest)
         self._files: dict[str, dict[str, Any]] = self.manifest.body["files"]
         self._arrays = {
-            name: (read_layout(self.root / name), first)
+            name: (layout_of(self.root / name, metadata[f"{name}/zarr.json"]), first)
             for name, (first, _) in self.manifest.body["crc"]["arrays"].items()
         }
         self._sums = read_sidecar(self.manifest)

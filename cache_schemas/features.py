@@ -40,7 +40,7 @@ def features_schema(storage: str) -> StoreSchema:
         version=3,
         identity={
             "model": "the teacher's name in timm",
-            "weights": "where they come from: the hub and its revision, a local file, or seed and init where untrained",
+            "weights": "where they come from: the hub and its revision, the tensors of a local file (before: its name), or seed and init where untrained",
             "layer": "where the network is read, and what there",
             "image_size": "height and width in pixels of the teacher's input",
             "antialias": "whether the resize to it smooths",

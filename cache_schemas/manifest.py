@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -120,11 +120,7 @@ def open_partition(
             differs, and the mending command.
     """
     manifest = read_manifest(manifest_path(store_folder, partition, member_digest))
-    if (manifest.partition, manifest.member_digest) != (partition, member_digest):
-        raise DamagedCache(
-            f"{manifest.path} describes {manifest.partition} of {manifest.member_digest}: it was renamed or "
-            f"swapped.\n{mending(manifest.path)}"
-        )
+    check_own_place(manifest)
     if identity is not None:
         check_identity(manifest, identity)
     store = str(manifest.store)  # plain strings: a `Path` costs more than the system's answer
@@ -170,6 +166,30 @@ def differences(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
         for field in fields
         if _shown(actual, field) != _shown(wanted, field)
     ]
+
+
+def out_of_place(manifest: Manifest, id_digest: str | None = None) -> Iterator[str]:
+    """In words, why a manifest does not belong where it lies: under a file name of its own, in the folder of its own store.
+
+    id_digest: the last part of the store's id, where that is known; it is the digest of the identity.
+    """
+    if manifest.path.name != f"{manifest.partition}.{manifest.member_digest}.json":
+        yield f"describes {manifest.partition} of {manifest.member_digest}: it was renamed or swapped"
+    if id_digest is not None and digest(manifest.body["identity"]) != id_digest:
+        yield (
+            f"is of another store: the folder is for the id {id_digest}, this identity has "
+            f"{digest(manifest.body['identity'])}"
+        )
+
+
+def check_own_place(manifest: Manifest, id_digest: str | None = None) -> None:
+    """Refuse a manifest that does not belong where it lies; arguments as of `out_of_place`.
+
+    Raises:
+        DamagedCache: naming the file, and what it is instead.
+    """
+    for what in out_of_place(manifest, id_digest):
+        raise DamagedCache(f"{manifest.path} {what}.\n{mending(manifest.path)}")
 
 
 def check_identity(manifest: Manifest, wanted: Mapping[str, Any]) -> None:

@@ -20,6 +20,10 @@ PLACES = {
 """The folders of each kind of store, relative to the cache."""
 
 
+WEIGHTS_LOCK = "weights.lock.json"
+"""In a cache, or in a workdir where the cache is read-only: the digests of the weights that each teacher had at first use."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What a store's folder says of the store.

@@ -15,7 +15,7 @@ from cache_schemas.array_reading import ArrayReader
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import Manifest, check_identity, mending, open_partition
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import layout_of
+from cache_schemas.shards import ShardLayout, layout_of
 
 PAGE = 4096
 """Bytes of memory that the system maps at least."""
@@ -44,6 +44,7 @@ class PartitionReader:
         if identity is not None:
             check_identity(self.manifest, identity)
         metadata = check_metadata(self.manifest)
+        self._group_sha256: str = self.manifest.body["files"]["zarr.json"]["sha256"]
         self._sums = read_sidecar(self.manifest)
         self._arrays = {
             spec.name: self._open_array(spec.name, metadata[f"{spec.name}/zarr.json"])
@@ -52,8 +53,17 @@ class PartitionReader:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The group's attributes."""
-        return json.loads((self.manifest.store / "zarr.json").read_bytes())["attributes"]
+        """The group's attributes: read again each time, for they may be large, and checked each time.
+
+        Raises:
+            DamagedCache: if they are not those that the manifest lists.
+        """
+        data = _checked(f"{self.manifest.store}/zarr.json", self._group_sha256, self.manifest)
+        return json.loads(data)["attributes"]
+
+    def layout(self, name: str) -> ShardLayout:
+        """How an array lies in its shards, as its checked zarr.json says."""
+        return self._arrays[name].layout
 
     def has(self, name: str) -> bool:
         return name in self._arrays
@@ -132,8 +142,11 @@ def check_metadata(manifest: Manifest) -> dict[str, bytes]:
 
 def _checked(path: str, expected: str, manifest: Manifest) -> bytes:
     """The bytes of a small file, which must have this SHA-256."""
-    with access_to(path):
-        data = read_regular(path)
+    try:
+        with access_to(path):
+            data = read_regular(path)
+    except FileNotFoundError as error:
+        raise DamagedCache(f"{path} is missing.\n{mending(manifest.path)}") from error
     if sha256(data).hexdigest() != expected:
         raise DamagedCache(f"{path} is not the one its manifest lists (sha256).\n{mending(manifest.path)}")
     return data

@@ -12,9 +12,9 @@ import numpy as np
 
 from cache_schemas.access import access_to, open_regular
 from cache_schemas.canonical import digest, sha256_file
-from cache_schemas.contents import NAME, StoreFolder
+from cache_schemas.contents import StoreFolder
 from cache_schemas.errors import DamagedCache, NoAccess
-from cache_schemas.manifest import Manifest, differences, read_manifest
+from cache_schemas.manifest import Manifest, differences, out_of_place, read_manifest
 from cache_schemas.publish import files_below, json_bytes
 from cache_schemas.reading import PartitionReader
 from cache_schemas.recount import contradictions
@@ -107,18 +107,12 @@ def _check(store: StoreFolder, path: Path, identity: Mapping[str, Any] | None, r
 
 
 def _names(store: StoreFolder, manifest: Manifest, identity: Mapping[str, Any] | None) -> Iterator[str]:
-    name = NAME.fullmatch(manifest.path.name)
-    if name is None or (name["partition"], name["digest"]) != (manifest.partition, manifest.member_digest):
-        yield (
-            f"describes {manifest.partition} of {manifest.member_digest}: it was renamed or swapped with that one"
-        )
+    yield from out_of_place(manifest, store.place.digest)
     body = manifest.body
     if digest({"files": body["files"], "crc": body["crc"]}) != manifest.content_digest:
         yield f"its content digest {manifest.content_digest} is not that of the files which it lists"
     if manifest.path.read_bytes() != json_bytes(body):
         yield "is not spelled as it was written"
-    if digest(body["identity"]) != store.place.digest:
-        yield f"the folder is for the id {store.place.digest}, this identity has {digest(body['identity'])}"
     for difference in differences(body["identity"], identity) if identity is not None else ():
         yield f"its identity is not that of the config: {difference}"
 

@@ -94,7 +94,8 @@ def verify(
     workdir: Path | None,
     as_json: bool,
 ) -> None:
-    """Check every byte of the cache, or of PATHS: stores, or partitions by their manifest.
+    """Check every byte of the cache, or of PATHS: stores, or partitions by their manifest; without PATHS also the files of
+    the workdir that are believed later: those of indices, and those that finished runs recorded.
 
     Recounts, checks names, sizes, SHA-256 and the checksum of every chunk, and compares with the index. Ends with exit
     code 1 if anything is damaged and was not removed by --repair, or could not be read. What could not be read may be
@@ -108,7 +109,7 @@ def verify(
     result = verify_cache(folder, plan, paths, sample=sample, threads=threads)
     recomputed = _recompute(plan, paths, recompute, result) if recompute else []
     if mend:
-        repair(result, [plan.experiment.workdir] if plan is not None else [])
+        repair(result, [plan.experiment.workdir] if plan is not None else [], plan)
     facts = {
         "cache": str(folder),
         "compared_with_index": result.compared,
@@ -117,13 +118,18 @@ def verify(
             {"path": str(p.path), "what": p.what, "manifest": str(p.manifest)} for p in result.problems
         ],
         "unreachable": [{"manifest": str(p.manifest), "what": p.what} for p in result.unreachable],
+        "workdir_files": [
+            {"path": str(p.path), "what": p.what, "under": str(p.manifest)} for p in result.workdir_files
+        ],
+        "unrecorded_runs": result.unrecorded,
         "missing": [str(path) for path in result.missing],
         "leftovers": result.leftovers,
         "recomputed": recomputed,
         "repaired": [str(path) for path in result.repaired],
     }
     click.echo(json.dumps(facts, indent=1)) if as_json else _print_verified(result, recomputed)
-    if result.unreachable or (result.problems and not mend):
+    left = [p for p in (*result.problems, *result.workdir_files) if p.manifest not in result.repaired]
+    if result.unreachable or left:
         raise SystemExit(1)
 
 
@@ -239,8 +245,9 @@ def _print_verified(result: Verification, recomputed: list[Any]) -> None:
         click.echo(
             f"recomputed {item['image']}: {item['result']} (lowest cosine {item['lowest_cosine']:.6f})"
         )
-    for problem in result.problems:
+    for problem in (*result.problems, *result.workdir_files):
         click.echo(f"damaged: {problem}")
+    _print_workdir(result)
     if result.missing:
         click.echo(f"{len(result.missing)} partition(s) of this config are not computed yet")
     if result.leftovers:
@@ -262,3 +269,21 @@ def _print_verified(result: Verification, recomputed: list[Any]) -> None:
             f"{broken} broken. `griddle cache verify --repair` with the same options removes them; then run the "
             f"same snakemake command again: it computes just these"
         )
+
+
+def _print_workdir(result: Verification) -> None:
+    """What mends files of the workdir: one line for an index, one for a run."""
+    from pipeline.plan.run_record import mending
+
+    if result.unrecorded:
+        click.echo(f"{result.unrecorded} run(s) of before: digests of their files were not recorded")
+    for marker in dict.fromkeys(
+        p.manifest for p in result.workdir_files if p.manifest not in result.repaired
+    ):
+        if marker.name == "index.json":
+            click.echo(
+                f"{marker}: `griddle cache verify --repair` or `griddle index --force`, with the same options, makes this "
+                f"index anew"
+            )
+        else:
+            click.echo(f"{marker.parent}: {mending(marker.parent)}")

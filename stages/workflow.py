@@ -15,7 +15,7 @@ from cache_schemas.errors import BadInput, GriddleError
 from pipeline.common.log import log
 from pipeline.config.load import check_folder, load_config
 from pipeline.config.model import Config
-from pipeline.datasets.index import is_fresh, read_index
+from pipeline.datasets.index import is_fresh, sound_index
 from pipeline.plan.lot_status import drop_stale_lots
 from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
@@ -197,7 +197,7 @@ def _overrides(given: dict[str, Any]) -> dict[str, str]:
 def _refresh_indices(config: Config, config_path: str, workdir: Path, only: str | None) -> None:
     """In a process of its own: a devkit may take gigabytes, and Snakemake stays for hours."""
     names = wanted_datasets(config, only)
-    if all(is_fresh(read_index(workdir, name), config.datasets[name]) for name in names):
+    if all(is_fresh(sound_index(workdir, name), config.datasets[name]) for name in names):
         return
     command = [
         sys.executable,

@@ -1,1 +1,1 @@
-"""Attacks that anyone can run again: `python -m benchmarks.faults.hostile` prints what each kind of them came to."""
+"""Faults on purpose, counted: `python -m benchmarks.faults.NAME --count N --seed S` prints a line for each kind."""

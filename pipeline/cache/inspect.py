@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cache_schemas import manifest as manifests
-from cache_schemas.errors import BadInput
-from cache_schemas.manifest import Manifest, is_valid, read_manifest
+from cache_schemas.errors import BadInput, DamagedCache
+from cache_schemas.manifest import Manifest, check_own_place, is_valid, read_manifest
+from cache_schemas.reading import check_metadata
 from pipeline.cache.inspect_cache import Facts, manifest_beside, of_cache, of_partition
-from pipeline.cache.inspect_workdir import of_workdir
-from pipeline.common.run_files import DONE, PROVENANCE
+from pipeline.cache.inspect_workdir import as_written, changed_index, of_workdir
+from pipeline.common.run_files import CONFIG, DONE, LEASE, PROVENANCE, RESUME
+from pipeline.common.weights_files import check_zip
 from pipeline.datasets import scan_names
+from pipeline.plan.run_record import FILES
 
 
 def inspect(path: Path) -> Facts:
@@ -66,13 +70,13 @@ def _folder(path: Path) -> Facts | None:
         return _json(manifest_beside(path).path)
     if (path / PROVENANCE).exists():
         facts = _json(path / PROVENANCE) or {}
-        return {**facts, "complete": (path / DONE).exists()}
-    if (path / "resume").is_dir() or (path / "config.yaml").exists():
+        return {**facts, "complete": (path / DONE).exists(), **as_written(path)}
+    if (path / RESUME).is_dir() or (path / CONFIG).exists():
         steps = sorted(p.name for p in path.glob("resume/step-*.pt"))
         return {
             "what": "griddle run, not complete",
             "checkpoints": steps,
-            "lease": (path / "lease.json").exists(),
+            "lease": (path / LEASE).exists(),
         }
     for name in ("index.json", DONE):
         if (path / name).is_file():
@@ -93,10 +97,11 @@ def _json(path: Path) -> Facts | None:
         "griddle provenance": _provenance,
         scan_names.KIND: _scan_names,
     }
+    recorded = as_written(path.parent, path.name) if path.name in FILES else {}
     if kind in describe:
-        return {"what": kind, **describe[kind](path, body)}
+        return {"what": kind, **describe[kind](path, body), **recorded}
     if isinstance(kind, str):
-        return {"what": kind, **{key: value for key, value in body.items() if key != "griddle"}}
+        return {"what": kind, **{key: value for key, value in body.items() if key != "griddle"}, **recorded}
     return None
 
 
@@ -108,10 +113,19 @@ def _scan_names(path: Path, body: Facts) -> Facts:
 
 def _partition(path: Path, body: Facts) -> Facts:
     manifest = read_manifest(path)
+    valid = is_valid(path.parent, manifest.partition, manifest.member_digest)
+    metadata: dict[str, Any] = {}
+    problem = {}
+    try:
+        check_own_place(manifest)
+        metadata = {name: json.loads(data) for name, data in check_metadata(manifest).items()}
+    except DamagedCache as error:
+        valid, problem = False, {"problem": str(error)}
     return {
         "schema": body["schema"],
         "partition": manifest.partition,
-        "valid": is_valid(path.parent, manifest.partition, manifest.member_digest),
+        "valid": valid,
+        **problem,
         "manifest": str(path),
         "store": str(manifest.store),
         "bytes": manifest.bytes,
@@ -119,29 +133,27 @@ def _partition(path: Path, body: Facts) -> Facts:
         "counts": manifest.counts,
         "left_out": manifest.left_out,
         **({"measured": body["measured"]} if body["measured"] else {}),
-        **_licence(manifest),
+        **_licence(metadata),
         "member_digest": manifest.member_digest,
         "content_digest": manifest.content_digest,
         "identity": body["identity"],
-        "arrays": _arrays(manifest),
+        "arrays": _arrays(manifest, metadata),
         "made": body["made"],
     }
 
 
-def _licence(manifest: Manifest) -> Facts:
+def _licence(metadata: Facts) -> Facts:
     """The licence of the teacher's weights, if the partition holds features."""
-    path = manifest.store / "zarr.json"
-    attributes = json.loads(path.read_bytes())["attributes"] if path.exists() else {}
+    attributes = metadata["zarr.json"]["attributes"] if metadata else {}
     return {"licence": attributes["licence"]} if "licence" in attributes else {}
 
 
-def _arrays(manifest: Manifest) -> Facts:
-    """Shape, type, chunk and shard of each array, as zarr.json says."""
+def _arrays(manifest: Manifest, metadata: Facts) -> Facts:
+    """Shape, type, chunk and shard of each array, as its checked zarr.json says."""
     arrays: Facts = {}
     for name in manifest.body["crc"]["arrays"]:
-        path = manifest.store / name / "zarr.json"
-        if path.exists():
-            meta = json.loads(path.read_bytes())
+        meta = metadata.get(f"{name}/zarr.json")
+        if meta is not None:
             arrays[name] = {
                 "shape": meta["shape"],
                 "dtype": meta["data_type"],
@@ -169,6 +181,7 @@ def _index(path: Path, body: Facts) -> Facts:
         "broken": {entry["name"]: entry["problem"] for entry in entries if entry["problem"]},
         "absent": [entry["name"] for entry in body["absent"]],
         "left_out": body["left_out"],
+        **changed_index(path, body),
     }
 
 
@@ -197,6 +210,7 @@ def _checkpoint(path: Path) -> Facts:
     import torch
 
     try:
+        check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {
             "what": "griddle checkpoint",

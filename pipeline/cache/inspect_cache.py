@@ -20,7 +20,7 @@ Facts = dict[str, Any]
 
 _UNFINISHED = re.compile(rf"{re.escape(WRITING)}-(?P<of>.*)-(?P<host>[^-]+)-(?P<pid>\d+)-[0-9a-f]{{8}}")
 _ASIDE = re.compile(r"(?P<of>.*)\.damaged-[0-9a-f]{8}")
-WEIGHTS_LOCK = ("weights.lock.json", ".weights.lock.json.lock")
+WEIGHTS_LOCK = ("weights.lock.json", ".weights.lock.json.lock", "weights.tensors.json")
 
 
 def manifest_beside(path: Path) -> Manifest:

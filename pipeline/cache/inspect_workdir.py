@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 
 from pipeline.cache.inspect_cache import WEIGHTS_LOCK, Facts, weights_lock
-from pipeline.common.run_files import DONE
+from pipeline.cache.verify_workdir import index_problems
+from pipeline.common.run_files import CONFIG, CURVE, DONE, LEASE, RESUME
+from pipeline.datasets.index import Index
+from pipeline.datasets.index_files import MENDING
+from pipeline.plan.run_record import FILES, changed_files, is_recorded, mending
 
 RUN_FILES = {
-    "config.yaml": "the resolved blocks that it was made from",
-    "metrics.csv": "loss, learning rate and speed by step",
-    "lease.json": "who trains it now",
-    "resume": "checkpoints to go on from",
+    CONFIG: "the resolved blocks that it was made from",
+    CURVE: "loss, learning rate and speed by step",
+    LEASE: "who trains it now",
+    RESUME: "checkpoints to go on from",
     "tensorboard": "curves for TensorBoard",
 }
 """The files and folders of a run whose content does not say what they are."""
@@ -41,6 +45,24 @@ def of_workdir(path: Path) -> Facts | None:
     return _of_index(path) or _of_run(path) or _of_report(path) or _of_folders(path)
 
 
+def as_written(folder: Path, name: str = "") -> Facts:
+    """Whether the files of a run, or the one of them with this name, are those that its done.json recorded."""
+    if not is_recorded(folder):
+        return {"as_written": "not recorded"}
+    changed = [what for what in changed_files(folder) if not name or what.startswith((name, DONE))]
+    return (
+        {"as_written": False, "changed": changed, "problem": mending(folder)}
+        if changed
+        else {"as_written": True}
+    )
+
+
+def changed_index(path: Path, body: Facts) -> Facts:
+    """What of the files of an index is not as it was written; `path` is its index.json."""
+    changed = [str(problem) for problem in index_problems(Index(path.parent, body))]
+    return {"changed": changed, "problem": MENDING} if changed else {}
+
+
 def _of_index(path: Path) -> Facts | None:
     if path.parent.parent.name != "index" or not (path.parent / "index.json").is_file():
         return None
@@ -49,7 +71,9 @@ def _of_index(path: Path) -> Facts | None:
     index = json.loads((path.parent / "index.json").read_bytes())
     for entry in index["partitions"]:
         if entry["file"] == path.name:
-            return {"what": "griddle index of a partition", "dataset": index["dataset"], **entry}
+            changed = [str(p) for p in index_problems(Index(path.parent, index)) if p.path.name == path.name]
+            facts = {"what": "griddle index of a partition", "dataset": index["dataset"], **entry}
+            return facts | ({"changed": changed, "problem": MENDING} if changed else {})
     partition = path.name.split(".")[0]
     return {
         "what": "griddle index of a partition as it was before",
@@ -62,10 +86,12 @@ def _of_index(path: Path) -> Facts | None:
 def _of_run(path: Path) -> Facts | None:
     for place in (path, *path.parents[:2]):
         run = place.parent
-        if place.name in RUN_FILES and any((run / name).exists() for name in ("config.yaml", "lease.json")):
+        if place.name in RUN_FILES and any((run / name).exists() for name in (CONFIG, LEASE)):
             facts: Facts = {"what": "part of a griddle run", "run": str(run), "holds": RUN_FILES[place.name]}
-            if path.name == "lease.json":
+            if path.name == LEASE:
                 facts |= json.loads(path.read_bytes())
+            elif path.name in FILES:
+                facts |= as_written(run, path.name)
             if path.is_dir():
                 facts["files"] = sorted(file.name for file in path.iterdir())
             return facts

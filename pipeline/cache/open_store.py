@@ -12,10 +12,10 @@ import numpy as np
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, DamagedCache
-from cache_schemas.manifest import Manifest, mending, read_manifest
+from cache_schemas.manifest import Manifest, check_own_place, mending, read_manifest
+from cache_schemas.places import place_of
 from cache_schemas.reading import PartitionReader
 from cache_schemas.schema import StoreSchema
-from cache_schemas.shards import read_layout
 from cache_schemas.stores import schema_of
 from pipeline.cache.shard_rows import Part, Read, ShardRows, open_reader
 
@@ -88,7 +88,7 @@ class OpenedStore:
 
         Raises:
             BadInput: if the store has no such partition.
-            DamagedCache: if the manifest is not what was written.
+            DamagedCache: if the manifest is not what was written, or is of another partition or another store.
         """
         if partition not in self._files:
             raise BadInput(
@@ -97,6 +97,8 @@ class OpenedStore:
             )
         if partition not in self._newest:
             versions = [read_manifest(path) for path in self._files[partition]]
+            for version in versions:
+                check_own_place(version, place_of(self.kind, self.name).digest)
             self._newest[partition] = max(
                 versions, key=lambda version: (version.body["made"]["time"], version.path.name)
             )
@@ -141,8 +143,8 @@ class OpenedStore:
         parts: list[Part] = []
         shapes: dict[tuple[tuple[int, ...], np.dtype], Path] = {}
         for partition_name in self.partitions if partition is None else [partition]:
-            manifest = self.partition(partition_name).manifest
-            layout = read_layout(manifest.store / name)
+            reader = self.partition(partition_name)
+            manifest, layout = reader.manifest, reader.layout(name)
             kind = layout.dtype if dtype is None else np.dtype(dtype)
             shapes.setdefault((layout.shape[1:], kind), manifest.path)
             parts.append(Part(manifest.path, manifest.content_digest, layout.shape[0], layout.shard[0]))

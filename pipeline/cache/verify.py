@@ -25,6 +25,7 @@ from cache_schemas.scans import SCANS
 from cache_schemas.stores import schema_of
 from cache_schemas.verify import Problem, Verified, verify_partition
 from pipeline.cache.listing import wanted_members
+from pipeline.cache.verify_workdir import index_problems, mend_index, run_problems
 from pipeline.common.log import log
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.records import PartitionRecord
@@ -55,7 +56,10 @@ class Verification:
             partitions alone.
         missing: manifests of partitions that the config wants and that are not computed yet.
         leftovers: how many names in the store folders belong to no manifest; `griddle cache gc` lists them.
-        repaired: manifests of the removed partitions.
+        repaired: manifests of the removed partitions, and index.json of each index that was made anew.
+        workdir_files: what is wrong with files of the workdir: of indices, under their index.json, and of finished runs,
+            under their done.json.
+        unrecorded: how many finished runs recorded no digests of their files, for they were made before.
     """
 
     cache: Path
@@ -66,6 +70,8 @@ class Verification:
     missing: list[Path] = field(default_factory=list)
     leftovers: int = 0
     repaired: list[Path] = field(default_factory=list)
+    workdir_files: list[Problem] = field(default_factory=list)
+    unrecorded: int = 0
 
     @property
     def partitions(self) -> int:
@@ -90,6 +96,11 @@ def verify_cache(
         NoAccess: if the system refuses to list a folder.
     """
     result = Verification(cache, plan is not None)
+    if plan is not None and not paths:
+        for index in plan.experiment.indices.values():
+            result.workdir_files += index_problems(index)
+        problems, result.unrecorded = run_problems(plan.experiment.workdir)
+        result.workdir_files += problems
     planned = _planned(plan) if plan is not None else {}
     targets = list(_targets(cache, planned, paths, result))
     if sample is not None and sample < len(targets):
@@ -111,17 +122,23 @@ def verify_cache(
     return result
 
 
-def repair(result: Verification, workdirs: Iterable[Path]) -> list[Path]:
+def repair(result: Verification, workdirs: Iterable[Path], plan: Plan | None = None) -> list[Path]:
     """Remove what is broken, the manifest first, and each lot manifest that names it, so that it is computed anew.
 
-    A partition of which a file could not be read is left as it is: it was not checked whole.
+    A partition of which a file could not be read is left as it is: it was not checked whole. An index is made anew at once,
+    from the dataset. Runs are left as they are: what is written anew of them, and what it costs, is for people to choose.
 
-    Returns the removed manifests.
+    Returns the removed manifests, and index.json of each index that was made anew.
 
     Raises:
+        BadInput: if an index is broken, and its dataset cannot be read.
         CannotWrite: if the cache may only be read.
     """
     gone: set[tuple[str, str, str]] = set()
+    for summary in dict.fromkeys(problem.manifest for problem in result.workdir_files):
+        if plan is not None and summary.name == "index.json":
+            mend_index(plan, summary)
+            result.repaired.append(summary)
     unknown = {problem.manifest for problem in result.unreachable}
     for manifest in dict.fromkeys(problem.manifest for problem in result.problems):
         if manifest in unknown:
@@ -213,7 +230,10 @@ def _verify(target: Target, plan: Plan | None) -> Verified:
         and target.planned
     ):
         store, entry = target.planned
-        record = plan.experiment.indices[store.dataset].load_partition(entry)
+        try:
+            record = plan.experiment.indices[store.dataset].load_partition(entry)
+        except BadInput:
+            return verified  # that damage is reported for the index itself
         try:
             for what in _against_index(plan, store, entry, record, verified.manifest):
                 verified.problems.append(Problem(verified.manifest.store, what, target.manifest))

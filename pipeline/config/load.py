@@ -14,14 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from cache_schemas.access import read_regular
 from cache_schemas.errors import BadInput
-from pipeline.common.run_files import PROVENANCE
+from pipeline.common.run_files import CONFIG, LEASE, PROVENANCE, RESUME
 from pipeline.config.blocks import RECORDED, Block, block_in
 from pipeline.config.limits import MOST_BYTES, check_yaml
 from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
 
-RUN_FILES = (PROVENANCE, "lease.json", "resume")
+RUN_FILES = (PROVENANCE, LEASE, RESUME)
 """Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
 
 SHOWN = 20
@@ -69,7 +69,7 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
         raise BadInput(f"config {path}: {_short(str(error))}") from error
     try:
         beside = any((path.parent / name).exists() for name in RUN_FILES)
-        recorded = path.name == "config.yaml" and beside
+        recorded = path.name == CONFIG and beside
         config = Config.model_validate(raw, context=RECORDED if recorded else None)
     except ValidationError as error:
         raise BadInput(_explain(error, path)) from error

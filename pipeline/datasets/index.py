@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.config.model import Dataset
 from pipeline.datasets.fence import fenced, reading, shown
+from pipeline.datasets.index_files import read_sealed, read_summary, sealed, write_if_other
 from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_names, check_partition, natural
@@ -73,8 +73,12 @@ class Index:
         return read_scan_names(self.folder, [entry.file for entry in self.partitions])
 
     def load_partition(self, entry: PartitionEntry) -> PartitionRecord:
-        """The whole record of a partition: scans, images, calibration."""
-        return from_json(json.loads((self.folder / entry.file).read_bytes()))
+        """The whole record of a partition: scans, images, calibration.
+
+        Raises:
+            BadInput: if it is not the one that was written: its name holds its digest.
+        """
+        return from_json(read_sealed(self.folder / entry.file))
 
 
 def index_folder(workdir: Path, name: str) -> Path:
@@ -82,15 +86,14 @@ def index_folder(workdir: Path, name: str) -> Path:
 
 
 def read_index(workdir: Path, name: str) -> Index | None:
-    """The index on disk, fresh or not, or None if there is none."""
+    """The index on disk, fresh or not, or None if there is none, or one of another format.
+
+    Raises:
+        BadInput: if it is not the one that was written.
+    """
     path = index_folder(workdir, name) / "index.json"
-    try:
-        body = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise BadInput(f"{path} is no valid JSON ({error}). Run `griddle index --force`.") from error
-    if body.get("griddle") != KIND or body.get("format") != FORMAT:
+    body = read_summary(path)
+    if body is None or body.get("griddle") != KIND or body.get("format") != FORMAT:
         return None
     return Index(path.parent, body)
 
@@ -143,7 +146,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             cue = make_cue(dataset)
         except BadInput as error:
             raise BadInput(f"datasets.{name}: {error}") from error
-        known = read_index(workdir, name)
+        known = sound_index(workdir, name)
         if known is not None and known.body["cue"] == cue and not force:
             return known, False
         if known is not None and _same_version_of_another_file(known.body["cue"], cue):
@@ -178,21 +181,28 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"is missing."
             )
         write_scan_names(folder, [entry["file"] for entry in entries], names)
-        write_json(
-            folder / "index.json",
-            {
-                "griddle": KIND,
-                "format": FORMAT,
-                "dataset": name,
-                "cue": cue,
-                "partitions": entries,
-                "absent": [asdict(entry) for entry in absent],
-                "left_out": left_out,
-            },
-        )
+        body = {
+            "griddle": KIND,
+            "format": FORMAT,
+            "dataset": name,
+            "cue": cue,
+            "partitions": entries,
+            "absent": [asdict(entry) for entry in absent],
+            "left_out": left_out,
+        }
+        write_json(folder / "index.json", sealed(body))
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def sound_index(workdir: Path, name: str) -> Index | None:
+    """The index on disk; None where there is none, or a damaged one: it is made anew."""
+    try:
+        return read_index(workdir, name)
+    except BadInput as error:
+        log(f"index {name}: {str(error).splitlines()[0]} It is made anew")
+        return None
 
 
 def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) -> bool:
@@ -242,8 +252,7 @@ def _write_partition(
 ) -> dict[str, Any]:
     record = to_json(partition)
     file = f"{partition.name}.{digest(record)}.json"
-    if not (folder / file).exists():
-        write_json(folder / file, record)
+    write_if_other(folder / file, record)
     return {
         "name": partition.name,
         "split": partition.split,

@@ -6,14 +6,13 @@ in each job; this file takes a hundredth of that. Its name holds a digest of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
-from cache_schemas.publish import write_json
+from pipeline.datasets.index_files import MENDING, read_sealed, read_summary, sealed, write_if_other
 
 KIND = "griddle scan names"
 Names = dict[str, list[str]]
@@ -26,9 +25,7 @@ def names_path(folder: Path, files: Sequence[str]) -> Path:
 
 
 def write_scan_names(folder: Path, files: Sequence[str], names: Names) -> None:
-    path = names_path(folder, files)
-    if not path.exists():
-        write_json(path, {"griddle": KIND, "partitions": names})
+    write_if_other(names_path(folder, files), sealed({"griddle": KIND, "partitions": names}))
 
 
 def read_scan_names(folder: Path, files: Sequence[str]) -> Names:
@@ -44,16 +41,15 @@ def read_scan_names(folder: Path, files: Sequence[str]) -> Names:
 def _read(folder: Path, files: tuple[str, ...]) -> Names:
     path = names_path(folder, files)
     try:
-        if path.exists():
-            names: Names = json.loads(path.read_bytes())["partitions"]
+        body = read_summary(path)
+        if body is not None:
+            names: Names = body["partitions"]
             return names
         names = {}
         for file in files:
             path = folder / file
-            record = json.loads(path.read_bytes())
+            record = read_sealed(path)
             names[record["name"]] = [scan["name"] for scan in record["scans"]]
         return names
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} does not hold names of scans ({error}). Run `griddle index --force`."
-        ) from error
+        raise BadInput(f"{path} does not hold names of scans ({error}).\n{MENDING}") from error

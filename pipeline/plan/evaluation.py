@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
-from pipeline.common.run_files import DONE, PROVENANCE
+from pipeline.common.run_files import CONFIG, DONE, PROVENANCE
 from pipeline.config.load import load_config
 from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
@@ -22,6 +22,7 @@ from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
 from pipeline.plan.parts import Lot, cut, identities_of, member_of
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.run_record import read_facts
 from pipeline.plan.starting_weights import Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
@@ -124,7 +125,7 @@ def run_in_folder(plan: Plan, folder: Path, config_path: str) -> LabelledRun:
     except BadInput:
         if not (folder / DONE).exists():
             raise
-    config = folder.parent.parent / "config.yaml"  # of the pretraining that a probe or a finetuning lies in
+    config = folder.parent.parent / CONFIG  # of the pretraining that a probe or a finetuning lies in
     made_by = (
         f"--config {config}" if config.exists() else f"a config with the blocks in {folder / 'config.yaml'}"
     )
@@ -159,7 +160,7 @@ def imported_provenance(folder: Path) -> Facts | None:
             f"{folder} is a file; import it first: griddle weights import {folder} --out imported/{folder.stem}"
         )
     try:
-        provenance: Facts = json.loads((folder / PROVENANCE).read_bytes())
+        provenance: Facts = read_facts(folder, PROVENANCE)
         kind = json.loads((folder / DONE).read_bytes())["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from pipeline.config.teacher import is_hub
 from pipeline.datasets.index import Index, PartitionEntry
 from pipeline.datasets.reader import Traits
 from pipeline.datasets.readers import reader_named
-from pipeline.plan import identity
+from pipeline.plan import identity, teacher_weights
 from pipeline.plan.parts import Lot, Store
 from pipeline.plan.selection import (
     chosen_entries,
@@ -87,7 +88,28 @@ class Experiment:
         return tuple(self.config.teachers[name] for name in student.teachers)
 
     def teacher_ids(self, student: Student) -> list[str]:
-        return [identity.teacher_id(identity.teacher_identity(t)) for t in self.teachers_of(student)]
+        return [identity.teacher_id(self.teacher_identity(teacher)) for teacher in self.teachers_of(student)]
+
+    def teacher_identity(self, teacher: Teacher) -> dict[str, Any]:
+        """What makes a teacher's id. A file of weights is in it with its tensors; with its name, where it was used so before.
+
+        Raises:
+            BadInput: if the file holds no tensors, or is damaged.
+        """
+        before = identity.teacher_identity(teacher)
+        if not teacher_weights.is_file(teacher):
+            return before
+        known, key = self._teachers_of_files, identity.teacher_id(before) + teacher.weights
+        if key not in known:
+            used = teacher_weights.was_used(identity.teacher_id(before), self.cache, self.workdir)
+            file = None if used else teacher_weights.by_tensors(teacher, self.workdir)
+            known[key] = identity.teacher_identity(teacher, file)
+        return known[key]
+
+    @cached_property
+    def _teachers_of_files(self) -> dict[str, dict[str, Any]]:
+        """Identities that were looked up: one experiment does not change its mind."""
+        return {}
 
     def entries(self, where: str, dataset_name: str, split: str) -> list[PartitionEntry]:
         """The partitions that the config selects, in index order; `where` is the key that asks for the split."""
@@ -117,7 +139,7 @@ class Experiment:
             return Store(stage, dataset_name, store_id, what, source, scans)
 
         def features(teacher: Teacher) -> Store:
-            what = identity.teacher_identity(teacher)
+            what = self.teacher_identity(teacher)
             return store("features", identity.teacher_id(what), what, teacher)
 
         return {

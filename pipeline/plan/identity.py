@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
@@ -22,6 +21,7 @@ from pipeline.config.training import Finetune, Labelled, Probe
 from pipeline.datasets.reader import Traits
 from pipeline.plan.label_subset import listed_scans
 from pipeline.plan.parts import Run
+from pipeline.plan.teacher_weights import named
 
 VIEWS_ALGORITHM = 2
 """Raised by hand when the meaning of a view partition's bytes changes."""
@@ -93,8 +93,11 @@ def full_scan_identity(scan_id: str, points: Points) -> dict[str, Any]:
     )
 
 
-def teacher_identity(teacher: Teacher) -> dict[str, Any]:
-    """What the user chose. The digest of the weights is recorded at their first use, and must be the same ever after."""
+def teacher_identity(teacher: Teacher, file: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the user chose. The digest of the weights is recorded at their first use, and must be the same ever after.
+
+    file: what stands for weights that are a file: their tensors or, as before, the file's name (`teacher_weights.py`).
+    """
     if teacher.weights == "untrained":
         weights: dict[str, Any] = {"untrained": {"seed": teacher.seed, "init": "timm"}}
     elif is_hub(teacher.weights):
@@ -102,7 +105,7 @@ def teacher_identity(teacher: Teacher) -> dict[str, Any]:
         revision = teacher.weights.partition("@")[2] or (row.revision if row else None)
         weights = {"hub": row.hub if row else f"timm/{teacher.model}", "revision": revision}
     else:
-        weights = {"file": Path(teacher.weights).name}
+        weights = dict(file or named(teacher))
     return _declared(
         features_schema(teacher.storage),
         model=teacher.model,
@@ -161,14 +164,12 @@ def finetune_identity(
     }
 
 
-def imported_identity(
-    student: Student, seed: int, intensity: dict[str, Any], weights_sha256: str
-) -> dict[str, Any]:
+def imported_identity(student: Student, seed: int, intensity: dict[str, Any], weights: str) -> dict[str, Any]:
     """Of a student that starts from weights: their digest, and the student that is made of them. No key of a pretraining
     enters it."""
     return {
         "student": {"network": student.network.resolved(), "points": student.points.resolved(), "seed": seed},
-        "weights": weights_sha256,
+        "weights": weights,
         "intensity": intensity,
         "algorithm": IMPORT_ALGORITHM,
     }

@@ -5,7 +5,6 @@ Imports neither torch nor zarr: of a folder of weights only its provenance is re
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import imported_identity
 from pipeline.plan.intensity import intensity_identities
 from pipeline.plan.parts import Run
+from pipeline.plan.run_record import read_facts
 
 Facts = dict[str, Any]
 
@@ -27,14 +27,22 @@ def network_of(provenance: Facts) -> Facts:
     return imported or provenance["identity"]["student"]["network"]
 
 
+def weights_of(provenance: Facts) -> str:
+    """What stands for weights in an id: the digest of their tensors and names; of before that was recorded, of the file's
+    bytes."""
+    digest: str = provenance["tensors_sha256" if "tensors_sha256" in provenance else "weights_sha256"]
+    return digest
+
+
 def read_weights_folder(where: str, folder: Path) -> Facts:
     """The provenance of a folder that `griddle weights import` wrote, or of a pretrained run; `where`: the key that names it.
 
     Raises:
         BadInput: if it is neither.
+        ChangedFile: if its provenance is not the one that was written.
     """
     try:
-        provenance: Facts = json.loads((folder / PROVENANCE).read_bytes())
+        provenance: Facts = read_facts(folder, PROVENANCE)
         if not {"weights_sha256", "identity"} <= set(provenance) or not network_of(provenance):
             raise ValueError("it says nothing of weights")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,7 +81,7 @@ def imported_runs(experiment: Experiment, name: str, student: Student) -> list[R
             name,
             student,
             seed,
-            imported_identity(student, seed, scaled, provenance["weights_sha256"]),
+            imported_identity(student, seed, scaled, weights_of(provenance)),
             (),
             (),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.common.run_files import DONE, PROVENANCE
+from pipeline.common.run_files import DONE, METRICS, PROVENANCE
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
-from pipeline.training.recorder import read_metrics
+from pipeline.plan.run_record import mending, read_facts
+from pipeline.report.loss_curve import Curve, read_curve
 
 FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
@@ -78,6 +78,7 @@ class Training:
     """One pretraining: (step, loss) of every step; empty where it is not done.
 
     unreadable: files that it went without, for they could not be read when the cache was written.
+    curve_lacks: what of the curve is lost or changed, in words; empty where nothing is.
     """
 
     student: str
@@ -87,6 +88,7 @@ class Training:
     curve: tuple[tuple[int, float], ...]
     seconds: float
     unreadable: tuple[str, ...]
+    curve_lacks: str = ""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def _metrics(plan: Plan, run: LabelledRun) -> Metrics | None:
     if not plan.experiment.is_done(run):
         return None
     folder = plan.experiment.run_path(run)
-    metrics = _read(folder / "metrics.json")
+    metrics = _read(folder, METRICS)
     if metrics.get("probe_id") != run.id:
         raise GriddleError(
             f"{folder / 'metrics.json'} belongs to {metrics.get('probe_id')}, not to {run.id}; it was copied here. "
@@ -263,33 +265,32 @@ def _metrics(plan: Plan, run: LabelledRun) -> Metrics | None:
     return metrics
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a run that is done, if it is the one that was written."""
     try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
+        return read_facts(folder, name)
     except (OSError, ValueError) as error:
-        raise GriddleError(
-            f"{path} cannot be read ({error}). Delete {path.parent} and run the same snakemake command again."
-        ) from error
-    return value
+        raise GriddleError(f"{folder / name} cannot be read ({error}).\n{mending(folder)}") from error
 
 
 def _training(plan: Plan, run: Run) -> Training:
     folder = plan.experiment.run_path(run)
     done = plan.experiment.is_done(run)
-    rows = read_metrics(folder / "metrics.csv") if done and (folder / "metrics.csv").exists() else []
-    provenance = _read(folder / PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
+    provenance = _read(folder, PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
+    curve = read_curve(folder, provenance.get("steps")) if done else Curve((), (), "")
     return Training(
         student=run.name,
         seed=run.seed,
         folder=run.folder,
         done=done,
-        curve=tuple((int(row["step"]), float(row["loss"])) for row in rows),
-        seconds=_seconds([float(row["seconds"]) for row in rows]),
+        curve=curve.loss,
+        seconds=_seconds(curve.clock),
         unreadable=tuple(provenance.get("unreadable", [])),
+        curve_lacks=curve.lacks,
     )
 
 
-def _seconds(clock: list[float]) -> float:
+def _seconds(clock: Sequence[float]) -> float:
     """Time spent in all: the clock of metrics.csv starts at 0 again where a run went on from a checkpoint."""
     ends = [now for now, after in zip(clock, [*clock[1:], 0.0], strict=False) if after < now]
     return sum(ends)

@@ -177,11 +177,12 @@ def training_line(training: Training) -> str:
         return f"{where}: not done yet: {training.folder}"
     loss = final_loss(training)
     if loss is None:
-        return f"{where}: done, without metrics.csv: {training.folder}"
+        return f"{where}: done, {training.curve_lacks or 'without metrics.csv'}: {training.folder}"
     return (
         f"{where}: loss {training.curve[0][1]:.3f} → {loss:.3f} in {training.curve[-1][0]} steps, "
         f"{training.seconds / 60:.1f} min"
         + (f", without {len(training.unreadable)} unreadable file(s)" if training.unreadable else "")
+        + (f"; {training.curve_lacks}" if training.curve_lacks else "")
         + f": {training.folder}"
     )
 

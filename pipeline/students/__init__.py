@@ -2,5 +2,5 @@
 
 A student takes packed clouds (`packed.py`) and gives one feature for each point. It knows no plan and no store.
 
-Imports `config` and `geometry`. Start with `waffleiron.py`, then `sparse_mix.py`.
+Imports `common`, `config` and `geometry`. Start with `waffleiron.py`, then `sparse_mix.py`.
 """

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import fsync_folder
+from pipeline.common.weights_files import check_zip
 
 NETWORKS = ("model_point", "model_points", "net")
 """The keys under which they keep a network: `model_point(s)` where it is pretrained, `net` where it is probed or finetuned."""
@@ -77,6 +78,8 @@ def _load(path: Path) -> Any:
             f"{path} is the archive as it is downloaded; unpack it (tar -xf {path}) and give the file in it"
         )
     try:
+        if zipped:
+            check_zip(path)
         # Mapped where the format allows: an optimiser's state, twice the size of the network, is never read.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:

@@ -9,17 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput
+from pipeline.common.weights_state import read_state
 from pipeline.config.registry import Row
 from pipeline.config.teacher import is_hub
-
-_CONTAINERS = ("state_dict", "model", "teacher")
-_PREFIXES = ("module.", "backbone.")
 
 
 def load_weights(model: nn.Module, weights: str, row: Row | None) -> None:
@@ -86,43 +82,7 @@ def _from_file(path: Path, row: Row | None) -> dict[str, Tensor]:
                 f"{path} has SHA-256 {digest}; the published file of that name has {row.sha256} ({row.sha256_source}). "
                 f"It is damaged or another file: download it again."
             )
-    try:
-        raw = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    except SafetensorError as error:
-        raise BadInput(f"{path} is no whole safetensors file ({error}); download it again.") from error
-    state: Any = raw
-    for key in _CONTAINERS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise BadInput(f"{path} holds no state dict (names and tensors), but {type(state).__name__}.")
-    return {_plain(name): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _unpickled(path: Path) -> Any:
-    """A .pth file by torch's own allow-list: nothing in it can run."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises whatever the file makes it raise
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        if "TorchScript" in str(error):  # torch has no class of its own for this error
-            raise BadInput(
-                f"{path} is a TorchScript archive, which can hold code, and is not opened. If you trust its source, "
-                f"take its tensors out once:\n"
-                f"  python -c \"import torch; torch.save(torch.jit.load('{path}', map_location='cpu').state_dict(), "
-                f"'{path.with_suffix('.pth').name}')\""
-            ) from error
-        raise BadInput(
-            f"{path} is not opened: it is no file of tensors alone, and could run code, or it is damaged ({first[0]})\n"
-            f"Give a .safetensors file, or a .pth that torch.save wrote of a state dict."
-        ) from error
-
-
-def _plain(name: str) -> str:
-    """Without what training wrappers put before every name (DINO's full checkpoints: `module.backbone.`)."""
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    return read_state(path)
 
 
 def _in_timms_names(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[str, Tensor]:

@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 
 from cache_schemas.errors import DamagedCache, GriddleError
+from cache_schemas.places import WEIGHTS_LOCK as FILE
 from cache_schemas.publish import write_json
-
-FILE = "weights.lock.json"
 
 
 def check_weights(cache: Path, workdir: Path, teacher_id: str, weights_digest: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cache_schemas.access import access_to
 from cache_schemas.errors import GriddleError, NoAccess
 from cache_schemas.publish import fsync_folder, set_aside
 from pipeline.common.log import log
+from pipeline.common.weights_files import check_zip
 
 _NAME = re.compile(r"step-(\d{9})\.pt")
 KEEP = 2
@@ -88,10 +88,7 @@ def load_newest(folder: Path, run_id: str) -> Checkpoint | None:
 
 def _load(path: Path) -> dict[str, Any]:
     """The values of a file, after its checksums are verified: torch itself loads a flipped bit without an error."""
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise ValueError(f"{broken} fails its checksum")
+    check_zip(path)
     values: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return values
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
+from pipeline.common.run_files import CURVE, RESUME
 from pipeline.config.training import Finetune
 from pipeline.losses.lovasz import segmentation_loss
 from pipeline.plan.experiment import Experiment
@@ -54,7 +55,7 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     model = model_of(task, head)
     optimiser = optimiser_of(block, run.student.network.depth, model)
     stepping = Stepping(model, optimiser, block.precision, device)
-    first = stepping.resume(folder / "resume", run.id)
+    first = stepping.resume(folder / RESUME, run.id)
     log(
         f"finetune {run.name} of {run.run.name} (seed {run.seed}) from "
         f"{'nothing' if run.kind == 'nothing' else 'its pretraining'}: {task.scans[0]} scans, {total} steps in {block.epochs} "
@@ -160,7 +161,7 @@ def _train(
             raise GriddleError(
                 f"the loss of {run.folder} is {value} at step {step}. The batch's scans:\n"
                 + "\n".join(f"  {name}" for name in batch.names)
-                + f"\nThe last good checkpoint: {checkpoints.newest(folder / 'resume') or 'none yet'}. Try a smaller "
+                + f"\nThe last good checkpoint: {checkpoints.newest(folder / RESUME) or 'none yet'}. Try a smaller "
                 f"{run.key}.lr, or `precision: float32`."
             )
         stepping.step()
@@ -168,14 +169,14 @@ def _train(
         recorder.step(step + 1, value, rate, batch, waited, skipped=stepping.skipped)
         if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
             lease.check()
-            stepping.save(folder / "resume", run.id, step + 1)
+            stepping.save(folder / RESUME, run.id, step + 1)
             last_save = time.monotonic()
     if first < total:
         lease.check()
-        stepping.save(folder / "resume", run.id, total)
+        stepping.save(folder / RESUME, run.id, total)
 
 
 def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
     """The mean loss of each epoch, also of the epochs before a restart."""
-    losses = [float(row["loss"]) for row in read_metrics(folder / "metrics.csv")]
+    losses = [float(row["loss"]) for row in read_metrics(folder / CURVE)]
     return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]

@@ -8,15 +8,16 @@ from typing import Any
 
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.errors import BadInput
-from cache_schemas.publish import write_json
-from pipeline.common.run_files import DONE
+from pipeline.common.run_files import PROVENANCE
+from pipeline.common.weights_files import digest_of_file, digest_of_tensors
 from pipeline.config.model import Points, Student
 from pipeline.datasets.readers import packaged
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.identity import IMPORT_ALGORITHM
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
-from pipeline.plan.starting_weights import Facts, check_network, read_weights_folder
+from pipeline.plan.run_record import ChangedFile, forget_record, read_facts, write_record
+from pipeline.plan.starting_weights import Facts, check_network, read_weights_folder, weights_of
 from pipeline.students.authors import Described, describe, expected_shapes, from_authors
 from pipeline.students.authors_file import AuthorsFile, read_authors_file
 from pipeline.students.distilled import Distilled
@@ -64,14 +65,12 @@ def write_weights(
     """Write weights, provenance, then the marker, as for a run; returns the provenance."""
     folder.mkdir(parents=True, exist_ok=True)
     network = {**contents.network, "activation": activation}
-    save_weights(
-        folder, from_authors(file.state, contents), {"griddle": "griddle student", "imported": path.name}
-    )
+    tensors = from_authors(file.state, contents)
     published = {name: reader.traits.intensity for name, reader in packaged().items()}
     scaled = {name: list(values) for name, values in sorted(published.items()) if values is not None}
     identity = {
         "student": {"network": network, "points": Points().resolved()},
-        "weights": sha256_file(folder / WEIGHTS),
+        "weights": digest_of_tensors(tensors),
         "intensity": scaled,
         "algorithm": IMPORT_ALGORITHM,
     }
@@ -84,13 +83,33 @@ def write_weights(
         "network": network,
         "classes": contents.out if contents.head == "classes" else None,
     }
+    if known := _imported_before(folder, identity):
+        _mark(folder, known)
+        return known
+    forget_record(folder)
+    save_weights(folder, tensors, {"griddle": "griddle student"})
     facts = {"intensity": scaled, "imported": imported}
     provenance = write_provenance(folder, digest(identity), identity, facts)
-    write_json(
-        folder / DONE,
-        {"griddle": "griddle run", "kind": "imported", "run_id": provenance["run_id"], "weights": WEIGHTS},
-    )
+    _mark(folder, provenance)
     return provenance
+
+
+def _mark(folder: Path, provenance: Facts) -> None:
+    write_record(folder, {"kind": "imported", "run_id": provenance["run_id"], "weights": WEIGHTS})
+
+
+def _imported_before(folder: Path, identity: Facts) -> Facts | None:
+    """The provenance of a folder that holds these very weights already. It keeps its id, also one of before, when the bytes
+    of weights.safetensors were in it."""
+    try:
+        known = read_facts(folder, PROVENANCE)
+        whole = known["weights_sha256"] == sha256_file(folder / WEIGHTS)
+        same = digest_of_file(folder / WEIGHTS) == identity["weights"]
+        if whole and same and {**known["identity"], "weights": identity["weights"]} == identity:
+            return known
+    except (OSError, ValueError, KeyError, TypeError, ChangedFile):
+        pass
+    return None
 
 
 def adopt(experiment: Experiment, run: Run) -> None:
@@ -104,7 +123,7 @@ def adopt(experiment: Experiment, run: Run) -> None:
     where = f"students.{run.name}.starts_from"
     provenance = read_weights_folder(where, source)
     check_network(where, source, provenance, run.student)
-    if provenance["weights_sha256"] != run.identity["weights"]:
+    if weights_of(provenance) != run.identity["weights"]:
         raise BadInput(
             f"{where}: {source} holds other weights than before. Run the same snakemake command again."
         )

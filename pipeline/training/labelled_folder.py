@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,14 @@ import torch
 import yaml
 from torch import nn
 
-from cache_schemas.access import access_to
 from cache_schemas.canonical import sha256_file
 from cache_schemas.publish import write_bytes, write_json
-from pipeline.common.run_files import DONE
+from pipeline.common.run_files import CONFIG, METRICS, PROVENANCE
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
+from pipeline.plan.run_record import forget_record, read_facts, write_record
 from pipeline.training.confusion import Confusion
 from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights, write_provenance
-
-METRICS = "metrics.json"
 
 
 def is_scored(folder: Path, run: LabelledRun) -> bool:
@@ -28,27 +25,26 @@ def is_scored(folder: Path, run: LabelledRun) -> bool:
     Raises:
         NoAccess: if the system refuses to read one: then nothing is trained anew.
     """
+    if not is_complete(folder, run.id):
+        return False
     try:
-        with access_to(folder / METRICS):
-            metrics = json.loads((folder / METRICS).read_bytes())
+        metrics, provenance = read_facts(folder, METRICS), read_facts(folder, PROVENANCE)
+        recorded = provenance.get("metrics_sha256")
+        return metrics.get("probe_id") == run.id and recorded in (None, sha256_file(folder / METRICS))
     except (OSError, ValueError):
         return False
-    return metrics.get("probe_id") == run.id and is_complete(folder, run.id)
 
 
 def write_labelled_marker(folder: Path, run: LabelledRun) -> None:
     """Write done.json. It is small, written last, and the only file of a training with labels that Snakemake looks at."""
-    write_json(
-        folder / DONE,
-        {
-            "griddle": "griddle run",
-            "kind": run.what,
-            "subject": run.kind,
-            "run_id": run.id,
-            "weights": WEIGHTS,
-            "metrics": METRICS,
-        },
-    )
+    facts = {
+        "kind": run.what,
+        "subject": run.kind,
+        "run_id": run.id,
+        "weights": WEIGHTS,
+        "metrics": METRICS,
+    }
+    write_record(folder, facts)
 
 
 def finish_labelled(
@@ -71,8 +67,9 @@ def finish_labelled(
     """Write config, weights, metrics, provenance, then the marker: each is complete before the next one names it."""
     folder = experiment.run_path(run)
     folder.mkdir(parents=True, exist_ok=True)
+    forget_record(folder)
     settings = {run.what: run.block.resolved(), "student": run.student.resolved(), "seed": run.seed}
-    write_bytes(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+    write_bytes(folder / CONFIG, yaml.safe_dump(settings, sort_keys=False).encode())
     tensors = {
         f"{name}.{key}": value
         for name, module in modules.items()
@@ -94,7 +91,7 @@ def finish_labelled(
             "scans": {"train": scans[0], "evaluate": scans[1]},
             "left_out": list(run.left_out),
             "unreadable": unreadable,
-            "loss": losses[-1],
+            "loss": losses[-1] if losses else None,  # of a curve that was lost nothing can be said
             "loss_by_epoch": losses,
             "seconds": seconds,
             "confusion": confusion.counts.tolist(),
@@ -104,6 +101,7 @@ def finish_labelled(
         "metrics_sha256": sha256_file(folder / METRICS),
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
+        "threads": torch.get_num_threads(),
     }
     if steps is not None:
         facts |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}

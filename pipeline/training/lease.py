@@ -18,6 +18,7 @@ from typing import Any
 from cache_schemas.errors import GriddleError
 from cache_schemas.publish import set_aside, write_json
 from pipeline.common.log import log
+from pipeline.common.run_files import LEASE
 
 HEARTBEAT_SECONDS = 10.0
 LONGEST = 1 << 16
@@ -33,7 +34,7 @@ class Lease:
     def __init__(
         self, folder: Path, heartbeat: float = HEARTBEAT_SECONDS, dead: float = DEAD_SECONDS
     ) -> None:
-        self._path = folder / "lease.json"
+        self._path = folder / LEASE
         self._heartbeat = heartbeat
         self._dead = dead
         self._stop = threading.Event()

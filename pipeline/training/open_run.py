@@ -10,9 +10,11 @@ import numpy.typing as npt
 import torch
 
 from cache_schemas.errors import BadInput
+from pipeline.common.run_files import CONFIG
 from pipeline.config.load import load_config
 from pipeline.config.model import Student
 from pipeline.geometry.full_scan import full_scan
+from pipeline.plan.run_record import read_recorded
 from pipeline.plan.starting_weights import Facts, student_of_weights
 from pipeline.streaming.scan_batches import evaluation_sample
 from pipeline.streaming.scan_source import ScanPoints
@@ -28,7 +30,7 @@ def open_run(path: str | Path, device: str = "cpu") -> OpenedRun:
 
     Raises:
         BadInput: if the folder holds no run that is complete.
-        GriddleError: if its weights are not those that were trained.
+        GriddleError: if its weights, its config.yaml or its provenance are not those that were written.
     """
     folder = Path(path)
     with complete_run(
@@ -53,7 +55,8 @@ def _student(folder: Path, provenance: Facts) -> tuple[str, Student]:
     """Its name and block of the config; imported weights have the block in their provenance, and their folder's name."""
     if "imported" in provenance:
         return folder.name, student_of_weights(folder, provenance, list(provenance["intensity"]))
-    ((name, student),) = load_config(folder / "config.yaml").students.items()
+    read_recorded(folder, CONFIG)
+    ((name, student),) = load_config(folder / CONFIG).students.items()
     return name, student
 
 

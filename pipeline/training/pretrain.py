@@ -15,6 +15,7 @@ from torch import Tensor
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
 from pipeline.common.random import scan_key
+from pipeline.common.run_files import RESUME
 from pipeline.losses.distillation import distillation_loss, losses_of_parts
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
@@ -79,7 +80,7 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
     model = build(run.student, run.seed, source.channels()).to(device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     stepping = Stepping(model, optimiser, training.precision, device)
-    first = stepping.resume(folder / "resume", run.id)
+    first = stepping.resume(folder / RESUME, run.id)
     log(
         f"pretrain {run.name} (seed {run.seed}): {len(scans)} scans, {per_epoch} steps an epoch, {total} steps in all, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, on {device}, backend {backend}"
@@ -111,12 +112,12 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
             recorder.step(step + 1, value, rate, batch, waited, shares, stepping.skipped)
             if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
                 lease.check()
-                stepping.save(folder / "resume", run.id, step + 1)
+                stepping.save(folder / RESUME, run.id, step + 1)
                 last_save = time.monotonic()
     finally:
         recorder.close()
     lease.check()
-    stepping.save(folder / "resume", run.id, total)
+    stepping.save(folder / RESUME, run.id, total)
     lease.check()
     finish(
         folder,
@@ -134,7 +135,7 @@ def pretrain(experiment: Experiment, run: Run, device: torch.device, lease: Leas
 
 def _not_finite(value: float, step: int, batch: PretrainBatch, folder: Path) -> str:
     scans = "\n".join(f"  {draw.scan.dataset} {draw.scan.name}, view {draw.view}" for draw in batch.draws)
-    good = checkpoints.newest(folder / "resume")
+    good = checkpoints.newest(folder / RESUME)
     return (
         f"the loss is {value} at step {step}. The batch's scans:\n{scans}\n"
         f"The last good checkpoint: {good or 'none yet'}. Try a smaller pretrain.lr, `norm: layer`, or "

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from cache_schemas.errors import GriddleError
 from cache_schemas.publish import write_bytes
 from pipeline.common.progress import SECONDS, pause, tell
+from pipeline.common.run_files import CURVE
 
 if TYPE_CHECKING:
     from pipeline.streaming.scan_batches import ScanBatch
@@ -58,7 +59,7 @@ class Recorder:
         more = [*(f"loss_{name}" for name in teachers), *(["skipped"] if skips else [])]
         lease.check()
         self._lease = lease
-        self._metrics = MetricsFile(folder / "metrics.csv", first, more)
+        self._metrics = MetricsFile(folder / CURVE, first, more)
         self._what = what
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._started = self._last_step = time.monotonic()
@@ -179,9 +180,16 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; a last line that was cut off is dropped."""
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if row and None not in row.values() and None not in row]
+    """The rows of a metrics.csv that are whole; a line that was cut off or garbled is dropped."""
+    with open(path, newline="", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if row and None not in row.values() and _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    try:
+        return None not in row and int(row["step"]) > 0 and float(row["loss"]) is not None
+    except (ValueError, KeyError):
+        return False
 
 
 def _peak_gb() -> float:

@@ -8,27 +8,25 @@ import torch
 import yaml
 from torch import nn
 
-from cache_schemas.publish import write_bytes, write_json
-from pipeline.common.run_files import DONE
+from cache_schemas.publish import write_bytes
+from pipeline.common.run_files import CONFIG
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
+from pipeline.plan.run_record import forget_record, write_record
 from pipeline.training.weights_folder import WEIGHTS, save_weights, write_provenance
 
 
 def write_marker(folder: Path, run: Run) -> None:
     """Write done.json. It is small, written last, and the only file of a run that Snakemake looks at."""
-    write_json(
-        folder / DONE,
-        {
-            "griddle": "griddle run",
-            "kind": "pretrain",
-            "student": run.name,
-            "seed": run.seed,
-            "run_id": run.id,
-            "weights": WEIGHTS,
-        },
-    )
+    facts = {
+        "kind": "pretrain",
+        "student": run.name,
+        "seed": run.seed,
+        "run_id": run.id,
+        "weights": WEIGHTS,
+    }
+    write_record(folder, facts)
 
 
 def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
@@ -41,7 +39,7 @@ def save_config(folder: Path, experiment: Experiment, run: Run) -> None:
     labelled = [*config["probes"].values(), *config["finetunes"].values()]
     learnt = [name for block in labelled for name in block["datasets"] or []]
     config["datasets"] = {name: config["datasets"][name] for name in (*run.student.datasets, *learnt)}
-    write_bytes(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
+    write_bytes(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode())
 
 
 def finish(
@@ -61,6 +59,7 @@ def finish(
     unreadable: a line for each file that `on_error: skip` left out of the training. skipped: the number of steps that changed
     nothing; only float16 has such steps.
     """
+    forget_record(folder)
     save_weights(
         folder, model.state_dict(), {"griddle": "griddle student", "run_id": run.id, "student": run.name}
     )
@@ -72,6 +71,7 @@ def finish(
         "unreadable": unreadable,
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
+        "threads": torch.get_num_threads(),
     }
     write_provenance(folder, run.id, run.identity, facts)
     write_marker(folder, run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from cache_schemas.access import access_to
+from cache_schemas.access import access_to, read_regular
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_json
-from pipeline.common.run_files import PROVENANCE
+from pipeline.common.log import log
+from pipeline.common.run_files import CURVE, PROVENANCE
+from pipeline.common.weights_files import digest_of_file, write_header_in_order
+from pipeline.plan.run_record import changed_files, read_facts
 from pipeline.plan.starting_weights import Facts
 
 WEIGHTS = "weights.safetensors"
@@ -29,6 +31,7 @@ def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str
     """Write weights.safetensors, whole or not at all."""
     beside = folder / f".writing-{WEIGHTS}-{os.getpid()}"
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
+    write_header_in_order(beside)
     with open(beside, "rb") as file:
         os.fsync(file.fileno())
     beside.replace(folder / WEIGHTS)
@@ -42,6 +45,7 @@ def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -
         "run_id": run_id,
         "identity": identity,
         "weights_sha256": sha256_file(folder / WEIGHTS),
+        "tensors_sha256": digest_of_file(folder / WEIGHTS),
         **facts,
         "commit": _commit(),
         "made": made(),
@@ -53,12 +57,19 @@ def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -
 def is_complete(folder: Path, run_id: str) -> bool:
     """Whether weights and provenance of a run exist and agree. If they do, nothing but the marker can be missing.
 
+    A file that is not the one that done.json recorded makes it incomplete, but for the loss curve: only a new training
+    would mend that.
+
     Raises:
         NoAccess: if the system refuses to read one: then nothing is trained anew.
     """
+    changed = [what for what in changed_files(folder) if not what.startswith(CURVE)]
+    if changed:
+        log(f"{folder}: {'; '.join(changed)}: written anew")
+        return False
     try:
-        with access_to(folder):
-            provenance = json.loads((folder / PROVENANCE).read_bytes())
+        provenance = read_facts(folder, PROVENANCE)
+        with access_to(folder / WEIGHTS):
             sha256 = sha256_file(folder / WEIGHTS)
         return bool(provenance["run_id"] == run_id and provenance["weights_sha256"] == sha256)
     except (OSError, ValueError, KeyError, TypeError):
@@ -73,10 +84,11 @@ def complete_run(folder: Path, hint: str) -> Iterator[Facts]:
 
     Raises:
         BadInput: if provenance, weights or something that the block reads is missing.
+        ChangedFile: if the provenance is not the one that was written.
     """
     try:
-        with access_to(folder):
-            provenance = json.loads((folder / PROVENANCE).read_bytes())
+        provenance = read_facts(folder, PROVENANCE)
+        with access_to(folder / WEIGHTS):
             (folder / WEIGHTS).stat()
         yield provenance
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -98,9 +110,9 @@ def checked_weights(folder: Path, run_id: str | None = None) -> Iterator[dict[st
     """
     path, provenance = folder / WEIGHTS, {}
     try:
-        with access_to(folder):
-            provenance = json.loads((folder / PROVENANCE).read_bytes())
-            data = path.read_bytes()
+        provenance = read_facts(folder, PROVENANCE)
+        with access_to(path):
+            data = read_regular(path)
         yield load(data)
         if hashlib.sha256(data).hexdigest() != provenance["weights_sha256"]:
             raise ValueError(f"their SHA-256 is not the one in {PROVENANCE}")

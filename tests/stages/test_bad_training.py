@@ -130,6 +130,11 @@ def test_weights_that_are_not_what_was_trained(full: Any, run: Run, trained: Pat
     (trained / "provenance.json").write_text(json.dumps(provenance | {"run_id": "0123456789"}))
     code, said = run(command)
     assert code == 1
+    assert "provenance.json is not the one that was written when this was done" in said
+    facts = json.loads((trained / "done.json").read_bytes())
+    (trained / "done.json").write_text(json.dumps({"griddle": facts["griddle"], "kind": facts["kind"]}))
+    code, said = run(command)  # as of before, when nothing was recorded
+    assert code == 1
     assert "provenance.json is about run 0123456789, not " in said
 
 

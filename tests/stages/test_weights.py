@@ -151,6 +151,69 @@ def test_an_imported_student_is_probed_and_its_probe_exported(full: Any, run: Ru
     assert "does not hold the weights that were imported" in said
 
 
+def imported_ids(full: Any, run: Run, folder: str) -> tuple[str, str]:
+    """The id of an import, and of the run of a student that starts from it."""
+    provenance = json.loads((Path(folder) / "provenance.json").read_text())
+
+    def add(config: dict[str, Any]) -> None:
+        points = config["students"]["wi_tiny"]["points"]
+        theirs = {"starts_from": folder, "datasets": ["nuscenes"], "points": points}
+        config["students"]["theirs"] = {**theirs, "network": {"width": 8, "depth": 3}}
+
+    full.edit(add)
+    (student,) = (name for name in full.plan().runs if name == "theirs")
+    return provenance["run_id"], full.plan().runs[student].id
+
+
+def test_an_imports_id_is_of_its_tensors(full: Any, run: Run) -> None:
+    """Neither of the file's name, nor of its format, nor of the order in which metadata happens to be written."""
+    state = checkpoint(Path("model.pth"))
+    torch.save({"model_points": {f"module.{name}": value for name, value in state.items()}}, "other.pth")
+    ids, weights = set(), set()
+    for number, name in enumerate(("model.pth", "other.pth", "model.pth", "other.pth")):
+        assert run("weights", "import", name, "--out", f"imported/{number}")[0] == 0
+        ids.add(imported_ids(full, run, f"imported/{number}"))
+        weights.add((Path("imported") / str(number) / "weights.safetensors").read_bytes())
+    assert (len(ids), len(weights)) == (1, 1)
+    torch.save({"model_point": {name: value * 2 for name, value in state.items()}}, "model.pth")
+    assert run("weights", "import", "model.pth", "--out", "imported/0")[0] == 0
+    assert imported_ids(full, run, "imported/0") not in ids
+
+
+def test_an_import_of_before_keeps_its_id(full: Any, run: Run) -> None:
+    """The bytes of weights.safetensors were in it."""
+    from cache_schemas.canonical import digest, sha256_file
+
+    checkpoint(Path("model.pth"))
+    assert run("weights", "import", "model.pth", "--out", "theirs")[0] == 0
+    path = Path("theirs") / "provenance.json"
+    provenance = json.loads(path.read_text())
+    by_bytes = sha256_file(Path("theirs") / "weights.safetensors")
+    provenance["identity"]["weights"] = provenance["weights_sha256"] = by_bytes
+    provenance["run_id"] = digest(provenance["identity"])
+    del provenance["tensors_sha256"]
+    path.write_text(json.dumps(provenance))
+    (Path("theirs") / "done.json").write_text(json.dumps({"griddle": "griddle run", "kind": "imported"}))
+    before = imported_ids(full, run, "theirs")
+    assert run("weights", "import", "model.pth", "--out", "theirs")[0] == 0
+    assert imported_ids(full, run, "theirs") == before
+    assert run("weights", "import", "model.pth", "--out", "anew")[0] == 0
+    assert imported_ids(full, run, "anew") != before
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flipped_bit_of_a_tensor_is_not_imported(full: Any, run: Run, seed: int) -> None:
+    state = checkpoint(Path("model.pth"))
+    data = bytearray(Path("model.pth").read_bytes())
+    name = sorted(state)[seed * 7]
+    data[data.find(state[name].numpy().tobytes())] ^= 1 << seed
+    Path("model.pth").write_bytes(data)
+    code, said = run("weights", "import", "model.pth", "--out", "theirs")
+    assert code == 2
+    assert "fails its checksum" in said
+    assert not Path("theirs").exists()
+
+
 def test_a_config_that_asks_for_another_network_is_told_what_fits(full: Any, run: Run) -> None:
     checkpoint(Path("model.pth"))
     run("weights", "import", "model.pth", "--out", "imported/theirs")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cache_schemas import schema as schemas
+from cache_schemas.canonical import digest
 from cache_schemas.features import features_schema
 from cache_schemas.manifest import Manifest
 from cache_schemas.scans import SCANS
@@ -16,7 +17,17 @@ from cache_schemas.writing import PartitionWriter
 ROWS, COLS, CHANNELS = 3, 5, 4
 INPUT = (42, 70)
 ORIGINAL = (160, 90)
-TEACHER = "vit_a-0011223344"
+MEMBER = "00" * 5
+
+
+def teacher_named(model: str) -> str:
+    """The id of a teacher of this cache: its name and the digest of its identity, as of any teacher."""
+    return f"{model}-{digest({'model': model, 'storage': 'float16'})}"
+
+
+TEACHER = teacher_named("vit_a")
+SCAN_STORE = f"scans/toy-{digest({'dataset': 'toy'})}"
+VIEW_STORE = f"views/toy-{digest({})}"
 
 
 def image_names(partition: str, count: int) -> list[str]:
@@ -24,14 +35,14 @@ def image_names(partition: str, count: int) -> list[str]:
 
 
 def write_features(
-    cache: Path, partition: str, values: np.ndarray, *, store: str = f"{TEACHER}/toy", member: str = "00"
+    cache: Path, partition: str, values: np.ndarray, *, store: str = f"{TEACHER}/toy", member: str = MEMBER
 ) -> Manifest:
     with PartitionWriter(
         cache / "features" / store,
         features_schema("float16"),
         partition=partition,
         member_digest=member,
-        identity={"storage": "float16"},
+        identity={"model": store.split("-")[0], "storage": "float16"},
         attributes={
             "images": image_names(partition, len(values)),
             "teacher": {},
@@ -51,10 +62,10 @@ def write_views(cache: Path, partition: str, images: int) -> Manifest:
     sizes |= {"seen": 0, "representative": 0, **VIEWS.sizes}
     attributes = dict.fromkeys(VIEWS.attributes, 0) | {"images": image_names(partition, images)}
     with PartitionWriter(
-        cache / "views" / "toy-0123456789",
+        cache / VIEW_STORE,
         VIEWS,
         partition=partition,
-        member_digest="00",
+        member_digest=MEMBER,
         identity={},
         attributes=attributes,
     ) as writer:
@@ -68,10 +79,10 @@ def write_views(cache: Path, partition: str, images: int) -> Manifest:
 
 def write_scans(cache: Path, partition: str, xyz: np.ndarray) -> Manifest:
     with PartitionWriter(
-        cache / "scans" / "toy-0123456789",
+        cache / SCAN_STORE,
         SCANS,
         partition=partition,
-        member_digest="00",
+        member_digest=MEMBER,
         identity={"dataset": "toy"},
         attributes={"frame": "lidar", "scans": [f"{partition}-scan"]},
     ) as writer:
@@ -90,6 +101,9 @@ class Made:
     grids: dict[str, np.ndarray]
     xyz: np.ndarray
     teacher: str = TEACHER
+    other_teacher: str = teacher_named("vit_b")
+    scan_store: str = SCAN_STORE
+    view_store: str = VIEW_STORE
     shape: tuple[int, ...] = (ROWS, COLS, CHANNELS)
     input: tuple[int, int] = INPUT
     original: tuple[int, int] = ORIGINAL
@@ -106,7 +120,7 @@ class Made:
         return sorted(path for path in found if path.is_file())
 
     def add_features(
-        self, partition: str, values: np.ndarray, *, store: str = f"{TEACHER}/toy", member: str = "00"
+        self, partition: str, values: np.ndarray, *, store: str = f"{TEACHER}/toy", member: str = MEMBER
     ) -> Manifest:
         """Write one more partition of features."""
         return write_features(self.path, partition, values, store=store, member=member)

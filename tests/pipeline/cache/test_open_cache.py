@@ -17,8 +17,8 @@ from cache_schemas.scans import SCANS
 def test_what_is_in_it(made: Any) -> None:
     cache = griddle.open_cache(made.path)
     assert [store.name for store in cache.stores] == [
-        "scans/toy-0123456789",
-        "views/toy-0123456789",
+        made.scan_store,
+        made.view_store,
         f"features/{made.teacher}/toy",
     ]
     assert {(store.dataset, tuple(store.partitions)) for store in cache.stores} == {
@@ -50,7 +50,7 @@ def test_it_writes_nothing_and_changes_no_values(made: Any) -> None:
 def test_an_image_that_several_teachers_or_datasets_hold(made: Any) -> None:
     values = np.ones((2, *made.shape))
     image = made.images[6]
-    other = "vit_b-5566778899"
+    other = made.other_teacher
     made.add_features("scene-2", values, store=f"{other}/toy")
     cache = griddle.open_cache(made.path)
     for ask in (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import open_partition
 from cache_schemas.reading import PartitionReader
 from cache_schemas.scans import SCANS
+from pipeline.cache.inspect import inspect
 from pipeline.geometry.full_scan import full_scan
 from pipeline.plan.plan import Plan
+from pipeline.plan.run_record import changed_files
 from pipeline.streaming.scan_batches import evaluation_sample
 from pipeline.streaming.scan_source import ScanPoints
 from pipeline.students.distilled import build
@@ -107,8 +111,70 @@ def test_weights_that_are_not_those_that_were_trained(finished_master: Any, tmp_
         griddle.open_run(folder)
     from cache_schemas.canonical import sha256_file
 
+    (folder / "done.json").unlink()  # as if all this had been so when it was done
     provenance = json.loads((folder / "provenance.json").read_text())
     path.write_bytes(data[:-30])
     (folder / "provenance.json").write_text(json.dumps({**provenance, "weights_sha256": sha256_file(path)}))
     with pytest.raises(GriddleError, match="does not hold the weights"):
         griddle.open_run(folder)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "provenance.json", "done.json"])
+def test_a_file_that_was_changed_since_is_named(finished_master: Any, tmp_path: Path, name: str) -> None:
+    """One digit of it: other points would go into the student, or another normalisation."""
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder(finished_master), folder)
+    path = folder / name
+    changed = re.sub(
+        rb"[0-9](?=[^0-9]*$)", lambda digit: b"1" if digit[0] != b"1" else b"2", path.read_bytes()
+    )
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    with pytest.raises(GriddleError) as refusal:
+        griddle.open_run(folder)
+    for word in (str(path), "it was changed", f"rm -f {folder / 'provenance.json'} {folder / 'done.json'}"):
+        assert word in str(refusal.value)
+
+
+def test_a_run_of_before_recorded_nothing_and_opens(finished_master: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder(finished_master), folder)
+    body = json.loads((folder / "done.json").read_text())
+    assert set(body["files"]) == {"config.yaml", "provenance.json", "metrics.csv"}
+    del body["files"], body["digest"]
+    (folder / "done.json").write_text(json.dumps(body))
+    assert griddle.open_run(folder).name == "wi_tiny"
+    assert inspect(folder)["as_written"] == "not recorded"
+
+
+def test_the_threads_of_a_training_are_recorded(finished_master: Any) -> None:
+    provenance = json.loads((run_folder(finished_master) / "provenance.json").read_text())
+    assert provenance["threads"] >= 1
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "provenance.json", "done.json"])
+def test_what_the_message_says_mends_it(finished: Any, name: str) -> None:
+    """From the last checkpoint, not by a new training: the same weights, and the same curve."""
+    folder = run_folder(finished)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (folder / name).write_bytes(before[name].replace(b"e", b"f", 1))
+    with pytest.raises(GriddleError) as refusal:
+        griddle.open_run(folder)
+    (command,) = re.findall("`(rm .*?)`", str(refusal.value))
+    subprocess.run(command.split(), check=True)
+    finished.griddle("pretrain", "--config", "config/tiny.yaml")
+    assert changed_files(folder) == []
+    for kept in ("weights.safetensors", "config.yaml", "metrics.csv"):
+        assert (folder / kept).read_bytes() == before[kept], kept
+    assert griddle.open_run(folder).name == "wi_tiny"
+
+
+def test_a_changed_run_is_not_taken_for_complete(finished: Any) -> None:
+    """Called by hand, without the `rm`, the stage does the same."""
+    folder = run_folder(finished)
+    config = (folder / "config.yaml").read_bytes()
+    (folder / "config.yaml").write_bytes(config.replace(b"0", b"1", 1))
+    done = finished.griddle("pretrain", "--config", "config/tiny.yaml")
+    assert "config.yaml is not the one that was written" in done.stderr
+    assert (folder / "config.yaml").read_bytes() == config
+    assert changed_files(folder) == []

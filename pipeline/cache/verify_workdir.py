@@ -1,0 +1,70 @@
+"""Verifying what lies in a workdir and is believed later: the files of indices, and what finished runs recorded of themselves.
+
+Each file has a digest: in its name, in itself, or in the done.json beside it. Files of before have none, and are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.verify import Problem
+from pipeline.common.log import log
+from pipeline.common.run_files import DONE
+from pipeline.datasets.index import Index, make_index
+from pipeline.datasets.index_files import read_sealed, read_summary
+from pipeline.datasets.scan_names import names_path
+from pipeline.plan.plan import Plan
+from pipeline.plan.run_record import changed_files, is_recorded
+
+
+def index_problems(index: Index) -> Iterator[Problem]:
+    """What of an index is not as it was written; each stands under its index.json, which is made anew with all its files."""
+    summary = index.folder / "index.json"
+    names = names_path(index.folder, [entry.file for entry in index.partitions])
+    for path in (summary, names):
+        try:
+            read_summary(path)
+        except BadInput as error:
+            yield Problem(path, _said(error, path), summary)
+    for entry in index.partitions:
+        path = index.folder / entry.file
+        try:
+            read_sealed(path)
+        except BadInput as error:
+            yield Problem(path, _said(error, path), summary)
+
+
+def run_problems(workdir: Path) -> tuple[list[Problem], int]:
+    """What finished runs, probes, finetunings and imports of a workdir recorded and is not so, and how many recorded nothing.
+
+    Each problem stands under the done.json of its folder.
+    """
+    problems: list[Problem] = []
+    silent = 0
+    for place in ("runs", "imported"):
+        for marker in sorted((workdir / place).rglob(DONE)):
+            folder = marker.parent
+            silent += not is_recorded(folder)
+            problems += [
+                Problem(folder / what.split(" ")[0], what.partition(" ")[2], marker)
+                for what in changed_files(folder)
+            ]
+    return problems, silent
+
+
+def mend_index(plan: Plan, summary: Path) -> None:
+    """Make an index anew, with all its files, from the dataset.
+
+    Raises:
+        BadInput: if the dataset cannot be read.
+    """
+    name = summary.parent.name
+    make_index(plan.experiment.workdir, name, plan.experiment.config.datasets[name], force=True)
+    log(f"verify: the index of {name} was made anew")
+
+
+def _said(error: GriddleError, path: Path) -> str:
+    """The error's first line, without the path."""
+    return str(error).splitlines()[0].removeprefix(f"{path} ")
