@@ -25,6 +25,17 @@ def digest(value: Any, length: int = ID_LENGTH) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
+def sealed(body: dict[str, Any]) -> dict[str, Any]:
+    """`body` with its own digest, by which a small JSON file is known to be as it was written."""
+    return {**body, "digest": digest(body)}
+
+
+def is_as_sealed(body: dict[str, Any]) -> bool:
+    """Whether a body agrees with the digest in it; also one of before, without a digest."""
+    content = {key: value for key, value in body.items() if key != "digest"}
+    return "digest" not in body or body["digest"] == digest(content)
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as file:

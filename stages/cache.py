@@ -285,5 +285,7 @@ def _print_workdir(result: Verification) -> None:
                 f"{marker}: `griddle cache verify --repair` or `griddle index --force`, with the same options, makes this "
                 f"index anew"
             )
+        elif marker.parent.name == "stats":
+            click.echo(f"{marker}: delete it and run the same snakemake command again: it is measured anew")
         else:
             click.echo(f"{marker.parent}: {mending(marker.parent)}")

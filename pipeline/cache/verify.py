@@ -25,7 +25,7 @@ from cache_schemas.scans import SCANS
 from cache_schemas.stores import schema_of
 from cache_schemas.verify import Problem, Verified, verify_partition
 from pipeline.cache.listing import wanted_members
-from pipeline.cache.verify_workdir import index_problems, mend_index, run_problems
+from pipeline.cache.verify_workdir import index_problems, mend_index, run_problems, stats_problems
 from pipeline.common.log import log
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.records import PartitionRecord
@@ -100,7 +100,7 @@ def verify_cache(
         for index in plan.experiment.indices.values():
             result.workdir_files += index_problems(index)
         problems, result.unrecorded = run_problems(plan.experiment.workdir)
-        result.workdir_files += problems
+        result.workdir_files += [*problems, *stats_problems(plan.experiment.workdir)]
     planned = _planned(plan) if plan is not None else {}
     targets = list(_targets(cache, planned, paths, result))
     if sample is not None and sample < len(targets):
@@ -138,6 +138,9 @@ def repair(result: Verification, workdirs: Iterable[Path], plan: Plan | None = N
     for summary in dict.fromkeys(problem.manifest for problem in result.workdir_files):
         if plan is not None and summary.name == "index.json":
             mend_index(plan, summary)
+            result.repaired.append(summary)
+        elif summary.parent.name == "stats":
+            remove_tree(summary)
             result.repaired.append(summary)
     unknown = {problem.manifest for problem in result.unreachable}
     for manifest in dict.fromkeys(problem.manifest for problem in result.problems):

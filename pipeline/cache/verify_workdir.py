@@ -5,9 +5,11 @@ Each file has a digest: in its name, in itself, or in the done.json beside it. F
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from cache_schemas.canonical import is_as_sealed
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.verify import Problem
 from pipeline.common.log import log
@@ -52,6 +54,18 @@ def run_problems(workdir: Path) -> tuple[list[Problem], int]:
                 for what in changed_files(folder)
             ]
     return problems, silent
+
+
+def stats_problems(workdir: Path) -> Iterator[Problem]:
+    """Measured intensities that are not as they were written; each stands under its own file, which is measured anew once it is
+    gone."""
+    for path in sorted((workdir / "stats").glob("*.json")):
+        try:
+            whole = is_as_sealed(json.loads(path.read_bytes()))
+        except (OSError, ValueError, AttributeError, TypeError):
+            whole = False
+        if not whole:
+            yield Problem(path, "does not agree with its own digest: it was changed", path)
 
 
 def mend_index(plan: Plan, summary: Path) -> None:

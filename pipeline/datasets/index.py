@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.canonical import digest
+from cache_schemas.canonical import digest, sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.config.model import Dataset
 from pipeline.datasets.fence import fenced, reading, shown
-from pipeline.datasets.index_files import read_sealed, read_summary, sealed, write_if_other
+from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
 from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_names, check_partition, natural

@@ -9,16 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.canonical import digest
+from cache_schemas.canonical import digest, is_as_sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import json_bytes, write_json
 
 MENDING = "Run `griddle index --force` with the same config: it reads the dataset again and writes what was changed anew."
-
-
-def sealed(body: dict[str, Any]) -> dict[str, Any]:
-    """`body` with its own digest."""
-    return {**body, "digest": digest(body)}
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:
@@ -31,9 +26,9 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         body = _json(path)
     except FileNotFoundError:
         return None
-    recorded = body.pop("digest", None)
-    if recorded is not None and recorded != digest(body):
+    if not is_as_sealed(body):
         raise BadInput(f"{path} does not agree with its own digest: it was changed.\n{MENDING}")
+    body.pop("digest", None)
     return body
 
 

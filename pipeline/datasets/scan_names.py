@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from cache_schemas.canonical import digest
+from cache_schemas.canonical import digest, sealed
 from cache_schemas.errors import BadInput
-from pipeline.datasets.index_files import MENDING, read_sealed, read_summary, sealed, write_if_other
+from pipeline.datasets.index_files import MENDING, read_sealed, read_summary, write_if_other
 
 KIND = "griddle scan names"
 Names = dict[str, list[str]]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cache_schemas.canonical import digest
+from cache_schemas.canonical import digest, is_as_sealed
 from cache_schemas.errors import BadInput
 from pipeline.datasets.index import PartitionEntry
 from pipeline.plan.experiment import Experiment
@@ -85,7 +85,7 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
     """Mean and standard deviation that normalise a dataset's intensities.
 
     Raises:
-        BadInput: if they have to be measured first.
+        BadInput: if they have to be measured first, or the file of what was measured is damaged.
     """
     values = given(experiment, dataset)
     if values is not None:
@@ -97,6 +97,8 @@ def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
         body = json.loads(path.read_bytes())
         if body["griddle"] != KIND:
             raise ValueError(f"it is a {body['griddle']!r}")
+        if not is_as_sealed(body):
+            raise ValueError("it does not agree with its own digest: it was changed; delete it")
         return float(body["mean"]), float(body["deviation"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.canonical import is_as_sealed, sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.places import WEIGHTS_LOCK
 from cache_schemas.publish import write_json
@@ -66,7 +67,8 @@ def _digest(path: Path, size: int, modified: int, workdir: Path) -> str:
     digest = _read(path)
     if workdir.is_dir():
         with suppress(OSError):  # a workdir that may only be read: the file is read again each time
-            write_json(workdir / KNOWN, {**known, str(path): {"stamp": stamp, "tensors_sha256": digest}})
+            entry = {"stamp": stamp, "tensors_sha256": digest}
+            write_json(workdir / KNOWN, sealed({"files": {**known, str(path): entry}}))
     return digest
 
 
@@ -74,8 +76,8 @@ def _known(workdir: Path) -> dict[str, Any]:
     """Recorded digests; none where the record is gone or damaged, for it can be made again."""
     try:
         known = json.loads((workdir / KNOWN).read_bytes())
-        return known if isinstance(known, dict) else {}
-    except (OSError, ValueError):
+        return dict(known["files"]) if is_as_sealed(known) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

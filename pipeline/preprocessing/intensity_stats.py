@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cache_schemas.canonical import sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import made
 from cache_schemas.publish import write_json
@@ -57,17 +58,15 @@ def measure(cache: Path, measured: ToMeasure, threads: int | None = None) -> Spr
 
 def write(path: Path, measured: ToMeasure, spread: Spread) -> None:
     """Write the measured values, whole or not at all."""
-    write_json(
-        path,
-        {
-            "griddle": KIND,
-            "dataset": measured.dataset,
-            "scans": measured.store.folder,
-            "partitions": len(measured.entries),
-            **asdict(spread),
-            "made": made(),
-        },
-    )
+    body = {
+        "griddle": KIND,
+        "dataset": measured.dataset,
+        "scans": measured.store.folder,
+        "partitions": len(measured.entries),
+        **asdict(spread),
+        "made": made(),
+    }
+    write_json(path, sealed(body))
 
 
 def measure_if_missing(

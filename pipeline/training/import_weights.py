@@ -128,6 +128,7 @@ def adopt(experiment: Experiment, run: Run) -> None:
             f"{where}: {source} holds other weights than before. Run the same snakemake command again."
         )
     tensors = read_tensors(source)
+    forget_record(folder)
     save_weights(folder, tensors, {"griddle": "griddle student", "run_id": run.id, "student": run.name})
     facts: Facts = {
         "intensity": {name: list(intensity_of(experiment, name)) for name in run.student.datasets},

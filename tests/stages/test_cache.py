@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cache_schemas.canonical import digest, sealed
 from cache_schemas.manifest import read_manifest, seal
 from cache_schemas.publish import write_json
 from cache_schemas.reading import PartitionReader
@@ -268,13 +269,28 @@ def test_sound_features_of_another_scenes_images(full: Any, run: Run) -> None:
 
 
 def test_an_image_list_other_than_the_index(full: Any, run: Run) -> None:
+    """A sound index, in which the record names another image."""
     index = full.work / "index" / "nuscenes"
     (record,) = index.glob("scene-0061.*.json")
-    text = record.read_text()
-    record.write_text(text.replace("CAM_FRONT/", "CAM_SIDE/", 1))
+    other = json.loads(record.read_text().replace("CAM_FRONT/", "CAM_SIDE/", 1))
+    name = f"scene-0061.{digest(other)}.json"
+    write_json(index / name, other)
+    body = json.loads((index / "index.json").read_text().replace(record.name, name))
+    del body["digest"]
+    write_json(index / "index.json", sealed(body))
     code, said = run("cache", "verify")
     assert code == 1
     assert said.count("lists other images than the index") == 2  # views and features
+
+
+def test_a_record_of_the_index_that_was_changed(full: Any, run: Run) -> None:
+    """It is the index that is damaged, and not the stores that do not agree with it."""
+    (record,) = (full.work / "index" / "nuscenes").glob("scene-0061.*.json")
+    record.write_text(record.read_text().replace("CAM_FRONT/", "CAM_SIDE/", 1))
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert f"{record.name}: is not the record that its name says" in said
+    assert "10 partition(s) verified, all sound" in said
 
 
 def test_damage_of_scans_is_not_blamed_on_their_labels(full: Any, run: Run) -> None:

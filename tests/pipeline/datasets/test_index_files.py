@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from cache_schemas.canonical import sealed
 from cache_schemas.errors import BadInput
+from cache_schemas.publish import write_json
 from pipeline.cache.inspect import inspect
 from pipeline.datasets.index import make_index, read_index, sound_index
 from pipeline.datasets.index_files import read_sealed, read_summary
@@ -126,3 +128,18 @@ def make(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     monkeypatch.chdir(workspace.folder)
     dataset = load_config(workspace.config_path).datasets["nuscenes"]
     return lambda: make_index(workspace.work, "nuscenes", dataset)[0]
+
+
+def test_a_changed_measurement_of_intensities(filled: Any, capsys: Any) -> None:
+    """Where nobody published them; an older file has no digest, and is read."""
+    path = filled.workspace.work / "stats" / "nuscenes-0123456789.json"
+    for body, code in (
+        (sealed({"griddle": "griddle intensity", "mean": 1.5}), 0),
+        ({"griddle": "griddle intensity", "mean": 1.5}, 0),
+        (sealed({"griddle": "griddle intensity", "mean": 1.5}) | {"mean": 1.6}, 1),
+    ):
+        write_json(path, body)
+        assert filled.griddle("cache", "verify") == code
+    assert f"{path.name}: does not agree with its own digest" in capsys.readouterr().out
+    assert filled.griddle("cache", "verify", "--repair") == 0
+    assert not path.exists()
