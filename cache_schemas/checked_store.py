@@ -24,6 +24,7 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from cache_schemas import zarr_loop  # noqa: F401 - ends it quietly
 from cache_schemas.access import access_to
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import mending, open_partition

@@ -12,7 +12,7 @@ from pathlib import Path
 from cache_schemas.access import no_access
 from cache_schemas.errors import CannotWrite, GriddleError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -33,8 +33,28 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise cannot_write from error
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A context for code that writes `path`: an error of the system that names no file gets its name.
+
+    A write to an open file, or a flush of it, says only that the disk is full, not which.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
 def explain(error: OSError, folder: Path) -> CannotWrite | None:
     """The error in our words, or None if it is about something else than writing below `folder`."""
+    if error.errno == errno.EFBIG:
+        return CannotWrite(
+            f"{folder}: {os.strerror(errno.EFBIG)}. A limit says how large a file may be here: `ulimit -f` prints it, in units "
+            f"of 1,024 bytes, and the file system may have one of its own. What was being written is taken away, what was "
+            f"finished is kept. Raise it, then run the same command again."
+        )
     if error.errno in FULL:
         with suppress(OSError):
             free = shutil.disk_usage(_existing(folder)).free

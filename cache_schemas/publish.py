@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.access import no_access
+from cache_schemas.disk import naming
 
 WRITING = ".writing"
 _ASIDE = re.compile(r"\.damaged-[0-9a-f]+$")
@@ -34,7 +35,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{WRITING}-{path.name}-{_signature()}")
     try:
-        with open(beside, "wb") as file:
+        with naming(path), open(beside, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

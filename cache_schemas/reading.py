@@ -168,6 +168,8 @@ class ZarrReader(PartitionReader):
     ) -> np.ndarray:
         import zarr
 
+        from cache_schemas import zarr_loop  # noqa: F401 - ends its loop quietly
+
         if not hasattr(self, "_opened"):
             self._opened = dict(zarr.open_group(self.manifest.store, mode="r").arrays())
         values = np.asarray(self._opened[name][start:stop])

@@ -14,6 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from cache_schemas import zarr_loop  # noqa: F401 - ends it quietly
 from cache_schemas.access import access_to
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.disk import explain, writing_to

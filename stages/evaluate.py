@@ -67,6 +67,7 @@ def evaluate(
     from pipeline.preprocessing.fill import fill
     from pipeline.preprocessing.intensity_stats import measure_if_missing
     from pipeline.training.evaluate import evaluate as score
+    from pipeline.training.run_faults import run_faults
 
     experiment, evaluation = open_evaluation(config_path, workdir, run, dataset, split, keys)
     for lot in evaluation.lots:
@@ -74,7 +75,8 @@ def evaluate(
     if evaluation.to_measure is not None:
         measure_if_missing(experiment, evaluation.to_measure, threads)
     set_threads(threads)
-    metrics = score(experiment, evaluation, pick_device("evaluate"), votes=votes, out=out)
+    with run_faults(out or experiment.workdir):
+        metrics = score(experiment, evaluation, pick_device("evaluate"), votes=votes, out=out)
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
 
 

@@ -27,6 +27,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
     from pipeline.plan.missing import check_labelled
     from pipeline.training.labelled_folder import is_scored, write_labelled_marker
     from pipeline.training.lease import Lease
+    from pipeline.training.run_faults import run_faults
     from pipeline.training.weights_folder import is_complete
 
     experiment = plan.experiment
@@ -47,7 +48,7 @@ def train_each(plan: Plan, what: str, chosen: Sequence[Item], train: Callable[[I
         if item in waiting:
             continue
         folder = experiment.run_path(item)
-        with Lease(folder) as lease:
+        with run_faults(folder), Lease(folder) as lease:
             if is_scored(folder, item):
                 log(f"{what} {item.folder}: complete already")
                 write_labelled_marker(folder, item)

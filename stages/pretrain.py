@@ -27,6 +27,7 @@ def pretrain(
     from pipeline.plan.parts import Run
     from pipeline.plan.plan import Plan
     from pipeline.training.lease import Lease
+    from pipeline.training.run_faults import run_faults
     from pipeline.training.run_folder import save_config, write_marker
     from pipeline.training.weights_folder import is_complete
 
@@ -34,7 +35,7 @@ def pretrain(
 
     def train(plan: Plan, run: Run) -> None:
         folder = plan.experiment.run_path(run)
-        with Lease(folder) as lease:
+        with run_faults(folder), Lease(folder) as lease:
             if is_complete(folder, run.id):
                 log(f"pretrain {run.name}: {folder} is complete already")
                 write_marker(folder, run)

@@ -44,6 +44,7 @@ CONFIG: dict[str, Any] = {
     "students": {
         "s": {
             "datasets": ["d"],
+            "splits": ["train", "val"],
             "teacher": "t",
             "points": {"neighbours": 4, "spares": 8, "cell": 2.0},
             "network": {"width": 8, "depth": 3},

@@ -35,7 +35,7 @@ def check_yaml(text: str) -> None:
             continue
         else:
             node = _Node(is_open=isinstance(event, yaml.CollectionStartEvent))
-            _add(open_nodes, 1, 1)
+            _add(open_nodes, 1, node.depth)
             if event.anchor is not None:
                 anchors[event.anchor] = node
             if node.is_open:
@@ -43,11 +43,11 @@ def check_yaml(text: str) -> None:
 
 
 class _Node:
-    """What a value stands for so far, itself included: how many values and keys, and how many levels."""
+    """What a value stands for so far, itself included: how many values and keys, and how many levels of lists and mappings."""
 
     def __init__(self, is_open: bool) -> None:
         self.is_open = is_open
-        self.nodes = self.depth = 1
+        self.nodes, self.depth = 1, int(is_open)
 
 
 def _add(open_nodes: list[_Node], nodes: int, depth: int) -> None:

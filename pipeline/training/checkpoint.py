@@ -6,11 +6,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from cache_schemas.access import access_to
+from cache_schemas.disk import naming
 from cache_schemas.errors import GriddleError, NoAccess
 from cache_schemas.publish import fsync_folder, set_aside
 from pipeline.common.log import log
@@ -44,8 +45,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     ):  # left by a trainer that was killed; the lease rules out that it still runs
         left.unlink(missing_ok=True)
     try:
-        with open(beside, "wb") as file:
-            torch.save(vars(checkpoint), file)
+        with naming(path), open(beside, "wb") as file:
+            _write(vars(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -55,6 +56,39 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     for old in _all(folder)[:-KEEP]:
         old.unlink()
     return path
+
+
+class _Watched:
+    """A file that keeps the system's error, which `torch.save` hides behind one of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(values: dict[str, Any], file: BinaryIO) -> None:
+    """`torch.save`.
+
+    Raises:
+        OSError: what the system says of the disk.
+    """
+    watched = _Watched(file)
+    try:
+        torch.save(values, watched)  # type: ignore[arg-type]  # it needs these two methods
+    except RuntimeError as error:
+        if watched.error is None:
+            raise
+        raise OSError(watched.error.errno, watched.error.strerror) from error
 
 
 def load_newest(folder: Path, run_id: str) -> Checkpoint | None:

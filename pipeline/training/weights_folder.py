@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from cache_schemas.access import access_to, read_regular
 from cache_schemas.canonical import sha256_file
+from cache_schemas.disk import naming
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_json
@@ -30,12 +32,30 @@ WEIGHTS = "weights.safetensors"
 def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write weights.safetensors, whole or not at all."""
     beside = folder / f".writing-{WEIGHTS}-{os.getpid()}"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata)
-    write_header_in_order(beside)
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(folder / WEIGHTS)
+    try:
+        with naming(folder / WEIGHTS), _system_errors():
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside, metadata
+            )
+            write_header_in_order(beside)
+            with open(beside, "rb") as file:
+                os.fsync(file.fileno())
+        beside.replace(folder / WEIGHTS)
+    finally:
+        beside.unlink(missing_ok=True)
     fsync_folder(folder)
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """safetensors says in words alone that a disk is full; the system's error is raised again as such."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def write_provenance(folder: Path, run_id: str, identity: Facts, facts: Facts) -> Facts:
