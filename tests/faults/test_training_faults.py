@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -69,22 +68,30 @@ def test_a_full_disk_while_training(filled: Any, capfd: Any) -> None:
     assert 2 <= full <= 3
 
 
+LIMITED = """
+import resource, sys
+from stages.cli import main
+size = int(sys.argv[1]) * 1024
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+main(sys.argv[2:])
+"""
+
+
 @pytest.mark.parametrize("kilobytes", [1, 8, 24])
-def test_a_file_size_limit_while_training(filled: Any, capfd: Any, kilobytes: int) -> None:
+def test_a_file_size_limit_while_training(filled: Any, kilobytes: int) -> None:
+    """As `ulimit -f`, in a process of its own: the limit would hold for the tests' files, too."""
     filled.workspace.edit(lambda config: config.update(checkpoint_minutes=1e-6))
-    capfd.readouterr()
-    child = os.fork()
-    if child == 0:  # a limit of this process would hold for the tests' own files
-        code = 99
-        try:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, kilobytes * 1024))
-            code = filled.griddle("pretrain")
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    said = "".join(capfd.readouterr())
-    assert code == 1, said
-    check_said(said, filled.workspace.work / "runs", "File too large", "ulimit -f")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(kilobytes), "pretrain", "--config", "config/tiny.yaml"],
+        cwd=filled.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    check_said(done.stderr, filled.workspace.work / "runs", "File too large", "ulimit -f")
     assert not list(filled.workspace.work.glob("runs/*/done.json"))
     assert filled.griddle("pretrain") == 0
 
