@@ -41,6 +41,7 @@ def test_every_attack_ends_with_the_same_index_or_a_clear_error(kind: str, count
     assert run_hostile(kind, count) == f"{kind} | {count} | 0 | 0 | {count}"
 
 
+@pytest.mark.whole
 def test_every_table_attack_once() -> None:
     assert run_hostile("tables", 23) == "tables | 23 | 0 | 0 | 23"
 

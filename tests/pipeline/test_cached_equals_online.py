@@ -266,6 +266,7 @@ def equation_1(model: Any, batch: PretrainBatch, wanted: list[Tensor]) -> Tensor
     ("cached", "name", "step"),
     on_trees(*((name, 0) for name in STUDENTS), ("dinov2_vits14", 3), ("two teachers", 5)),
     indirect=["cached"],
+    scope="module",
 )
 def test_features_loss_and_gradients_equal_the_online_path(cached: Cached, name: str, step: int) -> None:
     student = name.replace(" ", "_")

@@ -156,7 +156,7 @@ def test_repair_removes_what_is_broken_and_snakemake_computes_just_that(full: An
     assert not list(view.parent.glob(".*"))
     assert not list((full.work / "lots" / "views").glob("*.json"))
     done = full.snakemake("features_all")
-    computed = [line for line in done.stdout.splitlines() if "to compute" in line]
+    computed = [line for line in done.stderr.splitlines() if "to compute" in line]
     assert computed == [
         "views nuscenes train: 1 of 2 partition(s) to compute → " + str(view.parent.relative_to(full.folder))
     ]

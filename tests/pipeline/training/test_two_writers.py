@@ -53,7 +53,7 @@ def start(folder: Path, last: int, loss: float) -> subprocess.Popen[str]:
     return trainer
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.whole) for seed in (1, 2))])
 def test_who_goes_on_after_a_pause_spoils_no_curve(seed: int, tmp_path: Path) -> None:
     """It goes on while the other one trains, or when that one is done."""
     rng = random.Random(seed)
