@@ -254,7 +254,7 @@ rule report:
     message:
         "report: the table of all students, probes and baselines"
     input:
-        ancient(before_report(W.plan)),  # a report that is written stays when a marker is written again
+        ancient(before_report(W.plan)),  # the report's name holds the ids of all that it shows
     output:
         report_marker(W.plan),
     log:

@@ -13,6 +13,17 @@ from cache_schemas.access import no_access
 from cache_schemas.errors import CannotWrite, GriddleError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+UNREACHABLE = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ELOOP,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENXIO,
+    errno.ENODEV,
+)
+"""What a disk, a network file system or a link says that cannot be followed. Other errors may be mistakes of ours."""
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -77,9 +88,11 @@ def explain(error: OSError, folder: Path) -> CannotWrite | None:
 def in_words(error: OSError) -> GriddleError | None:
     """An error that no one has explained, by the file that it names; None if it may be a mistake of ours."""
     path = Path(error.filename) if isinstance(error.filename, str | os.PathLike) else None
-    if error.errno in (errno.EACCES, errno.EPERM) and path is not None and not os.access(path, os.R_OK):
+    if path is None or error.errno not in (*FULL, *REFUSED, *UNREACHABLE):
+        return explain(error, path or Path("."))
+    if error.errno in (errno.EACCES, errno.EPERM) and not os.access(path, os.R_OK):
         return no_access(error, path)
-    return explain(error, path or Path(".")) or no_access(error, path or "a file")
+    return explain(error, path) or no_access(error, path)
 
 
 def _below(name: object, folder: Path) -> bool:

@@ -269,6 +269,9 @@ def _print_verified(result: Verification, recomputed: list[Any]) -> None:
             f"{broken} broken. `griddle cache verify --repair` with the same options removes them; then run the "
             f"same snakemake command again: it computes just these"
         )
+    left = {p.path for p in result.workdir_files if p.manifest not in result.repaired}
+    if left:
+        click.echo(f"{len(left)} file(s) of the workdir are damaged; what mends each stands above")
 
 
 def _print_workdir(result: Verification) -> None:
@@ -276,7 +279,10 @@ def _print_workdir(result: Verification) -> None:
     from pipeline.plan.run_record import mending
 
     if result.unrecorded:
-        click.echo(f"{result.unrecorded} run(s) of before: digests of their files were not recorded")
+        click.echo(
+            f"{result.unrecorded} finished run(s) were made by an older Griddle: of their files only weights and scores have a "
+            f"digest, the others are read unchecked"
+        )
     for marker in dict.fromkeys(
         p.manifest for p in result.workdir_files if p.manifest not in result.repaired
     ):
@@ -288,4 +294,5 @@ def _print_workdir(result: Verification) -> None:
         elif marker.parent.name == "stats":
             click.echo(f"{marker}: delete it and run the same snakemake command again: it is measured anew")
         else:
-            click.echo(f"{marker.parent}: {mending(marker.parent)}")
+            names = [p.path.name for p in result.workdir_files if p.manifest == marker]
+            click.echo(f"{marker.parent}: {mending(marker.parent, names)}")

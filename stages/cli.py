@@ -79,7 +79,10 @@ def griddle(log_path: Path | None) -> None:
     if log_path is not None:
         from pipeline.common.log_file import write_into
 
-        write_into(log_path)
+        try:
+            write_into(log_path)
+        except OSError as error:
+            raise click.UsageError(f"--log {log_path}: {error.strerror}") from error
 
 
 def main(arguments: list[str] | None = None) -> Any:

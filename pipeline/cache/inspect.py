@@ -70,7 +70,12 @@ def _folder(path: Path) -> Facts | None:
         return _json(manifest_beside(path).path)
     if (path / PROVENANCE).exists():
         facts = _json(path / PROVENANCE) or {}
-        return {**facts, "complete": (path / DONE).exists(), **as_written(path)}
+        written = as_written(path)
+        return {
+            **facts,
+            "complete": (path / DONE).exists() and written.get("as_written") is not False,
+            **written,
+        }
     if (path / RESUME).is_dir() or (path / CONFIG).exists():
         steps = sorted(p.name for p in path.glob("resume/step-*.pt"))
         return {

@@ -51,7 +51,11 @@ def as_written(folder: Path, name: str = "") -> Facts:
         return {"as_written": "not recorded"}
     changed = [what for what in changed_files(folder) if not name or what.startswith((name, DONE))]
     return (
-        {"as_written": False, "changed": changed, "problem": mending(folder)}
+        {
+            "as_written": False,
+            "changed": changed,
+            "problem": mending(folder, [what.split(" ")[0] for what in changed]),
+        }
         if changed
         else {"as_written": True}
     )

@@ -99,7 +99,8 @@ def verify_cache(
     if plan is not None and not paths:
         for index in plan.experiment.indices.values():
             result.workdir_files += index_problems(index)
-        problems, result.unrecorded = run_problems(plan.experiment.workdir)
+        problems, unreachable, result.unrecorded = run_problems(plan.experiment.workdir)
+        result.unreachable += unreachable
         result.workdir_files += [*problems, *stats_problems(plan.experiment.workdir)]
     planned = _planned(plan) if plan is not None else {}
     targets = list(_targets(cache, planned, paths, result))

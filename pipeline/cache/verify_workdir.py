@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cache_schemas.canonical import is_as_sealed
-from cache_schemas.errors import BadInput, GriddleError
+from cache_schemas.errors import BadInput, GriddleError, NoAccess
 from cache_schemas.verify import Problem
 from pipeline.common.log import log
 from pipeline.common.run_files import DONE
@@ -38,22 +38,27 @@ def index_problems(index: Index) -> Iterator[Problem]:
             yield Problem(path, _said(error, path), summary)
 
 
-def run_problems(workdir: Path) -> tuple[list[Problem], int]:
-    """What finished runs, probes, finetunings and imports of a workdir recorded and is not so, and how many recorded nothing.
+def run_problems(workdir: Path) -> tuple[list[Problem], list[Problem], int]:
+    """What finished runs, probes, finetunings and imports of a workdir recorded and is not so; what the system refused to
+    read of them; and how many recorded nothing.
 
     Each problem stands under the done.json of its folder.
     """
     problems: list[Problem] = []
+    unreachable: list[Problem] = []
     silent = 0
     for place in ("runs", "imported"):
         for marker in sorted((workdir / place).rglob(DONE)):
             folder = marker.parent
-            silent += not is_recorded(folder)
-            problems += [
-                Problem(folder / what.split(" ")[0], what.partition(" ")[2], marker)
-                for what in changed_files(folder)
-            ]
-    return problems, silent
+            try:
+                silent += not is_recorded(folder)
+                problems += [
+                    Problem(folder / what.split(" ")[0], what.partition(" ")[2], marker)
+                    for what in changed_files(folder)
+                ]
+            except NoAccess as error:
+                unreachable.append(Problem(folder, str(error), marker))
+    return problems, unreachable, silent
 
 
 def stats_problems(workdir: Path) -> Iterator[Problem]:

@@ -122,6 +122,8 @@ def digest_of_file(path: Path, rename: Callable[[str], str] = str) -> str:
             file.seek(begin + first)
             while first < last:
                 piece = file.read(min(_PIECE, last - first))
+                if not piece:
+                    raise ValueError(f"{name} ends before its last byte")
                 hasher.update(piece)
                 first += len(piece)
     return hasher.hexdigest()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from cache_schemas.disk import FULL
 from cache_schemas.errors import BadInput, GriddleError
 
 Item = TypeVar("Item")
@@ -31,6 +32,10 @@ def reading(what: str) -> Iterator[None]:
         yield
     except GriddleError:
         raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise  # of our own writing: a disk that is full is no reader's mistake
+        raise BadInput(f"{what}: {shown(error)}{_place(error)}") from error
     except MemoryError as error:
         raise GriddleError(f"{what}: it does not fit into the memory ({error or 'MemoryError'})") from error
     except SystemExit as end:

@@ -6,15 +6,17 @@ A run of before this was written has no digests in its done.json. It is taken as
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cache_schemas.access import access_to, read_regular
+from cache_schemas.access import access_to, is_there, read_regular
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.errors import GriddleError
 from cache_schemas.publish import write_json
-from pipeline.common.run_files import CONFIG, CURVE, DONE, METRICS, PROVENANCE, RESUME
+from pipeline.common.run_files import CONFIG, CURVE, DONE, METRICS, PROVENANCE, RESUME, WEIGHTS
 
 FILES = (CONFIG, METRICS, PROVENANCE, CURVE)
 """Whose digests are recorded, where a folder has them. The weights' digest is in the provenance."""
@@ -53,12 +55,14 @@ def recorded_files(folder: Path) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ChangedFile(f"{path} cannot be read ({error}).\n{mending(folder)}") from error
+        raise ChangedFile(f"{path} cannot be read ({error}).\n{mending(folder, [DONE])}") from error
     if "files" not in body and "digest" not in body:
         return None
     sealed = {key: value for key, value in body.items() if key != "digest"}
     if digest(sealed, DIGEST_LENGTH) != body.get("digest"):
-        raise ChangedFile(f"{path} does not agree with its own digest: it was changed.\n{mending(folder)}")
+        raise ChangedFile(
+            f"{path} does not agree with its own digest: it was changed.\n{mending(folder, [DONE])}"
+        )
     files: dict[str, str] = body["files"]
     return files
 
@@ -73,11 +77,11 @@ def read_recorded(folder: Path, name: str) -> bytes:
     """
     with access_to(folder / name):
         data = read_regular(folder / name)
-    recorded = (recorded_files(folder) or {}).get(name)
+    recorded = (recorded_files(folder) or _in_provenance(folder)).get(name)
     if recorded is not None and sha256(data).hexdigest() != recorded:
         raise ChangedFile(
             f"{folder / name} is not the one that was written when this was done (SHA-256): it was changed.\n"
-            f"{mending(folder)}"
+            f"{mending(folder, [name])}"
         )
     return data
 
@@ -98,15 +102,22 @@ def read_facts(folder: Path, name: str) -> dict[str, Any]:
 
 
 def changed_files(folder: Path) -> list[str]:
-    """In words, what of a finished run is not as it was recorded; nothing where nothing was recorded."""
+    """In words, each beginning with a file's name, what of a finished run is not as it was recorded.
+
+    A run of before recorded the digests of its weights, and of the scores of a probe or a finetuning, in its provenance.
+
+    Raises:
+        NoAccess: if the system refuses to read one of the files.
+    """
     try:
-        recorded = recorded_files(folder) or {}
+        recorded = recorded_files(folder)
     except ChangedFile as error:
         return [str(error).splitlines()[0].removeprefix(f"{folder}/")]
+    wanted = {**_in_provenance(folder), **(recorded or {})}
     changed = []
-    for name, expected in recorded.items():
+    for name, expected in wanted.items():
         path = folder / name
-        if not path.is_file():
+        if not is_there(path):
             changed.append(f"{name} is missing")
             continue
         with access_to(path):
@@ -114,6 +125,17 @@ def changed_files(folder: Path) -> list[str]:
         if sha256_now != expected:
             changed.append(f"{name} is not the one that was written (SHA-256)")
     return changed
+
+
+def _in_provenance(folder: Path) -> dict[str, str]:
+    """The digests that the provenance holds; none where it cannot be read, which is told of the provenance itself."""
+    try:
+        with access_to(folder / PROVENANCE):
+            facts = json.loads(read_regular(folder / PROVENANCE))
+        digests = {WEIGHTS: facts.get("weights_sha256"), METRICS: facts.get("metrics_sha256")}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {name: value for name, value in digests.items() if isinstance(value, str)}
 
 
 def is_recorded(folder: Path) -> bool:
@@ -124,14 +146,26 @@ def is_recorded(folder: Path) -> bool:
         return True
 
 
-def mending(folder: Path) -> str:
-    """How the files of a run are written again, as a sentence for an error."""
+def mending(folder: Path, names: Collection[str] = ()) -> str:
+    """How files of a run are written again, as a sentence for an error. names: the files, where they are known."""
     if folder.parent.name == "imported" or _is_import(folder):
-        return f"Delete {folder} and import the weights again: griddle weights import FILE --out {folder}"
-    return (
-        f"Run `rm -f {folder / PROVENANCE} {folder / DONE}`, and the same snakemake command again: it goes on from the last "
-        f"checkpoint in {folder / RESUME} and writes the files anew; without a checkpoint it trains anew."
-    )
+        return f"Delete {folder} and import the weights again: griddle weights import FILE --out {shlex.quote(str(folder))}"
+    again = "and the same snakemake command again"
+    if set(names) == {CURVE}:
+        return (
+            f"No score rests on the curve: it may stay as it is. To train this anew, run "
+            f"`{_removal(folder, '-rf', RESUME, PROVENANCE, DONE)}`, {again}."
+        )
+    if set(names) == {DONE}:
+        return f"Run `{_removal(folder, '-f', DONE)}`, {again}: it is written anew if all else is there."
+    after = "it trains this anew."
+    if is_there(folder / RESUME):
+        after = "it goes on from the last checkpoint and writes the files anew; without a checkpoint it trains anew."
+    return f"Run `{_removal(folder, '-f', PROVENANCE, DONE)}`, {again}: {after}"
+
+
+def _removal(folder: Path, option: str, *names: str) -> str:
+    return shlex.join(["rm", option, *(str(folder / name) for name in names)])
 
 
 def _is_import(folder: Path) -> bool:

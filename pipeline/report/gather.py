@@ -270,7 +270,7 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
         return read_facts(folder, name)
     except (OSError, ValueError) as error:
-        raise GriddleError(f"{folder / name} cannot be read ({error}).\n{mending(folder)}") from error
+        raise GriddleError(f"{folder / name} cannot be read ({error}).\n{mending(folder, [name])}") from error
 
 
 def _training(plan: Plan, run: Run) -> Training:

@@ -10,8 +10,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.common.run_files import CURVE, DONE, PROVENANCE, RESUME
-from pipeline.plan.run_record import ChangedFile, read_recorded
+from pipeline.common.run_files import CURVE
+from pipeline.plan.run_record import ChangedFile, mending, read_recorded
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def read_curve(folder: Path, steps: int | None) -> Curve:
         data, lacks = (folder / CURVE).read_bytes(), "it is not the one that was written"
     except OSError as error:
         return Curve(
-            (), (), "" if steps is None else f"metrics.csv is lost ({error.strerror}; {_mending(folder)})"
+            (),
+            (),
+            "" if steps is None else f"metrics.csv is lost ({error.strerror}). {mending(folder, [CURVE])}",
         )
     rows, torn = _rows(data.decode("utf-8", "replace"))
     if torn:
@@ -53,7 +55,9 @@ def read_curve(folder: Path, steps: int | None) -> Curve:
     return Curve(
         tuple((step, loss) for step, loss, _ in rows),
         tuple(seconds for _, _, seconds in rows),
-        f"the curve is not whole: metrics.csv is damaged, {lacks} ({_mending(folder)})" if lacks else "",
+        f"the curve is not whole: metrics.csv is damaged, {lacks}. {mending(folder, [CURVE])}"
+        if lacks
+        else "",
     )
 
 
@@ -74,8 +78,3 @@ def _rows(text: str) -> tuple[list[tuple[int, float, float]], int]:
             continue
         rows.append((step, loss, seconds))
     return rows, torn
-
-
-def _mending(folder: Path) -> str:
-    names = " ".join(str(folder / name) for name in (RESUME, PROVENANCE, DONE))
-    return f"`rm -r {names}`, and the same snakemake command again, trains it anew"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cache_schemas.canonical import digest, sha256_file
 from cache_schemas.errors import BadInput
-from pipeline.common.run_files import PROVENANCE
+from pipeline.common.run_files import PROVENANCE, WEIGHTS
 from pipeline.common.weights_files import digest_of_file, digest_of_tensors
 from pipeline.config.model import Points, Student
 from pipeline.datasets.readers import packaged
@@ -25,13 +25,7 @@ from pipeline.students.heads import ProbeHead
 from pipeline.students.loading import differences, load_exactly, tensors_below
 from pipeline.students.waffleiron import Activation, WaffleIron
 from pipeline.training.run_folder import write_marker
-from pipeline.training.weights_folder import (
-    WEIGHTS,
-    checked_weights,
-    read_tensors,
-    save_weights,
-    write_provenance,
-)
+from pipeline.training.weights_folder import checked_weights, read_tensors, save_weights, write_provenance
 
 ACTIVATIONS: dict[str, Activation] = {"linear": "relu", "mlp": "gelu"}
 """The activation of the released networks, by their head, since no tensor tells it. ScaLR has a linear head and ReLU, ScaLR+ a

@@ -11,12 +11,12 @@ from torch import nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.publish import write_bytes, write_json
-from pipeline.common.run_files import CONFIG, METRICS, PROVENANCE
+from pipeline.common.run_files import CONFIG, METRICS, PROVENANCE, WEIGHTS
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.run_record import forget_record, read_facts, write_record
 from pipeline.training.confusion import Confusion
-from pipeline.training.weights_folder import WEIGHTS, is_complete, save_weights, write_provenance
+from pipeline.training.weights_folder import is_complete, save_weights, write_provenance
 
 
 def is_scored(folder: Path, run: LabelledRun) -> bool:

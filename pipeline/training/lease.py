@@ -64,8 +64,12 @@ class Lease:
         Raises:
             GriddleError: if another trainer took this one for dead, or the lease is gone.
         """
-        if not (self._lost or self._is_ours()):
-            self._lost = True
+        try:
+            if not (self._lost or self._is_ours()):
+                self._lost = True
+        except OSError as error:  # a disk that is absent for a while; the next check may succeed, and the next write would fail
+            log(f"the lease {self._path} cannot be read: {error}")
+            return
         if self._lost and not self._holder():
             raise GriddleError(
                 f"the lease of {self._path.parent.name} is gone: another trainer took over and is done, or the file was "

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cache_schemas.errors import GriddleError
 from pipeline.common.log import log
-from pipeline.common.run_files import PROVENANCE
+from pipeline.common.run_files import PROVENANCE, WEIGHTS
 from pipeline.geometry.grid import plane_grid_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
@@ -23,7 +23,7 @@ from pipeline.students.loading import load_exactly, tensors_below
 from pipeline.students.packed import FEATURES
 from pipeline.students.stochastic_depth import masks
 from pipeline.students.waffleiron import WaffleIron
-from pipeline.training.weights_folder import WEIGHTS, checked_weights
+from pipeline.training.weights_folder import checked_weights
 
 
 class RawInputs(nn.Module):

@@ -9,12 +9,12 @@ import yaml
 from torch import nn
 
 from cache_schemas.publish import write_bytes
-from pipeline.common.run_files import CONFIG
+from pipeline.common.run_files import CONFIG, WEIGHTS
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
 from pipeline.plan.run_record import forget_record, write_record
-from pipeline.training.weights_folder import WEIGHTS, save_weights, write_provenance
+from pipeline.training.weights_folder import save_weights, write_provenance
 
 
 def write_marker(folder: Path, run: Run) -> None:

@@ -21,12 +21,10 @@ from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.manifest import made
 from cache_schemas.publish import fsync_folder, write_json
 from pipeline.common.log import log
-from pipeline.common.run_files import CURVE, PROVENANCE
+from pipeline.common.run_files import CURVE, PROVENANCE, WEIGHTS
 from pipeline.common.weights_files import digest_of_file, write_header_in_order
 from pipeline.plan.run_record import changed_files, read_facts
 from pipeline.plan.starting_weights import Facts
-
-WEIGHTS = "weights.safetensors"
 
 
 def save_weights(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

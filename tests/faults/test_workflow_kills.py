@@ -33,7 +33,17 @@ STARTS = {
     "cache": ("logs", "runs", "report"),
 }
 """What is there when the workflow starts, and what is removed for it."""
-OWN_TIME = ("made", "seconds", "hours", "commit", "weights_sha256", "metrics_sha256", "cache")
+OWN_TIME = (
+    "made",
+    "seconds",
+    "hours",
+    "commit",
+    "weights_sha256",
+    "metrics_sha256",
+    "cache",
+    "files",
+    "digest",
+)
 """What two undisturbed runs do not share. safetensors spells its header in a random order, so tensors are compared."""
 
 

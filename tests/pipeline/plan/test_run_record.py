@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from cache_schemas.errors import NoAccess
+from pipeline.common.run_files import CONFIG, CURVE, DONE, METRICS, PROVENANCE, WEIGHTS
 from pipeline.plan.run_record import (
     ChangedFile,
     changed_files,
     forget_record,
     is_recorded,
+    mending,
     read_facts,
     read_recorded,
     write_record,
@@ -66,7 +71,7 @@ def test_no_bit_of_done_json_makes_a_changed_file_pass(folder: Path) -> None:
             read_recorded(folder, "config.yaml")
     for damage in (b"", whole[:20], b"[]", b"null"):
         (folder / "done.json").write_bytes(damage)
-        with pytest.raises(ChangedFile, match=r"done.json.*\nRun `rm -f .*provenance.json .*done.json`"):
+        with pytest.raises(ChangedFile, match=r"done.json.*\nRun `rm -f [^ ]*done.json`"):
             read_recorded(folder, "config.yaml")
         assert is_recorded(folder)
 
@@ -93,3 +98,48 @@ def test_an_import_is_mended_by_importing_again(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text('{"imported": {"file": "b.pth"}}')
     with pytest.raises(ChangedFile, match=r"griddle weights import FILE --out "):
         read_facts(tmp_path, "provenance.json")
+
+
+def removed_by(sentence: str) -> list[str]:
+    """The arguments of the first command in a sentence, as a shell splits them."""
+    return shlex.split(sentence.split("`")[1])
+
+
+def test_the_command_that_mends_is_whole_in_a_folder_with_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "de mo" / "runs" / "s'-1"
+    folder.mkdir(parents=True)
+    for names, removed in (
+        ([CONFIG], [PROVENANCE, DONE]),
+        ([CURVE], ["resume", PROVENANCE, DONE]),
+        ([DONE], [DONE]),
+    ):
+        command, _, *paths = removed_by(mending(folder, names))
+        assert command == "rm"
+        assert paths == [str(folder / name) for name in removed]
+    assert "goes on from the last checkpoint" not in mending(folder, [CONFIG]), "there is none"
+    (folder / "resume").mkdir()
+    assert "goes on from the last checkpoint" in mending(folder, [CONFIG])
+
+
+def test_a_run_of_before_is_held_against_its_provenance(tmp_path: Path) -> None:
+    """It has no digests in done.json; those of weights and scores were always in the provenance."""
+    (tmp_path / WEIGHTS).write_bytes(b"weights")
+    (tmp_path / METRICS).write_text('{"miou": 0.35}')
+    digests = {
+        "weights_sha256": sha256(b"weights").hexdigest(),
+        "metrics_sha256": sha256(b'{"miou": 0.35}').hexdigest(),
+    }
+    (tmp_path / PROVENANCE).write_text(json.dumps(digests))
+    (tmp_path / DONE).write_text('{"griddle": "griddle run"}')
+    assert changed_files(tmp_path) == []
+    (tmp_path / METRICS).write_text('{"miou": 0.95}')
+    assert changed_files(tmp_path) == [f"{METRICS} is not the one that was written (SHA-256)"]
+    with pytest.raises(ChangedFile, match=r"metrics\.json is not the one"):
+        read_facts(tmp_path, METRICS)
+    (tmp_path / METRICS).unlink()
+    (tmp_path / WEIGHTS).write_bytes(b"weightS")
+    assert len(changed_files(tmp_path)) == 2
+    (tmp_path / PROVENANCE).unlink()
+    (tmp_path / PROVENANCE).symlink_to(PROVENANCE)
+    with pytest.raises(NoAccess, match="Too many levels of symbolic links"):
+        changed_files(tmp_path)

@@ -49,7 +49,13 @@ def test_a_damaged_one(folder: Path, damage: object, left: int, word: str) -> No
     (folder / "metrics.csv").write_text(damage(TEXT))  # type: ignore[operator]
     curve = read_curve(folder, STEPS)
     assert len(curve.loss) == left
-    for said in (word, "the curve is not whole", f"`rm -r {folder / 'resume'}", "snakemake command again"):
+    for said in (
+        word,
+        "the curve is not whole",
+        f"`rm -rf {folder / 'resume'}",
+        "No score rests on the curve",
+        "snakemake command again",
+    ):
         assert said in curve.lacks
 
 

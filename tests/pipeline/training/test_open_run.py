@@ -132,7 +132,8 @@ def test_a_file_that_was_changed_since_is_named(finished_master: Any, tmp_path: 
     path.write_bytes(changed)
     with pytest.raises(GriddleError) as refusal:
         griddle.open_run(folder)
-    for word in (str(path), "it was changed", f"rm -f {folder / 'provenance.json'} {folder / 'done.json'}"):
+    files = ["done.json"] if name == "done.json" else ["provenance.json", "done.json"]
+    for word in (str(path), "it was changed", f"`rm -f {' '.join(str(folder / file) for file in files)}`"):
         assert word in str(refusal.value)
 
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from cache_schemas.errors import BadInput, GriddleError
+from pipeline.common.run_files import WEIGHTS
 from pipeline.plan.plan import Plan
 from pipeline.students.backends import backend_for
 from pipeline.training import pretrain as training
 from pipeline.training.lease import Lease
-from pipeline.training.weights_folder import WEIGHTS
 
 CPU = torch.device("cpu")
 
