@@ -48,10 +48,10 @@ def _about_worker(said: str) -> str:
             "the shared memory is full. Make it larger (`df -h /dev/shm`; docker: --shm-size), or lower `workers` in the "
             "config: each keeps some batches there"
         )
-    elif "Killed" in said:
+    elif "Killed" in said or "exited unexpectedly" in said:  # torch does not always learn by what signal
         cause = (
             "the system kills a process so when the memory is full (`dmesg` or the job's account say so). Lower `workers` in "
-            "the config, each of which takes memory of its own, or `batch`; or ask for more memory"
+            "the config, each of which takes memory of its own, or `batch`; or ask for more memory. If it is not the memory, `workers: 0` shows the error itself"
         )
     else:
         cause = "run with `workers: 0` in the config to see the error itself"
