@@ -259,7 +259,7 @@ def _metrics(plan: Plan, run: LabelledRun) -> Metrics | None:
     metrics = _read(folder, METRICS)
     if metrics.get("probe_id") != run.id:
         raise GriddleError(
-            f"{folder / 'metrics.json'} belongs to {metrics.get('probe_id')}, not to {run.id}; it was copied here. "
+            f"{folder / METRICS} belongs to {metrics.get('probe_id')}, not to {run.id}; it was copied here. "
             f"Delete {folder} and run the same snakemake command again."
         )
     return metrics

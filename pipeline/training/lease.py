@@ -153,9 +153,9 @@ class Lease:
         """Whether this process holds the lease. One that was garbled is ours until another one takes it; one that is gone is
         not, for another one may have taken it, trained and left."""
         holder = self._holder()
-        if "garbled" in holder and self._take(holder):
-            return True
-        return bool(self._holder().get("nonce") == self._nonce)
+        if "garbled" in holder:
+            return self._take(holder) or bool(self._holder().get("nonce") == self._nonce)
+        return bool(holder.get("nonce") == self._nonce)
 
     def _body(self) -> dict[str, Any]:
         return {

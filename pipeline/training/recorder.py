@@ -187,9 +187,10 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 def _is_whole(row: dict[str, str]) -> bool:
     try:
-        return None not in row and int(row["step"]) > 0 and float(row["loss"]) is not None
-    except (ValueError, KeyError):
+        step, _ = int(row["step"]), float(row["loss"])
+    except (ValueError, KeyError, TypeError):
         return False
+    return None not in row and step > 0
 
 
 def _peak_gb() -> float:
