@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedReader
 
 from cache_schemas.errors import NoAccess
 
@@ -83,7 +83,7 @@ def names_in(folder: AnyPath) -> list[str]:
         return []
 
 
-def open_regular(path: AnyPath) -> BinaryIO:
+def open_regular(path: AnyPath) -> BufferedReader:
     """A regular file, opened to be read. A named pipe would wait for ever, and a device may do anything.
 
     Raises:

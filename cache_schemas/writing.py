@@ -33,6 +33,7 @@ from cache_schemas.publish import (
 )
 from cache_schemas.schema import StoreSchema
 from cache_schemas.shards import read_layout, stored_checksums
+from cache_schemas.sources import Sources, to_manifest
 
 
 class PartitionWriter:
@@ -136,12 +137,14 @@ class PartitionWriter:
         counts: Mapping[str, int],
         left_out: list[dict[str, Any]],
         measured: Mapping[str, float] | None = None,
+        sources: Sources | None = None,
         made_with: Mapping[str, Any] | None = None,
     ) -> Manifest:
         """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
 
         Args:
             measured: figures about the content for the manifest; they must be functions of it.
+            sources: of each file of the dataset that was read, what it held.
             made_with: recorded beside time, host and versions, and no identity: the device, for instance.
         """
         for name, appender in self._arrays.items():
@@ -178,6 +181,9 @@ class PartitionWriter:
             "files": files,
             "crc": crc,
         }
+        if sources is not None:
+            contents, times = to_manifest(sources)
+            body, made_with = {**body, **contents}, {**(made_with or {}), **times}
         fsync_tree(self._folder)
         manifest = Manifest(
             manifest_path(self.store_folder, self.partition, self.member_digest), seal(body, made_with)

@@ -194,9 +194,10 @@ def gc(
 def _cache_folder(config_path: str, workdir: Path | None) -> Path:
     from cache_schemas.errors import BadInput
     from pipeline.config.load import load_config
+    from pipeline.plan.experiment import cache_folder
 
     config = load_config(config_path)
-    folder = Path(config.cache) if config.cache else (workdir or Path(config.workdir)) / "cache"
+    folder = cache_folder(config, workdir or Path(config.workdir))
     if not folder.is_dir():
         raise BadInput(f"there is no cache in {folder} yet; `snakemake features_all` or its stages fill it")
     return folder

@@ -19,13 +19,16 @@ from stages.options import config_option, json_option, only_option, workdir_opti
 def index(config_path: str, workdir: Path | None, only: str | None, force: bool, as_json: bool) -> None:
     """Find out what the datasets of the config hold.
 
-    Snakemake does this by itself. Use --force for a file that was overwritten in place.
+    Snakemake does this by itself, when a folder or a table has another time. Use --force for files that were overwritten in
+    place. Files whose time is not the one that the cache recorded are read and compared: what was made of changed ones is
+    computed anew, and nothing else. `griddle cache verify --sources` compares all files, whatever their times.
     """
     import json
 
     from pipeline.common.log import log
     from pipeline.config.load import load_config
     from pipeline.datasets.index import make_index
+    from pipeline.plan.experiment import cache_folder
     from pipeline.plan.plan import plan_experiment
     from pipeline.plan.selection import wanted_datasets
 
@@ -34,7 +37,9 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
     report = {}
     for name in wanted_datasets(config, only):
         log(f"index {name}: reading {config.datasets[name].root}")
-        dataset_index, made_anew = make_index(folder, name, config.datasets[name], force=force)
+        dataset_index, made_anew = make_index(
+            folder, name, config.datasets[name], force=force, cache=cache_folder(config, folder)
+        )
         entries = dataset_index.partitions
         report[name] = {
             "made_anew": made_anew,

@@ -79,8 +79,9 @@ def mend_index(plan: Plan, summary: Path) -> None:
     Raises:
         BadInput: if the dataset cannot be read.
     """
-    name = summary.parent.name
-    make_index(plan.experiment.workdir, name, plan.experiment.config.datasets[name], force=True)
+    name, experiment = summary.parent.name, plan.experiment
+    dataset = experiment.config.datasets[name]
+    make_index(experiment.workdir, name, dataset, force=True, cache=experiment.cache)
     log(f"verify: the index of {name} was made anew")
 
 

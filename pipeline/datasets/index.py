@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,14 +15,16 @@ from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.config.model import Dataset
-from pipeline.datasets.fence import fenced, reading, shown
+from pipeline.datasets.changed_files import Comparison, MadeOf
+from pipeline.datasets.fence import reading
+from pipeline.datasets.held import Held
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
-from pipeline.datasets.reader import ABSENT, AbsentPartition
+from pipeline.datasets.known_contents import KnownContents
+from pipeline.datasets.reader import ABSENT
 from pipeline.datasets.readers import reader_named, source_of
-from pipeline.datasets.record_checks import check_names, check_partition, natural
-from pipeline.datasets.records import PartitionRecord, ScanRecord, from_json, to_json
+from pipeline.datasets.record_checks import natural
+from pipeline.datasets.records import PartitionRecord, from_json, to_json
 from pipeline.datasets.scan_names import Names, read_scan_names, write_scan_names
-from pipeline.datasets.splits import full_name, named_split, resplit
 
 KIND = "griddle index"
 FORMAT = 3
@@ -134,8 +136,14 @@ def _stamp(path: Path) -> list[int | None]:
     return [stat.st_mtime_ns, None if path.is_dir() else stat.st_size]
 
 
-def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = False) -> tuple[Index, bool]:
+def make_index(
+    workdir: Path, name: str, dataset: Dataset, *, force: bool = False, cache: Path | None = None
+) -> tuple[Index, bool]:
     """The index of a dataset, made anew where its cue has changed; and whether it was.
+
+    Args:
+        force: make it anew in any case.
+        cache: where stores may lie that were made of these files. Default: the workdir's.
 
     Raises:
         BadInput: if the root does not hold this version of the dataset, or none of its files.
@@ -146,40 +154,36 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             cue = make_cue(dataset)
         except BadInput as error:
             raise BadInput(f"datasets.{name}: {error}") from error
-        known = sound_index(workdir, name)
-        if known is not None and known.body["cue"] == cue and not force:
-            return known, False
-        if known is not None and _same_version_of_another_file(known.body["cue"], cue):
+        before = sound_index(workdir, name)
+        if before is not None and before.body["cue"] == cue and not force:
+            return before, False
+        if before is not None and _same_version_of_another_file(before.body["cue"], cue):
             log(
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
-        reader = reader_named(dataset.reader)
+        known = KnownContents.load(folder)
+        made_of = MadeOf(cache or workdir / "cache", name)
+        comparison = Comparison(name, Path(dataset.root), made_of, known)
+        points_about = reader_named(dataset.reader).points_about
+        held = Held(name, dataset)
         entries: list[dict[str, Any]] = []
-        absent: list[AbsentPartition] = []
-        left_out: list[str] = []
         names: Names = {}
-        for partition in _partitions(name, dataset):
-            if isinstance(partition, AbsentPartition):
-                absent.append(partition)
-                continue
-            if isinstance(dataset.splits, str):
-                with reading(f"datasets.{name}: reader {dataset.reader}, partition {partition.name}"):
-                    parts, unnamed = named_split(reader, dataset.splits, partition)
-            else:
-                parts, unnamed = resplit(partition, dataset.splits)
-            with reading(f"datasets.{name}: reader {dataset.reader}, partition {partition.name}"):
-                entries += [_write_partition(folder, part, reader.points_about) for part in parts]
-            names |= {part.name: part.scan_names for part in parts}
-            left_out += [full_name(partition.name, scan) for scan in unnamed]
+        for part in held:
+            with reading(f"datasets.{name}: reader {dataset.reader}, partition {part.name}"):
+                points = sum(map(points_about, part.scans))
+            entries.append(_write_partition(folder, comparison.of(part), points))
+            names[part.name] = part.scan_names
         entries.sort(key=lambda entry: natural(entry["name"]))  # lots rest on it: never a file system's order
-        _check_splits(name, dataset, entries, left_out)
+        _check_splits(name, dataset, entries, held.left_out)
         if not entries:
             raise BadInput(
                 f"dataset {name}: {dataset.root} has nothing to read: "
-                f"{why_absent({entry.name: entry.why for entry in absent}) or 'no partition'}. Download or extract what "
-                f"is missing."
+                f"{why_absent({entry.name: entry.why for entry in held.absent}) or 'no partition'}. Download or extract "
+                f"what is missing."
             )
+        comparison.say()
+        known.save(folder)
         write_scan_names(folder, [entry["file"] for entry in entries], names)
         body = {
             "griddle": KIND,
@@ -187,8 +191,8 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             "dataset": name,
             "cue": cue,
             "partitions": entries,
-            "absent": [asdict(entry) for entry in absent],
-            "left_out": left_out,
+            "absent": [asdict(entry) for entry in held.absent],
+            "left_out": held.left_out,
         }
         write_json(folder / "index.json", sealed(body))
     index = read_index(workdir, name)
@@ -215,26 +219,6 @@ def _same_version_of_another_file(known: dict[str, Any], cue: dict[str, Any]) ->
     )
 
 
-def _partitions(name: str, dataset: Dataset) -> Iterator[PartitionRecord | AbsentPartition]:
-    """What the reader gives, checked: it may be a user's own, and wrong."""
-    reader = reader_named(dataset.reader)
-    seen: set[str] = set()
-    scans: set[str] = set()
-    what = f"datasets.{name}: reader {dataset.reader}, reading {dataset.root}"
-    for partition in fenced(reader.partitions(Path(dataset.root), dataset.version), what):
-        try:
-            check_partition(partition, reader.traits, seen)
-            if isinstance(partition, PartitionRecord):
-                check_names(partition, scans)
-        except ValueError as error:
-            raise BadInput(f"datasets.{name}: reader {dataset.reader}: {error}") from error
-        except (TypeError, AttributeError) as error:  # values of other types than the records name
-            raise BadInput(
-                f"datasets.{name}: reader {dataset.reader}: partition {partition.name!r:.100}: {shown(error)}"
-            ) from error
-        yield partition
-
-
 def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], left_out: list[str]) -> None:
     if dataset.splits is None or isinstance(dataset.splits, str):
         return
@@ -247,9 +231,7 @@ def _check_splits(name: str, dataset: Dataset, entries: list[dict[str, Any]], le
             )
 
 
-def _write_partition(
-    folder: Path, partition: PartitionRecord, points_about: Callable[[ScanRecord], int]
-) -> dict[str, Any]:
+def _write_partition(folder: Path, partition: PartitionRecord, points: int) -> dict[str, Any]:
     record = to_json(partition)
     file = f"{partition.name}.{digest(record)}.json"
     write_if_other(folder / file, record)
@@ -258,7 +240,7 @@ def _write_partition(
         "split": partition.split,
         "scans": len(partition.scans),
         "images": len(partition.images),
-        "points": sum(map(points_about, partition.scans)),
+        "points": points,
         "members": partition.member_digests(),
         "file": file,
         "problem": partition.problem,

@@ -24,6 +24,7 @@ class ImageRecord:
         height, width: pixels of the original image.
         intrinsics: 3 x 3, row by row, in pixels.
         steps: from the scan's frame to the camera's (x right, y down, z along the optical axis).
+        content: what the file holds (a digest), where that is not what an earlier store was made of; else None.
     """
 
     camera: str
@@ -33,6 +34,7 @@ class ImageRecord:
     width: int
     intrinsics: tuple[float, ...]
     steps: tuple[RigidStep, ...]
+    content: str | None = None
 
     @classmethod
     def of_file(
@@ -76,6 +78,7 @@ class ScanRecord:
         path, bytes: the lidar file, relative to the root, and its size.
         label_path, label_bytes: likewise, or None where there are no labels.
         steps: from the frame of the lidar file to the scan's, where they differ (PandaSet records in the world's).
+        content, label_content: as of images, of the lidar and the label file.
     """
 
     name: str
@@ -86,6 +89,8 @@ class ScanRecord:
     label_bytes: int | None
     images: tuple[ImageRecord, ...]
     steps: tuple[RigidStep, ...] = ()
+    content: str | None = None
+    label_content: str | None = None
 
     @classmethod
     def of_files(
@@ -143,16 +148,23 @@ class PartitionRecord:
     def member_digests(self) -> dict[str, str | None]:
         """For each store, a digest of only what it reads; None where there is nothing to read.
 
-        Names are read, too: the stores list those of scans and images, and scans' names key random draws.
+        Names are read, too: the stores list those of scans and images, and scans' names key random draws. Content is in it
+        only where it is known to have changed: what was made of a file first keeps its digest.
         """
-        lidar = [[scan.name, scan.path, scan.bytes, *_poses(scan.steps)] for scan in self.scans]
-        labels = [[scan.name, scan.label_path, scan.label_bytes] for scan in self.scans]
+        lidar = [
+            [scan.name, scan.path, scan.bytes, *_poses(scan.steps), *_changed(scan.content)]
+            for scan in self.scans
+        ]
+        labels = [
+            [scan.name, scan.label_path, scan.label_bytes, *_changed(scan.label_content)]
+            for scan in self.scans
+        ]
         geometry = [
-            [scan.name, scan.path, scan.bytes, *_poses(scan.steps)]
+            [scan.name, scan.path, scan.bytes, *_poses(scan.steps), *_changed(scan.content)]
             + [[i.camera, i.path, i.height, i.width, i.intrinsics, _poses(i.steps)] for i in scan.images]
             for scan in self.scans
         ]
-        images = [[image.path, image.bytes] for image in self.images]
+        images = [[image.path, image.bytes, *_changed(image.content)] for image in self.images]
         return {
             "scans": digest(lidar),
             "labels": digest(labels) if all(scan.label_path for scan in self.scans) else None,
@@ -165,8 +177,17 @@ def _poses(steps: tuple[RigidStep, ...]) -> list[dict[str, Any]]:
     return [asdict(step) for step in steps]
 
 
+def _changed(content: str | None) -> list[dict[str, str]]:
+    return [] if content is None else [{"content": content}]
+
+
 def to_json(partition: PartitionRecord) -> dict[str, Any]:
-    return asdict(partition)
+    """As JSON; contents stand in it where they are known to have changed."""
+    return asdict(partition, dict_factory=_without_unknown_contents)
+
+
+def _without_unknown_contents(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if value is not None or not name.endswith("content")}
 
 
 def from_json(value: dict[str, Any]) -> PartitionRecord:

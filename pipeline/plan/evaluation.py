@@ -17,7 +17,7 @@ from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
 from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import reader_named
-from pipeline.plan.experiment import Experiment
+from pipeline.plan.experiment import Experiment, cache_folder
 from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
 from pipeline.plan.parts import Lot, cut, identities_of, member_of
@@ -95,7 +95,8 @@ def open_evaluation(
     if keys and scored is None:
         raise BadInput(f"--as {keys[0]} is for imported weights; {folder} is scored as it was trained to be")
     if dataset is not None:
-        make_index(workdir or Path(config.workdir), dataset, config.datasets[dataset])
+        work = workdir or Path(config.workdir)
+        make_index(work, dataset, config.datasets[dataset], cache=cache_folder(config, work))
     if scored is not None:  # the datasets of the config's students need no index
         config = config.model_copy(update={"students": {}})
     plan = plan_experiment(config, workdir, also=[dataset] if dataset else [])

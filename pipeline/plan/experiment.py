@@ -179,13 +179,18 @@ def open_experiment(
     return Experiment(
         config,
         workdir,
-        Path(config.cache) if config.cache else workdir / "cache",
+        cache_folder(config, workdir),
         students,
         known,
         dict(
             indices or {name: index_of(workdir, name, config.datasets[name], known[name]) for name in names}
         ),
     )
+
+
+def cache_folder(config: Config, workdir: Path) -> Path:
+    """Where the stores of a config lie."""
+    return Path(config.cache) if config.cache else workdir / "cache"
 
 
 def _check_weights(config: Config, teachers: Sequence[str]) -> None:

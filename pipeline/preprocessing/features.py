@@ -18,6 +18,7 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.progress import Progress
+from pipeline.preprocessing.source_files import SourceFiles
 from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 from pipeline.teachers.flow import Flow, Load, Passage
@@ -69,20 +70,26 @@ class FeatureWriter:
         """
         config = self._teacher.config
         passage: Passage[Encoded] = Passage()
-        unreadable = Unreadable()
         images = target.partition.images
-        published = self._writers.submit(self._collect, passage, unreadable, target)
+        unreadable, files = Unreadable(), SourceFiles(len(images))
+        published = self._writers.submit(self._collect, passage, unreadable, files, target)
         loads: list[Load] = [
             partial(
-                load_input,
-                root,
-                image,
-                config.image_size,
-                config.antialias,
-                config.decode,
-                self._teacher.device,
+                files.read,
+                row,
+                root / image.path,
+                image.content,
+                partial(
+                    load_input,
+                    root,
+                    image,
+                    config.image_size,
+                    config.antialias,
+                    config.decode,
+                    self._teacher.device,
+                ),
             )
-            for image in images
+            for row, image in enumerate(images)
         ]
         if self._skip:
             loads = [
@@ -100,15 +107,19 @@ class FeatureWriter:
             unreadable.note(row, path, error)
             return black_input(self._teacher.config, self._teacher.device)
 
-    def _collect(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
+    def _collect(
+        self, passage: Passage[Encoded], unreadable: Unreadable, files: SourceFiles, target: Target
+    ) -> Manifest:
         """In a thread of its own: from the grids of a partition to its manifest."""
         try:
-            return self._write(passage, unreadable, target)
+            return self._write(passage, unreadable, files, target)
         except BaseException:
             self._flow.give_up(passage)
             raise
 
-    def _write(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
+    def _write(
+        self, passage: Passage[Encoded], unreadable: Unreadable, files: SourceFiles, target: Target
+    ) -> Manifest:
         teacher, images = self._teacher, target.partition.images
         attributes = {
             "images": [image.path for image in images],
@@ -131,6 +142,7 @@ class FeatureWriter:
                 counts={"images": len(images), **unreadable.counts},
                 left_out=unreadable.left_out(),
                 measured=stored.fidelity.report(),
+                sources=files.contents,
                 made_with={
                     **computed_with(teacher),
                     "threads": self._flow.threads,

@@ -10,6 +10,7 @@ from cache_schemas.errors import BadInput
 from cache_schemas.full_scans import FULL_SCANS
 from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
+from cache_schemas.sources import sources_of
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.parallel import for_each
 from pipeline.config.model import Points
@@ -60,7 +61,7 @@ def write_full_scans(
             "representatives": sum(len(scan.kept) for scan in full_scans),
             **({"unreadable": len(lost)} if lost else {}),
         }
-        return writer.publish(counts=counts, left_out=lost)
+        return writer.publish(counts=counts, left_out=lost, sources=sources_of(scans.manifest))
 
 
 def _append(writer: PartitionWriter, name: str, pieces: Iterable[np.ndarray]) -> None:

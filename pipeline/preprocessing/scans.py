@@ -14,6 +14,7 @@ from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import ScanRecord
+from pipeline.preprocessing.source_files import SourceFiles
 from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 
@@ -31,11 +32,12 @@ def write_scans(
             of every file.
     """
     unreadable, scans = Unreadable(), target.partition.scans
+    files = SourceFiles(len(scans))
 
     def read_one(row: int) -> tuple[np.ndarray, np.ndarray]:
         scan = scans[row]
         try:
-            return _points(reader, root, scan)
+            return files.read(row, root / scan.path, scan.content, lambda: _points(reader, root, scan))
         except BadInput as error:
             if not skip:
                 raise
@@ -51,7 +53,8 @@ def write_scans(
         writer.put("xyz", np.concatenate([xyz for xyz, _ in read]))
         writer.put("intensity", np.concatenate([intensity for _, intensity in read]))
         counts = {"scans": len(read), "points": int(offsets[-1]), **unreadable.counts}
-        return writer.publish(counts=counts, left_out=unreadable.left_out(names))
+        left_out = unreadable.left_out(names)
+        return writer.publish(counts=counts, left_out=left_out, sources=files.contents)
 
 
 def write_labels(
@@ -68,6 +71,7 @@ def write_labels(
             only if that is so of every file.
     """
     unreadable, scans = Unreadable(), target.partition.scans
+    files = SourceFiles(len(scans))
 
     def read_one(row: int) -> np.ndarray:
         scan, points = scans[row], 0
@@ -75,7 +79,9 @@ def write_labels(
         try:
             points = len(_points(reader, root, scan)[0])
             path = str(scan.label_path)
-            return _labels(reader, root, scan, points)
+            return files.read(
+                row, root / path, scan.label_content, lambda: _labels(reader, root, scan, points)
+            )
         except BadInput as error:
             if not skip:
                 raise
@@ -91,7 +97,9 @@ def write_labels(
         writer.put("scan_offsets", offsets)
         writer.put("label", label)
         counts = {"scans": len(read), "points": len(label), "labelled_points": int((label != 255).sum())}
-        return writer.publish(counts=counts | unreadable.counts, left_out=unreadable.left_out(names))
+        counts |= unreadable.counts
+        left_out = unreadable.left_out(names)
+        return writer.publish(counts=counts, left_out=left_out, sources=files.contents)
 
 
 def _points(reader: Reader, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cache_schemas.manifest import Manifest
 from cache_schemas.reading import PartitionReader
+from cache_schemas.sources import sources_of
 from cache_schemas.views import VIEWS
 from pipeline.common.parallel import for_each
 from pipeline.common.random import generator
@@ -98,7 +99,8 @@ def write_views(
     with target.writer(VIEWS, attributes) as writer:
         for name, values in arrays.items():
             writer.put(name, values)
-        return writer.publish(counts=counts, left_out=[*lost, *too_few.values()])
+        left_out = [*lost, *too_few.values()]
+        return writer.publish(counts=counts, left_out=left_out, sources=sources_of(scans.manifest))
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: Points) -> Kept:
