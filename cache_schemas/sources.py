@@ -82,3 +82,13 @@ def sources_of(manifest: Manifest) -> Sources | None:
         Content(value, time) if value is not None and time is not None else None
         for value, time in zip(digests, times, strict=True)
     ]
+
+
+def holds_another(manifest: Manifest, row: int, path: AnyPath) -> bool:
+    """Whether a file is known to hold something else than what a partition was made of; `row`: which of its sources it is."""
+    sources = sources_of(manifest)
+    recorded = sources[row] if sources is not None else None
+    try:
+        return recorded is not None and content_of(path).digest != recorded.digest
+    except OSError:
+        return False  # who reads it says so

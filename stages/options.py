@@ -63,6 +63,38 @@ def make_plan(config_path: str, workdir: Path | None, only: str | None) -> Plan:
     return plan_experiment(load_config(config_path), workdir, only)
 
 
+def cache_folder_of(config_path: str, workdir: Path | None) -> Path:
+    from cache_schemas.errors import BadInput
+    from pipeline.config.load import load_config
+    from pipeline.plan.experiment import cache_folder
+
+    config = load_config(config_path)
+    folder = cache_folder(config, workdir or Path(config.workdir))
+    if not folder.is_dir():
+        raise BadInput(f"there is no cache in {folder} yet; `snakemake features_all` or its stages fill it")
+    return folder
+
+
+def open_cache_of(
+    config_path: str, workdir: Path | None, named: Path | None = None
+) -> tuple[Path, Plan | None]:
+    """The config's cache, or the one that the user named by a path in it; and its plan, if there is an index."""
+    from cache_schemas.errors import BadInput
+    from pipeline.common.log import log
+    from pipeline.plan.selection import NoIndex
+
+    try:
+        folder = cache_folder_of(config_path, workdir)
+        if named is not None and named.resolve() != folder.resolve():
+            raise BadInput(f"{named} is not the cache of {config_path}")
+        return folder, make_plan(config_path, workdir, None)
+    except BadInput as error:
+        if named is None and not isinstance(error, NoIndex):
+            raise
+        log(f"cache: not compared with an index: {error}")
+        return named or cache_folder_of(config_path, workdir), None
+
+
 def chosen_lots(plan: Plan, stage: str, digest: str | None, number: int | None) -> list[Lot]:
     """The lots that `--lot` or `--number` names; all of the stage without them.
 

@@ -1,9 +1,9 @@
-"""Running the teacher again on random images of the feature store, and comparing. No checksum can show such a difference."""
+"""Computing random images and scans of the cache again, and comparing. No checksum can show such a difference."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import is_valid, manifest_path
 from cache_schemas.verify import Problem
+from pipeline.cache.recompute_scans import compare_scan, scans_in
 from pipeline.config.model import Teacher
+from pipeline.plan.parts import STAGES, Lot
 from pipeline.plan.plan import Plan
 from pipeline.teachers.loaded import LoadedTeacher, load_teacher
 from pipeline.teachers.same_features import CLOSE, Compared, compare, readable
@@ -22,72 +24,146 @@ from pipeline.teachers.weights_lock import check_weights
 
 @dataclass(frozen=True)
 class Recomputed:
-    """One image that was computed again."""
+    """An image, or a scan of one store, that was computed again.
 
-    compared: Compared
+    Attributes:
+        what: the image's path, or `<stage> of <scan>`.
+        agreement: how near the stored values are, by `measure`: `lowest cosine`, or `agreement`, the share of what agrees.
+        needed: the least of it at which they count as the same.
+        source_changed: whether the file that it was made of holds something else today: that says nothing of the store.
+        as_then: whether versions and device are those of then; None where nothing depends on them.
+    """
+
+    stage: str
+    what: str
+    manifest: Path
+    equal: bool
+    measure: str
+    agreement: float
+    needed: float
+    source_changed: bool
+    as_then: bool | None = None
 
     @property
     def result(self) -> str:
-        return "bit-equal" if self.compared.equal else "same" if self.compared.same else "differs"
+        if self.agreement >= self.needed:
+            return "bit-equal" if self.equal else "same"
+        return "source changed" if self.source_changed else "differs"
 
     @property
     def problem(self) -> Problem | None:
-        if self.compared.same:
+        if self.result != "differs":
             return None
-        return Problem(
-            self.compared.manifest,
-            f"the teacher gives other features for {self.compared.image}: lowest cosine {self.compared.cosine:.6f}, "
-            f"and {CLOSE} is needed",
-            self.compared.manifest,
-        )
+        who = "the teacher gives" if self.stage == "features" else "computed again, there are"
+        what = f"{who} other {self.stage.replace('_', ' ')} for {self.what}: {self.measure} {self.agreement:.6f}, and {self.needed} is needed"
+        return Problem(self.manifest, what, self.manifest)
 
     def facts(self) -> dict[str, Any]:
         return {
-            "image": self.compared.image,
-            "manifest": str(self.compared.manifest),
+            "stage": self.stage,
+            "what": self.what,
+            **({"image": self.what} if self.stage == "features" else {}),
+            "manifest": str(self.manifest),
             "result": self.result,
-            "lowest_cosine": self.compared.cosine,
-            "as_then": self.compared.as_then,
+            self.measure.replace(" ", "_"): self.agreement,
+            "as_then": self.as_then,
         }
 
 
-def recompute_images(plan: Plan, paths: Sequence[Path], count: int, device: torch.device) -> list[Recomputed]:
-    """Compute `count` random images of the plan's feature stores again; each teacher is loaded once.
+def recompute(
+    plan: Plan, paths: Sequence[Path], count: int, device: Callable[[], torch.device]
+) -> list[Recomputed]:
+    """Compute `count` random images of the plan's feature stores, and `count` random scans of each other kind of store, again.
 
     Args:
-        paths: only images of these stores or manifests; all if there are none.
+        paths: only what these stores or manifests hold; all if there are none.
+        device: of the teachers; called if there are images.
 
     Raises:
-        BadInput: if none of them is there.
+        BadInput: if nothing of that is there.
     """
-    candidates = []
-    for lot in plan.lots("features"):
+    recomputed = [
+        item for stage in STAGES if stage != "features" for item in _scans(plan, stage, paths, count)
+    ]
+    recomputed += _images(plan, paths, count, device)
+    if not recomputed:
+        raise BadInput("--recompute: no partition of this config is there, or among the given paths")
+    return recomputed
+
+
+def _there(plan: Plan, stage: str, paths: Sequence[Path]) -> list[tuple[Lot, Any, str]]:
+    """The lots, entries and members of a stage's valid partitions, each once."""
+    partitions = {}
+    for lot in plan.lots(stage):
         folder = plan.experiment.store_path(lot.store)
         for entry, member in lot.members:
             manifest = manifest_path(folder, entry.name, member).absolute()
             named = not paths or any(manifest.is_relative_to(path.absolute()) for path in paths)
-            if named and is_valid(folder, entry.name, member):
-                assert isinstance(lot.store.source, Teacher)
-                rows = readable(lot.store.source, folder, entry.name, member)
-                candidates += [(lot.store, entry, member, number) for number in rows]
-    if not candidates:
-        raise BadInput("--recompute: no feature partition of this config is there, or among the given paths")
+            if named and manifest not in partitions and is_valid(folder, entry.name, member):
+                partitions[manifest] = lot, entry, member
+    return list(partitions.values())
+
+
+def _scans(plan: Plan, stage: str, paths: Sequence[Path], count: int) -> list[Recomputed]:
+    candidates = [
+        (lot, entry, member, number)
+        for lot, entry, member in _there(plan, stage, paths)
+        for number in scans_in(plan.experiment, lot.store, entry, member)
+    ]
+    recomputed = []
+    for lot, entry, member, number in random.sample(candidates, min(count, len(candidates))):
+        record = plan.experiment.indices[lot.store.dataset].load_partition(entry)
+        compared = compare_scan(plan.experiment, lot.store, entry, record, member, number)
+        recomputed.append(
+            Recomputed(
+                stage,
+                f"{stage.replace('_', ' ')} of {record.scans[number].name}",
+                compared.manifest,
+                compared.equal,
+                "agreement",
+                compared.agreement,
+                compared.needed,
+                compared.source_changed,
+            )
+        )
+    return recomputed
+
+
+def _images(
+    plan: Plan, paths: Sequence[Path], count: int, device: Callable[[], torch.device]
+) -> list[Recomputed]:
+    """Each teacher is loaded once."""
+    candidates = []
+    for lot, entry, member in _there(plan, "features", paths):
+        folder = plan.experiment.store_path(lot.store)
+        assert isinstance(lot.store.source, Teacher)
+        rows = readable(lot.store.source, folder, entry.name, member)
+        candidates += [(lot.store, entry, member, number) for number in rows]
     teachers: dict[Teacher, LoadedTeacher] = {}
     recomputed = []
     for store, entry, member, number in random.sample(candidates, min(count, len(candidates))):
         config = store.source
         assert isinstance(config, Teacher)
         if config not in teachers:
-            teachers[config] = load_teacher(config, device)
-            teacher_id = store.id
-            check_weights(
-                plan.experiment.cache, plan.experiment.workdir, teacher_id, teachers[config].weights_digest
-            )
+            teachers[config] = load_teacher(config, device())
+            weights_digest = teachers[config].weights_digest
+            check_weights(plan.experiment.cache, plan.experiment.workdir, store.id, weights_digest)
         record = plan.experiment.indices[store.dataset].load_partition(entry)
         root = Path(plan.experiment.config.datasets[store.dataset].root)
-        recomputed.append(
-            Recomputed(
-                compare(teachers[config], plan.experiment.store_path(store), root, record, member, number)
-            )
-        )
+        folder = plan.experiment.store_path(store)
+        recomputed.append(_of_image(compare(teachers[config], folder, root, record, member, number)))
     return recomputed
+
+
+def _of_image(image: Compared) -> Recomputed:
+    return Recomputed(
+        "features",
+        image.image,
+        image.manifest,
+        image.equal,
+        "lowest cosine",
+        image.cosine,
+        CLOSE,
+        image.source_changed,
+        image.as_then,
+    )

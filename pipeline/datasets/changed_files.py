@@ -7,7 +7,7 @@ content changes nothing. Changed content enters the record, and with it the memb
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,16 +86,19 @@ class Comparison:
         paths = list(made_of) + [
             path for path in _all_files(partition) if path in first and path not in made_of
         ]
-        changed = {}
-        for path, content in zip(paths, for_each(lambda path: self._now(path, made_of), paths), strict=True):
-            if content is None:
-                continue  # it is gone: the stage that reads it says so
-            if content.size is not None and self._known.looked_at.get(path) is not content:
+        now = {path: self._by_its_time(path, made_of.get(path, ())) for path in paths}
+        unknown = [path for path, content in now.items() if content is None]
+        for path, content in zip(unknown, for_each(self._content, unknown), strict=True) if unknown else ():
+            now[path] = content
+            if content is not None:
                 self._known.looked_at[path] = content
                 self._count(content)
-            before = [earlier.digest for earlier in made_of.get(path, ())]
-            if self._known.changed(path, before, content.digest):
-                changed[path] = content.digest
+        changed = {
+            path: content.digest
+            for path, content in now.items()
+            if content is not None
+            and self._known.changed(path, [then.digest for then in made_of.get(path, ())], content.digest)
+        }
         if not changed:
             return partition
         self.changed[partition.name] = sorted(changed)
@@ -116,16 +119,24 @@ class Comparison:
                 f"computed anew; what was there stays until `griddle cache gc`"
             )
 
-    def _now(self, path: str, made_of: Mapping[str, list[Content]]) -> Content | None:
-        """What a file holds; where its time says that it is the same, what it was made of. None if it is gone."""
-        place, before = self._root / path, made_of.get(path, [])
+    def _by_its_time(self, path: str, before: Sequence[Content]) -> Content | None:
+        """What a file holds, by its time and size alone; None where they do not say."""
         try:
-            stamp = stamp_of(place)
-            if (content := self._known.content(path, stamp)) is not None:
-                return content
-            if path not in self._known.first and all(earlier.time == stamp[0] for earlier in before):
-                return before[0]
-            return content_of(place)
+            stamp = stamp_of(
+                f"{self._root}/{path}"
+            )  # plain strings: a `Path` costs more than the system's answer
+        except OSError:
+            return None
+        if (content := self._known.content(path, stamp)) is not None:
+            return content
+        if path not in self._known.first and all(then.time == stamp[0] for then in before):
+            return before[0]
+        return None
+
+    def _content(self, path: str) -> Content | None:
+        """What a file holds; None if it is gone: the stage that reads it says so."""
+        try:
+            return content_of(self._root / path)
         except OSError:
             return None
 
@@ -156,3 +167,8 @@ def _with_contents(partition: PartitionRecord, changed: Mapping[str, str]) -> Pa
         for scan in partition.scans
     )
     return replace(partition, scans=scans)
+
+
+def without_contents(partition: PartitionRecord) -> PartitionRecord:
+    """A record as a reader gives it."""
+    return _with_contents(partition, {})

@@ -62,15 +62,8 @@ def write_views(
 
     def look(number: int) -> list[tuple[Seen, list[Kept]]]:
         """What each camera sees of a scan, and what it keeps of that in each variant."""
-        scan = partition.scans[number]
         xyz = scans.read("xyz", int(bounds[number]), int(bounds[number + 1]))
-        along = in_file_frame(xyz, scan.steps) if voxels == "file" else xyz
-        drawn = [
-            representatives(along, points.voxel, generator(points.seed, "voxel", scan.name, variant))
-            for variant in range(points.variants)
-        ]
-        views = [see(xyz, image, rule) for image in scan.images]
-        return [(view, [keep(xyz, view, rows, points) for rows in drawn]) for view in views]
+        return views_of_scan(partition.scans[number], xyz, points, rule, voxels)
 
     views = [view for scan in for_each(look, range(len(partition.scans)), threads) for view in scan]
     seen = [view for view, _ in views]
@@ -101,6 +94,19 @@ def write_views(
             writer.put(name, values)
         left_out = [*lost, *too_few.values()]
         return writer.publish(counts=counts, left_out=left_out, sources=sources_of(scans.manifest))
+
+
+def views_of_scan(
+    scan: ScanRecord, xyz: np.ndarray, points: Points, rule: MaskRule, voxels: str
+) -> list[tuple[Seen, list[Kept]]]:
+    """What each camera sees of a scan's points (N, 3) float32, and what it keeps of that in each variant."""
+    along = in_file_frame(xyz, scan.steps) if voxels == "file" else xyz
+    drawn = [
+        representatives(along, points.voxel, generator(points.seed, "voxel", scan.name, variant))
+        for variant in range(points.variants)
+    ]
+    views = [see(xyz, image, rule) for image in scan.images]
+    return [(view, [keep(xyz, view, rows, points) for rows in drawn]) for view in views]
 
 
 def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: Points) -> Kept:

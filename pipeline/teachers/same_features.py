@@ -16,6 +16,7 @@ from cache_schemas.errors import DamagedCache, GriddleError
 from cache_schemas.features import features_schema
 from cache_schemas.manifest import differences, made, manifest_path, open_partition
 from cache_schemas.reading import PartitionReader
+from cache_schemas.sources import holds_another
 from cache_schemas.storage import decode, encode
 from pipeline.common.log import log
 from pipeline.config.model import Teacher
@@ -48,6 +49,8 @@ class Compared:
 
     Attributes:
         cosine: the lowest over its patches.
+        source_changed: whether the image file holds something else than it was made of, where that was recorded. Then other
+            features say nothing of the store.
         as_then: whether versions, device and batch are those that it was computed with. Then bits are the same on most
             processors, and no more is promised: kernels of a processor may round by the number of threads or images.
     """
@@ -56,6 +59,7 @@ class Compared:
     manifest: Path
     equal: bool
     cosine: float
+    source_changed: bool
     as_then: bool
 
     @property
@@ -99,7 +103,7 @@ def check_unchanged(
         The comparisons; none where something in the store was computed with today's, or nothing is there.
 
     Raises:
-        GriddleError: if an image's cosine is below `CLOSE`, with what has changed.
+        GriddleError: if an image's cosine is below `CLOSE`, with what has changed; or if its file was.
     """
     now = _surroundings({**made(), **computed_with(teacher)})
     stored: list[tuple[PartitionEntry, str]] = []
@@ -124,6 +128,12 @@ def check_unchanged(
         record = load(entry)
         image = random.choice(readable(teacher.config, folder, entry.name, member))
         compared.append(compare(teacher, folder, root, record, member, image))
+    for comparison in compared:
+        if comparison.source_changed and not comparison.same:
+            raise GriddleError(
+                f"{root / comparison.image} holds something else than the features in {folder} were made of. Run `griddle index "
+                f"--force` with the same config, then the same command again."
+            )
     changes = "; ".join(text.replace(", wanted ", ", now ") for text in changed)
     lowest = min(compared, key=lambda image: image.cosine)
     if lowest.cosine < CLOSE:
@@ -174,6 +184,7 @@ def compare(
         reader.manifest.path,
         all(np.array_equal(fresh[name], stored[name]) for name in fresh),
         lowest_cosine(_values(fresh), _values(stored)),
+        holds_another(reader.manifest, number, root / record.images[number].path),
         all(name in then and then[name] == now[name] for name in alike),
     )
 

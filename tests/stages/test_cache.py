@@ -8,12 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from manifests import rewritten
 
 from cache_schemas.canonical import digest, sealed
-from cache_schemas.manifest import read_manifest, seal
+from cache_schemas.manifest import read_manifest
 from cache_schemas.publish import write_json
 from cache_schemas.reading import PartitionReader
+from cache_schemas.removal import remove_partition
+from cache_schemas.sources import sources_of
 from cache_schemas.stores import schema_of
 from cache_schemas.writing import PartitionWriter
 
@@ -36,14 +40,6 @@ def flip(path: Path, place: int = 3) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
-
-
-def rewritten(path: Path, **changes: Any) -> None:
-    """A manifest that agrees with its own digest, but says something else."""
-    body = {
-        k: v for k, v in read_manifest(path).body.items() if k not in ("griddle", "format", "digest", "made")
-    }
-    write_json(path, seal({**body, **changes}))
 
 
 def test_ls_says_what_is_there_and_wanted(full: Any, run: Run) -> None:
@@ -336,17 +332,68 @@ def test_a_lot_manifest_that_is_damaged(full: Any, run: Run) -> None:
     assert run("cache", "verify")[0] == 0
 
 
-def test_recompute_compares_random_images(full: Any, run: Run) -> None:
+def test_recompute_compares_random_images_and_scans(full: Any, run: Run) -> None:
     code, said = run("cache", "verify", "--recompute", "3", "--json")
-    found = json.loads(said)["recomputed"]
+    items = json.loads(said)["recomputed"]
     assert code == 0
-    assert [item["result"] for item in found] == ["bit-equal"] * 3
-    assert len({item["image"] for item in found}) == 3
-    assert all(item["lowest_cosine"] > 0.999999 for item in found)
+    by_stage = {
+        stage: [i for i in items if i["stage"] == stage]
+        for stage in ("scans", "labels", "views", "full_scans", "features")
+    }
+    assert all(len({item["what"] for item in some}) == 3 for some in by_stage.values())
+    assert {item["result"] for item in items} == {"bit-equal"}
+    assert all(item["lowest_cosine"] > 0.999999 for item in by_stage["features"])
+    assert all(item["agreement"] == 1 for item in items if item["stage"] != "features")
 
 
-def test_recompute_finds_features_of_another_picture(full: Any, run: Run) -> None:
-    """Every checksum fits; only the teacher can tell."""
+OTHER_VALUES = {
+    "scans": ("xyz", lambda values: values + np.float32(0.01)),
+    "labels": ("label", lambda values: np.where(values == 255, 255, values ^ 1).astype(np.uint8)),
+    "views": ("pixel", lambda values: values + np.float32(1)),
+    "full_scans": ("nearest", lambda values: np.zeros_like(values)),
+    "features": ("features", lambda values: -values),
+}
+
+
+@pytest.mark.parametrize("stage", OTHER_VALUES)
+def test_recompute_finds_other_values_whose_checksums_fit(full: Any, run: Run, stage: str) -> None:
+    """A store as an earlier fault may have written it: every checksum fits, and only computing again can tell."""
+    for scene in SCENES:
+        path = manifest_of(full.work, stage, scene)
+        manifest = read_manifest(path)
+        schema = schema_of(manifest)
+        stored = PartitionReader(path.parent, schema, scene, manifest.member_digest)
+        name, other = OTHER_VALUES[stage]
+        arrays = {spec.name: stored.read(spec.name) for spec in schema.arrays}
+        arrays[name] = other(arrays[name])
+        attributes = stored.attributes
+        remove_partition(path.parent, scene, manifest.member_digest)
+        with PartitionWriter(
+            path.parent,
+            schema,
+            partition=scene,
+            member_digest=manifest.member_digest,
+            identity=manifest.body["identity"],
+            attributes=attributes,
+        ) as writer:
+            for array, values in arrays.items():
+                writer.put(array, values)
+            writer.publish(
+                counts=manifest.counts,
+                left_out=manifest.left_out,
+                measured=manifest.body["measured"],
+                sources=sources_of(manifest),
+            )
+    folder = str(manifest_of(full.work, stage).parent)
+    assert run("cache", "verify", folder)[0] == 0
+    code, said = run("cache", "verify", "--recompute", "2", folder)
+    who = "the teacher gives" if stage == "features" else "computed again, there are"
+    assert code == 1
+    assert said.count(f"{who} other {stage.replace('_', ' ')} for ") == 2, said
+    assert said.count("is needed") == 2
+
+
+def test_recompute_tells_a_replaced_file_from_a_damaged_store(full: Any, run: Run) -> None:
     from PIL import Image
 
     for path in (full.folder / "toy" / "tiny" / "samples").glob("CAM_*/*"):
@@ -356,7 +403,9 @@ def test_recompute_finds_features_of_another_picture(full: Any, run: Run) -> Non
             file.write(b"\0" * (size - path.stat().st_size))
         assert path.stat().st_size == size
     assert run("cache", "verify")[0] == 0
-    code, said = run("cache", "verify", "--recompute", "2")
+    code, said = run("cache", "verify", "--recompute", "2", "--repair")
     assert code == 1
-    assert said.count("the teacher gives other features for samples/CAM_") == 2
-    assert "and 0.9999 is needed" in said
+    assert said.count(": source changed (lowest cosine") == 2, said
+    assert "2 of them differ because their files hold something else now" in said
+    assert "damaged" not in said
+    assert run("cache", "verify")[0] == 0, "nothing was removed"
