@@ -27,7 +27,7 @@ class Recomputed:
     """An image, or a scan of one store, that was computed again.
 
     Attributes:
-        what: the image's path, or `<stage> of <scan>`.
+        what: the image's path, or `<stage> of <dataset> <scan>`.
         agreement: how near the stored values are, by `measure`: `lowest cosine`, or `agreement`, the share of what agrees.
         needed: the least of it at which they count as the same.
         source_changed: whether the file that it was made of holds something else today: that says nothing of the store.
@@ -117,7 +117,7 @@ def _scans(plan: Plan, stage: str, paths: Sequence[Path], count: int) -> list[Re
         recomputed.append(
             Recomputed(
                 stage,
-                f"{stage.replace('_', ' ')} of {record.scans[number].name}",
+                f"{stage.replace('_', ' ')} of {lot.store.dataset} {record.scans[number].name}",
                 compared.manifest,
                 compared.equal,
                 "agreement",
