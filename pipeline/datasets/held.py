@@ -57,9 +57,10 @@ class Held:
         where = f"datasets.{self._name}: reader {self._dataset.reader}"
         seen: set[str] = set()
         scans: set[str] = set()
-        root = Path(self._dataset.root)
-        partitions = self._reader.partitions(root, self._dataset.version)
-        for partition in fenced(partitions, f"{where}, reading {self._dataset.root}"):
+        what = f"{where}, reading {self._dataset.root}"
+        with reading(what):  # it need be no generator, and then does its work here
+            partitions = self._reader.partitions(Path(self._dataset.root), self._dataset.version)
+        for partition in fenced(partitions, what):
             try:
                 check_partition(partition, self._reader.traits, seen)
                 if isinstance(partition, PartitionRecord):

@@ -224,6 +224,18 @@ def test_an_indexs_partitions_are_in_order_whatever_the_readers(
         make_index(tmp_path / "work", "d", dataset.model_copy(update={"splits": {"val": ["q*"]}}))
 
 
+def test_a_reader_that_fails_before_it_yields_is_named_too(own: Callable[[str], str], tmp_path: Path) -> None:
+    """`partitions` may give a list: then it does all its work in the call."""
+    text = OWN % ("'one'", "(1,)")
+    text = text.replace(
+        '        for name in ("p10", "p9"):', "        return [1 / 0]\n        for name in ():"
+    )
+    text = text.replace("            yield griddle", "            names = griddle")
+    dataset = Dataset(reader=own(text), root=str(tmp_path))
+    with pytest.raises(griddle.BadInput, match=r"datasets.d: reader .*mine.py:Reader.* ZeroDivisionError"):
+        make_index(tmp_path / "work", "d", dataset)
+
+
 def test_two_scans_of_one_name_are_refused_for_their_draws_would_be_the_same(
     own: Callable[[str], str], tmp_path: Path
 ) -> None:
