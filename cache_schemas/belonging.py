@@ -7,6 +7,7 @@ import numpy as np
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import mending
 from cache_schemas.reading import PartitionReader
+from cache_schemas.sources import digest_of_sources
 
 
 def check_same_scans(store: PartitionReader, scans: PartitionReader) -> None:
@@ -23,9 +24,20 @@ def check_same_scans(store: PartitionReader, scans: PartitionReader) -> None:
     else:
         points = np.diff(store.read("scan_offsets").astype(np.int64))
     stored = np.diff(scans.read("scan_offsets").astype(np.int64))
+    if store.manifest.body["schema"].split("/")[0] in ("views", "full_scans"):
+        _check_made_of(store, scans)
     for name, this, that in zip(ours, points, stored, strict=False):
         if this != that:
             raise _apart(store, scans, f"scan {name} has {this} points in the first and {that} in the second")
+
+
+def _check_made_of(store: PartitionReader, scans: PartitionReader) -> None:
+    """Refuse what was computed of scans that were read from other files than the scan store's are, where both recorded it."""
+    then, now = digest_of_sources(store.manifest), digest_of_sources(scans.manifest)
+    if None not in (then, now) and then != now:
+        raise _apart(
+            store, scans, "the lidar files held something else when the scans of the first were read"
+        )
 
 
 def check_same_images(views: PartitionReader, features: PartitionReader) -> None:

@@ -88,7 +88,7 @@ def verify(
         if compared is not None:
             _print_sources(compared)
     left = [p for p in (*result.problems, *result.workdir_files) if p.manifest not in result.repaired]
-    changed = any(item.result == "source changed" for item in recomputed)
+    changed = any(item.result in ("source changed", "not computed") for item in recomputed)
     if result.unreachable or left or changed or (compared is not None and not compared.all_same):
         raise SystemExit(1)
 
@@ -97,13 +97,14 @@ def _recompute(
     plan: Plan | None, paths: tuple[Path, ...], count: int, result: Verification
 ) -> list[Recomputed]:
     from cache_schemas.errors import BadInput
-    from pipeline.cache.recompute import recompute
+    from pipeline.cache.recompute import made_of_it, recompute
     from stages.options import pick_device
 
     if plan is None:
         raise BadInput("--recompute needs the datasets: give the --config that this cache was computed with")
     items = recompute(plan, paths, count, lambda: pick_device("recompute"))
     result.problems += [item.problem for item in items if item.problem is not None]
+    result.problems += [problem for item in items for problem in made_of_it(plan, item)]
     return items
 
 
@@ -112,7 +113,10 @@ def _compare_sources(plan: Plan | None, paths: tuple[Path, ...], threads: int) -
     from pipeline.cache.verify_sources import compare_sources
 
     if plan is None:
-        raise BadInput("--sources needs the datasets: give the --config that this cache was computed with")
+        raise BadInput(
+            "--sources needs the index of the datasets: run `griddle index` first, with the --config that this cache was computed "
+            "with"
+        )
     return compare_sources(plan, paths, threads)
 
 
@@ -125,7 +129,8 @@ def _print_verified(result: Verification, recomputed: list[Recomputed]) -> None:
             f"{row['chunks']:>11,} chunks{bytes_in_words(row['bytes']):>12}  {folder}"
         )
     for item in recomputed:
-        click.echo(f"recomputed {item.what}: {item.result} ({item.measure} {item.agreement:.6f})")
+        detail = item.unread or item.damaged or f"{item.measure} {item.agreement:.6f}"
+        click.echo(f"recomputed {item.what}: {item.result} ({detail})")
     changed = [item.what for item in recomputed if item.result == "source changed"]
     if changed:
         click.echo(
@@ -192,9 +197,9 @@ def _print_sources(compared: ComparedSources) -> None:
     for path, stores in compared.changed.items():
         click.echo(f"changed: {path} holds something else than {', '.join(stores)} was made of")
     for path, why in compared.lost.items():
-        click.echo(f"changed: {path} cannot be read: {why}")
+        click.echo(f"lost: {path} cannot be read: {why}")
     for what in compared.other_records:
-        click.echo(f"changed: {what}")
+        click.echo(f"another index: {what}")
     if compared.unrecorded:
         newer = f"; {compared.newer:,} of their files are newer than they are" if compared.newer else ""
         click.echo(
@@ -202,11 +207,13 @@ def _print_sources(compared: ComparedSources) -> None:
             f"`--recompute N` compares values of them"
         )
     what = f"{compared.files:,} file(s), {bytes_in_words(compared.bytes)}, of which {compared.partitions} partition(s) were made"
+    if compared.unnoted:
+        click.echo(f"what was seen could not be noted for `griddle index --force`: {compared.unnoted}")
     if compared.all_same:
-        click.echo(f"{what}: all hold what they held")
+        click.echo(f"{what}: all hold what they held" if compared.files else "no file could be compared")
     else:
-        count = len(compared.changed) + len(compared.lost)
         click.echo(
-            f"{what}: {count:,} file(s) and {len(compared.other_records)} partition(s) of tables were changed. Run `griddle "
-            f"index --force` with the same options, then the same snakemake command: it computes what was made of them anew"
+            f"{what}: {len(compared.changed):,} changed, {len(compared.lost):,} lost, and {len(compared.other_records)} "
+            f"partition(s) are not as the index says. Run `griddle index --force` with the same options, then the same snakemake "
+            f"command: it computes anew what was made of them"
         )

@@ -17,6 +17,7 @@ from pipeline.config.load import check_folder, load_config
 from pipeline.config.model import Config
 from pipeline.datasets.index import is_fresh, sound_index
 from pipeline.plan.lot_status import drop_stale_lots
+from pipeline.plan.made_of import of_other_content
 from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.selection import wanted_datasets
@@ -53,9 +54,10 @@ def open_workflow(workflow: Workflow) -> OpenedWorkflow:
     Ends Snakemake with our message and exit code where the user's input cannot be used.
     """
     try:
+        opened = _open(workflow)
         if workflow.is_main_process:
-            _guard(workflow)
-        return _open(workflow)
+            _guard(workflow, opened.plan)
+        return opened
     except GriddleError as error:
         # Snakemake would print a traceback of the Snakefile around it.
         log(f"griddle: {error}")
@@ -87,7 +89,7 @@ def before_jobs_start(workflow: Workflow, plan: Plan) -> None:
         log(f"griddle: {forecast}")
 
 
-def _guard(workflow: Workflow) -> None:
+def _guard(workflow: Workflow, plan: Plan) -> None:
     """Whatever the profile and the options: what is done is told by the files that are there, and a call ends without an
     error only if the files that it was asked for are there.
 
@@ -112,6 +114,7 @@ def _guard(workflow: Workflow) -> None:
                 raise
             if not (workflow.dryrun or workflow.remote_execution_settings.immediate_submit):
                 _check_made(workflow)
+                _check_content(plan)
         except GriddleError as error:
             log(f"griddle: {error}")
             raise SystemExit(error.exit_code) from None  # of another exception Snakemake prints the traceback
@@ -131,6 +134,20 @@ def _check_made(workflow: Workflow) -> None:
             f"Snakemake ended without an error, but {len(missing)} of {len(asked)} file(s) that were asked for are "
             f"not there: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}. It may pass jobs over when a call "
             f"forces or selects some (--touch, --forcerun, --allowed-rules). Give the same command without such options."
+        )
+
+
+def _check_content(plan: Plan) -> None:
+    """
+    Raises:
+        GriddleError: if a finished training was made of other content of the files than the cache holds now.
+    """
+    folders = of_other_content(plan)
+    if folders:
+        raise GriddleError(
+            f"{len(folders)} finished training(s) were made of files that held something else than those that the cache was made of "
+            f"since: {', '.join(map(str, folders[:3]))}{', ...' if len(folders) > 3 else ''}. They were not trained anew. Put the files "
+            f"back that were there; or move these folders away, and give the same command again."
         )
 
 

@@ -19,6 +19,7 @@ from cache_schemas.sources import holds_another
 from cache_schemas.stores import schema_of
 from pipeline.config.model import Points
 from pipeline.datasets.array_checks import read_labels, read_points
+from pipeline.datasets.changed_files import files_of
 from pipeline.datasets.index import PartitionEntry
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import PartitionRecord
@@ -85,18 +86,20 @@ def compare_scan(
     stored = PartitionReader(folder, schema_of(manifest), entry.name, member)
     dataset, scan = experiment.config.datasets[store.dataset], record.scans[number]
     root, reader = Path(dataset.root), reader_named(dataset.reader)
-    path = root / (str(scan.label_path) if store.stage == "labels" else scan.path)
+    paths = files_of(record, store.stage)
+    rows = [number, len(record.scans) + number] if store.stage == "labels" else [number]
+    changed = holds_another(manifest, {row: root / str(paths[row]) for row in rows})
     if store.stage == "scans":
         values = read_points(reader, root, scan)
         pairs = [
             (_piece(stored, name, number), value)
             for name, value in zip(("xyz", "intensity"), values, strict=True)
         ]
-        return _outcome(stored, number, path, pairs, _near(pairs, METRES), 1.0)
+        return _outcome(stored, changed, pairs, _near(pairs, METRES), 1.0)
     if store.stage == "labels":
         label = _piece(stored, "label", number)
         pairs = [(label, read_labels(reader, root, scan, len(label)))]
-        return _outcome(stored, number, path, pairs, _near(pairs, 0.0), 1.0)
+        return _outcome(stored, changed, pairs, _near(pairs, 0.0), 1.0)
     scans = _points_of(experiment, store, entry)
     if scans is None:
         raise DamagedCache(f"{folder}: the scan store has no {entry.name}, of which this is made")
@@ -106,7 +109,7 @@ def compare_scan(
         computed = _full_scan(stored, number, xyz, store.source)
     else:
         computed = _views(experiment, store, stored, record, number, xyz)
-    return _outcome(stored, number, path, *computed, NEEDED)
+    return _outcome(stored, changed, *computed, NEEDED)
 
 
 def _full_scan(stored: PartitionReader, number: int, xyz: np.ndarray, points: Points) -> tuple[Pairs, float]:
@@ -223,13 +226,7 @@ def _points_of(experiment: Experiment, store: Store, entry: PartitionEntry) -> P
 
 
 def _outcome(
-    stored: PartitionReader, number: int, path: Path, pairs: Pairs, agreement: float, needed: float
+    stored: PartitionReader, source_changed: bool, pairs: Pairs, agreement: float, needed: float
 ) -> ComparedScan:
     equal = all(np.array_equal(then, now) for then, now in pairs)
-    return ComparedScan(
-        stored.manifest.path,
-        equal,
-        1.0 if equal else agreement,
-        needed,
-        holds_another(stored.manifest, number, path),
-    )
+    return ComparedScan(stored.manifest.path, equal, 1.0 if equal else agreement, needed, source_changed)

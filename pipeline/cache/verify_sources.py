@@ -21,7 +21,7 @@ from pipeline.common.progress import Progress
 from pipeline.datasets.changed_files import files_of, without_contents
 from pipeline.datasets.held import Held
 from pipeline.datasets.index import Index
-from pipeline.datasets.known_contents import KnownContents
+from pipeline.datasets.known_contents import KnownContents, locked
 from pipeline.datasets.records import PartitionRecord
 from pipeline.plan.plan import Plan
 
@@ -38,6 +38,7 @@ class ComparedSources:
         other_records: partitions of which the dataset's tables, names or sizes say something else than the index.
         unrecorded: manifests of partitions that did not record what they were made of.
         newer: how many files of these have a later time than their partition.
+        unnoted: why what was seen could not be noted beside the index.
     """
 
     partitions: int = 0
@@ -48,6 +49,7 @@ class ComparedSources:
     other_records: list[str] = field(default_factory=list)
     unrecorded: list[Path] = field(default_factory=list)
     newer: int = 0
+    unnoted: str | None = None
 
     @property
     def all_same(self) -> bool:
@@ -63,6 +65,7 @@ class ComparedSources:
             "other_records": self.other_records,
             "unrecorded": [str(path) for path in self.unrecorded],
             "newer": self.newer,
+            "unnoted": self.unnoted,
         }
 
 
@@ -105,6 +108,7 @@ def _compare_files(
     root = Path(plan.experiment.config.datasets[name].root)
     made_of: dict[str, dict[str, str]] = {}  # by file, by store folder: the digest
     seen: set[Path] = set()
+    changed: set[str] = set()
     for store, entry, member in wanted_members(plan):
         path = manifest_path(plan.experiment.store_path(store), entry.name, member)
         if store.dataset != name or path in seen or not path.exists():
@@ -125,7 +129,7 @@ def _compare_files(
         for file, content in zip(files_of(record, store.stage), sources, strict=True):
             if file is not None and content is not None:
                 made_of.setdefault(file, {})[store.folder] = content.digest
-    known = KnownContents.load(index.folder)
+    now_held: dict[str, Content] = {}
     progress = Progress(len(made_of), "files")
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for file, now in zip(made_of, pool.map(lambda file: _content(root / file), made_of), strict=True):
@@ -133,14 +137,24 @@ def _compare_files(
                 result.lost[root / file] = now
                 continue
             result.files += 1
-            result.bytes += now.size or 0
-            progress.add(name, 1, now.size or 0)
+            size = now.stamp[2] if now.stamp else 0
+            result.bytes += size
+            progress.add(name, 1, size)
+            now_held[file] = now
             stores = [folder for folder, digest in made_of[file].items() if digest != now.digest]
             if stores:
                 result.changed[root / file] = stores
-                known.looked_at[file] = now
-    if result.changed:
-        known.save(index.folder)
+                changed.add(file)
+    try:
+        with locked(index.folder):  # `griddle index` may have learnt something meanwhile
+            known = KnownContents.load(index.folder, plan.experiment.cache, name)
+            news = {file: now for file, now in now_held.items() if file in changed or file in known.looked_at}
+            if any(known.looked_at.get(file) != now for file, now in news.items()):
+                known.looked_at |= news
+                known.save()
+    except OSError as error:  # a workdir that may only be read
+        if changed:
+            result.unnoted = error.strerror or str(error)
 
 
 def _content(path: Path) -> Content | str:

@@ -16,6 +16,7 @@ from pipeline.common.log import log
 from pipeline.common.run_files import DONE
 from pipeline.datasets.index import Index, make_index
 from pipeline.datasets.index_files import read_sealed, read_summary
+from pipeline.datasets.known_contents import NAME as CONTENTS
 from pipeline.datasets.scan_names import names_path
 from pipeline.plan.plan import Plan
 from pipeline.plan.run_record import changed_files, is_recorded
@@ -25,7 +26,7 @@ def index_problems(index: Index) -> Iterator[Problem]:
     """What of an index is not as it was written; each stands under its index.json, which is made anew with all its files."""
     summary = index.folder / "index.json"
     names = names_path(index.folder, [entry.file for entry in index.partitions])
-    for path in (summary, names):
+    for path in (summary, names, index.folder / CONTENTS):
         try:
             read_summary(path)
         except BadInput as error:

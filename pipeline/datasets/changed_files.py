@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cache_schemas.access import names_in
+from cache_schemas.canonical import digest
 from cache_schemas.contents import store_folders
 from cache_schemas.errors import DamagedCache
 from cache_schemas.manifest import manifest_path, read_manifest
-from cache_schemas.sources import Content, content_of, sources_of, stamp_of
+from cache_schemas.sources import Content, Stamp, content_of, sources_of, stamp_of
 from pipeline.common.log import log
 from pipeline.common.parallel import for_each
 from pipeline.datasets.known_contents import KnownContents
@@ -26,12 +27,14 @@ SPEAK_EVERY = 10.0
 
 
 def files_of(partition: PartitionRecord, stage: str) -> list[str | None]:
-    """The files that a stage's store is made of, relative to the root, in the order of a manifest's `sources`."""
+    """The files that a stage's store is made of, relative to the root, in the order of a manifest's `sources`: one for each scan or
+    image; of labels first their own files, then those of the lidar, with whose points they go."""
     if stage == "features":
         return [image.path for image in partition.images]
+    lidar: list[str | None] = [scan.path for scan in partition.scans]
     if stage == "labels":
-        return [scan.label_path for scan in partition.scans]
-    return [scan.path for scan in partition.scans]
+        return [*(scan.label_path for scan in partition.scans), *lidar]
+    return lidar
 
 
 class MadeOf:
@@ -77,18 +80,22 @@ class Comparison:
         self._dataset, self._root, self._made_of, self._known = dataset, root, made_of, known
         self._read = self._bytes = 0
         self._spoken = time.monotonic()
+        place = str(root.resolve())
+        self._same_root, known.root = known.root == place, place
         self.changed: dict[str, list[str]] = {}
 
     def of(self, partition: PartitionRecord) -> PartitionRecord:
         """The partition's record with the content of those files that hold something else."""
-        made_of = self._made_of.files(partition)
-        first = self._known.first
-        paths = list(made_of) + [
-            path for path in _all_files(partition) if path in first and path not in made_of
-        ]
-        now = {path: self._by_its_time(path, made_of.get(path, ())) for path in paths}
-        unknown = [path for path, content in now.items() if content is None]
-        for path, content in zip(unknown, for_each(self._content, unknown), strict=True) if unknown else ():
+        made_of, first = self._made_of.files(partition), self._known.first
+        stamps = {path: _stamp_of(f"{self._root}/{path}") for path in _all_files(partition)}
+        touched = self._is_touched(partition, stamps)
+        paths = [path for path in stamps if path in made_of or path in first]
+        now = {
+            path: self._by_its_time(path, stamps[path], made_of.get(path, ()), touched=touched)
+            for path in paths
+        }
+        unknown = [path for path, content in now.items() if content is None and stamps[path] is not None]
+        for path, content in zip(unknown, for_each(self._content, unknown) if unknown else (), strict=True):
             now[path] = content
             if content is not None:
                 self._known.looked_at[path] = content
@@ -104,12 +111,19 @@ class Comparison:
         self.changed[partition.name] = sorted(changed)
         return _with_contents(partition, changed)
 
+    def _is_touched(self, partition: PartitionRecord, stamps: Mapping[str, Stamp | None]) -> bool:
+        """Whether a file of a partition was replaced or written since the last index of this root, whatever its time says."""
+        value = digest([[path, stamp] for path, stamp in stamps.items()])
+        before = self._known.stamps.get(partition.name)
+        self._known.stamps[partition.name] = value
+        return self._same_root and before is not None and before != value
+
     def say(self) -> None:
         """Log how many files were read, and which hold something else."""
         if self._read:
             log(
-                f"  {self._dataset}: {self._read:,} file(s) have another time than when the cache was made of them; their content "
-                f"was compared ({self._bytes / 1e6:,.1f} MB)"
+                f"  {self._dataset}: {self._read:,} file(s) were written or replaced since the cache was made of them, or lie beside such; "
+                f"their content was compared ({self._bytes / 1e6:,.1f} MB)"
             )
         paths = [path for files in self.changed.values() for path in files]
         if paths:
@@ -119,17 +133,16 @@ class Comparison:
                 f"computed anew; what was there stays until `griddle cache gc`"
             )
 
-    def _by_its_time(self, path: str, before: Sequence[Content]) -> Content | None:
-        """What a file holds, by its time and size alone; None where they do not say."""
-        try:
-            stamp = stamp_of(
-                f"{self._root}/{path}"
-            )  # plain strings: a `Path` costs more than the system's answer
-        except OSError:
+    def _by_its_time(
+        self, path: str, stamp: Stamp | None, before: Sequence[Content], *, touched: bool
+    ) -> Content | None:
+        """What a file holds, by its stamp alone; None where that does not say."""
+        if stamp is None:
             return None
         if (content := self._known.content(path, stamp)) is not None:
             return content
-        if path not in self._known.first and all(then.time == stamp[0] for then in before):
+        times, digests = {then.time for then in before}, {then.digest for then in before}
+        if not touched and path not in self._known.first and times == {stamp[0]} and len(digests) == 1:
             return before[0]
         return None
 
@@ -142,7 +155,7 @@ class Comparison:
 
     def _count(self, content: Content) -> None:
         self._read += 1
-        self._bytes += content.size or 0
+        self._bytes += content.stamp[2] if content.stamp else 0
         if time.monotonic() - self._spoken > SPEAK_EVERY:
             self._spoken = time.monotonic()
             log(
@@ -154,6 +167,14 @@ class Comparison:
 def _all_files(partition: PartitionRecord) -> Iterator[str]:
     for stage in ("scans", "labels", "features"):
         yield from (path for path in files_of(partition, stage) if path is not None)
+
+
+def _stamp_of(path: str) -> Stamp | None:
+    """None for a file that is gone or cannot be reached: the stage that reads it says so."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None
 
 
 def _with_contents(partition: PartitionRecord, changed: Mapping[str, str]) -> PartitionRecord:

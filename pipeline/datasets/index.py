@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,7 @@ from pipeline.datasets.changed_files import Comparison, MadeOf
 from pipeline.datasets.fence import reading
 from pipeline.datasets.held import Held
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
-from pipeline.datasets.known_contents import KnownContents
+from pipeline.datasets.known_contents import KnownContents, locked
 from pipeline.datasets.reader import ABSENT
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import natural
@@ -128,12 +126,13 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
 
 
 def _stamp(path: Path) -> list[int | None]:
-    """Time and size of a file; of a folder the time alone: its size does not change when a file is added."""
+    """Times and size of a file; of a folder the times alone: its size does not change when a file is added. The second time
+    tells a folder that an archive gave its old time."""
     try:
         stat = path.stat()
     except FileNotFoundError:
         return [None]
-    return [stat.st_mtime_ns, None if path.is_dir() else stat.st_size]
+    return [stat.st_mtime_ns, stat.st_ctime_ns, None if path.is_dir() else stat.st_size]
 
 
 def make_index(
@@ -149,7 +148,7 @@ def make_index(
         BadInput: if the root does not hold this version of the dataset, or none of its files.
     """
     folder = index_folder(workdir, name)
-    with _locked(folder):
+    with locked(folder):
         try:
             cue = make_cue(dataset)
         except BadInput as error:
@@ -162,8 +161,8 @@ def make_index(
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
-        known = KnownContents.load(folder)
-        made_of = MadeOf(cache or workdir / "cache", name)
+        cache = cache or workdir / "cache"
+        known, made_of = KnownContents.load(folder, cache, name), MadeOf(cache, name)
         comparison = Comparison(name, Path(dataset.root), made_of, known)
         points_about = reader_named(dataset.reader).points_about
         held = Held(name, dataset)
@@ -183,7 +182,7 @@ def make_index(
                 f"what is missing."
             )
         comparison.say()
-        known.save(folder)
+        known.save()
         write_scan_names(folder, [entry["file"] for entry in entries], names)
         body = {
             "griddle": KIND,
@@ -260,12 +259,3 @@ def why_absent(absent: Mapping[str, str]) -> str:
         f"{len(absentees)} partition(s) {why}: {', '.join(absentees[:5])}{' ...' if len(absentees) > 5 else ''}"
         for why, absentees in names.items()
     )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """A context that one process at a time enters; the lock ends with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cache_schemas.access import read_regular
 from cache_schemas.canonical import digest, is_as_sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import json_bytes, write_json
@@ -59,7 +60,7 @@ def write_if_other(path: Path, value: dict[str, Any]) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(read_regular(path))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:

@@ -156,8 +156,14 @@ class PartitionRecord:
             for scan in self.scans
         ]
         labels = [
-            [scan.name, scan.label_path, scan.label_bytes, *_changed(scan.label_content)]
-            for scan in self.scans
+            [
+                scan.name,
+                scan.label_path,
+                scan.label_bytes,
+                *_changed(scan.label_content),
+                *_changed(scan.content),
+            ]
+            for scan in self.scans  # labels go with points: of PandaSet the lidar file says which of them are the sensor's
         ]
         geometry = [
             [scan.name, scan.path, scan.bytes, *_poses(scan.steps), *_changed(scan.content)]

@@ -13,6 +13,7 @@ from cache_schemas.disk import writing_to
 from cache_schemas.errors import BadInput
 from cache_schemas.manifest import Manifest, made, open_partition
 from cache_schemas.publish import delete, sweep_dead, working_folder, write_json
+from cache_schemas.sources import digest_of_sources
 from pipeline.common.log import log
 from pipeline.common.progress import duration
 from pipeline.plan.experiment import Experiment
@@ -178,6 +179,7 @@ def _write_lot(experiment: Experiment, lot: Lot, folder: Path) -> Path:
                 "content_digest": m.content_digest,
                 "counts": m.counts,
                 "left_out": m.left_out,
+                **_sources(m),
             }
             for m in manifests
         ],
@@ -186,6 +188,12 @@ def _write_lot(experiment: Experiment, lot: Lot, folder: Path) -> Path:
     with writing_to(path.parent):
         write_json(path, {**body, "digest": digest(body), "made": made()})
     return path
+
+
+def _sources(manifest: Manifest) -> dict[str, str]:
+    """One digest of what a partition was made of, where that was recorded."""
+    value = digest_of_sources(manifest)
+    return {} if value is None else {"sources": value}
 
 
 def _described(manifest: Manifest, seconds: float) -> str:

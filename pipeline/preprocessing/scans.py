@@ -71,13 +71,16 @@ def write_labels(
             only if that is so of every file.
     """
     unreadable, scans = Unreadable(), target.partition.scans
-    files = SourceFiles(len(scans))
+    files = SourceFiles(2 * len(scans))
 
     def read_one(row: int) -> np.ndarray:
         scan, points = scans[row], 0
         path = scan.path
         try:
-            points = len(_points(reader, root, scan)[0])
+            lidar = files.read(
+                len(scans) + row, root / path, scan.content, lambda: _points(reader, root, scan)
+            )
+            points = len(lidar[0])
             path = str(scan.label_path)
             return files.read(
                 row, root / path, scan.label_content, lambda: _labels(reader, root, scan, points)

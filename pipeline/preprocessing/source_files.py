@@ -46,7 +46,11 @@ class SourceFiles:
                 f"the same command again."
             )
         value = read()
-        if stamp_of(path) != content.stamp:
+        try:
+            same = stamp_of(path) == content.stamp
+        except OSError:
+            same = False
+        if not same:
             raise GriddleError(
                 f"{path} was changed while it was read. Run the same command again when nothing writes to it."
             )

@@ -184,7 +184,7 @@ def compare(
         reader.manifest.path,
         all(np.array_equal(fresh[name], stored[name]) for name in fresh),
         lowest_cosine(_values(fresh), _values(stored)),
-        holds_another(reader.manifest, number, root / record.images[number].path),
+        holds_another(reader.manifest, {number: root / record.images[number].path}),
         all(name in then and then[name] == now[name] for name in alike),
     )
 

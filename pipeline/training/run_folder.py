@@ -10,6 +10,7 @@ from torch import nn
 
 from cache_schemas.publish import write_bytes
 from pipeline.common.run_files import CONFIG, WEIGHTS
+from pipeline.plan import made_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
@@ -72,6 +73,7 @@ def finish(
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
         "threads": torch.get_num_threads(),
+        made_of.KEY: made_of.made_of(experiment, run),
     }
     write_provenance(folder, run.id, run.identity, facts)
     write_marker(folder, run)

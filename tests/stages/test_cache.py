@@ -375,26 +375,50 @@ def rewrite_values(work: Path, stage: str, name: str, other: Callable[[np.ndarra
             )
 
 
-OTHER_VALUES = {
-    "scans": ("xyz", lambda values: values + np.float32(0.01)),
-    "labels": ("label", lambda values: np.where(values == 255, 255, values ^ 1).astype(np.uint8)),
-    "views": ("pixel", lambda values: values + np.float32(1)),
-    "full_scans": ("nearest", lambda values: np.zeros_like(values)),
-    "features": ("features", lambda values: -values),
-}
+def moved_now_and_then(values: np.ndarray) -> np.ndarray:
+    """One pixel position of a hundred, by a tenth of a pixel."""
+    values = values.copy()
+    values[::100] += np.float32(0.1)
+    return values
 
 
-@pytest.mark.parametrize("stage", OTHER_VALUES)
-def test_recompute_finds_other_values_whose_checksums_fit(full: Any, run: Run, stage: str) -> None:
+OTHER_VALUES = [
+    ("scans", "xyz", lambda values: values + np.float32(0.002)),
+    ("labels", "label", lambda values: np.where(values == 255, 255, values ^ 1).astype(np.uint8)),
+    ("views", "pixel", moved_now_and_then),
+    ("views", "depth", lambda values: values * np.float32(1.01)),
+    ("views", "neighbours", lambda values: np.zeros_like(values)),
+    ("full_scans", "nearest", lambda values: np.zeros_like(values)),
+    ("full_scans", "neighbours", lambda values: np.zeros_like(values)),
+    ("features", "features", lambda values: -values),
+]
+
+
+@pytest.mark.parametrize(("stage", "name", "other"), OTHER_VALUES)
+def test_recompute_finds_other_values_whose_checksums_fit(
+    full: Any, run: Run, stage: str, name: str, other: Callable[[np.ndarray], np.ndarray]
+) -> None:
     """A store as an earlier fault may have written it: every checksum fits, and only computing again can tell."""
-    rewrite_values(full.work, stage, *OTHER_VALUES[stage])
+    rewrite_values(full.work, stage, name, other)
     folder = str(manifest_of(full.work, stage).parent)
     assert run("cache", "verify", folder)[0] == 0
     code, said = run("cache", "verify", "--recompute", "2", folder)
-    who = "the teacher gives" if stage == "features" else "computed again, there are"
+    what = "the teacher gives other features for " if stage == "features" else "values differ in "
     assert code == 1
-    assert said.count(f"{who} other {stage.replace('_', ' ')} for ") == 2, said
+    assert said.count(what) == 2, said
     assert said.count("is needed") == 2
+
+
+def test_what_was_computed_of_wrong_scans_goes_with_them(full: Any, run: Run) -> None:
+    rewrite_values(full.work, "scans", "xyz", lambda values: values + np.float32(0.002))
+    code, said = run("cache", "verify", "--recompute", "9", "--repair")
+    assert said.count("was computed of scans of nuscenes") >= 4, said
+    left = {
+        stage
+        for stage in ("scans", "views", "full_scans")
+        for _ in (full.work / "cache").glob(f"{stage}/*/*.json")
+    }
+    assert (code, left) == (0, set())
 
 
 def test_recompute_takes_what_rounds_otherwise(full: Any, run: Run) -> None:

@@ -22,7 +22,7 @@ Run = Callable[..., tuple[int, str]]
 SCENE = "scene-0061"
 KINDS = {
     "labels": ("lidarseg/**/*.bin", {"labels"}),
-    "lidar": ("samples/LIDAR_TOP/*.bin", {"scans", "views", "full_scans"}),
+    "lidar": ("samples/LIDAR_TOP/*.bin", {"scans", "labels", "views", "full_scans"}),
     "images": ("samples/CAM_FRONT/*", {"features"}),
 }
 
@@ -124,18 +124,68 @@ def test_another_time_alone_recomputes_nothing_and_is_looked_at_once(full: Any, 
         if path.is_file() and "samples" in path.parts:
             os.utime(path, (1, 1))
     _, said = run("index", "--force")
-    assert "have another time than when the cache was made of them; their content was compared" in said
+    assert "their content was compared" in said
     assert members(full) == before
     _, said = run("index", "--force")
-    assert "another time" not in said, "contents.json knows them now"
+    assert "compared" not in said, "contents.json knows them now"
+
+
+def test_a_damaged_contents_json_is_named_and_brings_nothing_back(full: Any, run: Run, root: Path) -> None:
+    replace(file_of(full, root, "labels"))
+    assert run("index")[0] == 0
+    after = members(full)
     contents = full.work / "index" / "nuscenes" / "contents.json"
     contents.write_text(contents.read_text().replace('"looked_at"', '"looked_At"'))
+    code, said = run("cache", "verify")
+    assert (code, "contents.json: does not agree with its own digest" in said) == (1, True), said
     _, said = run("index", "--force")
-    assert "does not agree with its own digest" in said
+    assert "contents.json does not agree with its own digest" in said
+    assert members(full) == after, "what the stores began with is known in the cache, too"
+    contents.unlink()
+    os.mkfifo(contents)
+    code, said = run("index", "--force")
+    assert (code, "contents.json" in said, "a named pipe" in said) == (2, True, True), said
+
+
+def test_what_the_stores_began_with_outlives_them(full: Any, run: Run, root: Path) -> None:
+    """After gc nothing in the cache tells of the first content but this: in no workdir may the first ids come back."""
+    replace(file_of(full, root, "labels"))
+    for command in (["index"], ["scans"], ["scans", "--labels"], ["views"]):
+        assert run(*command)[0] == 0
+    after = members(full)
+    assert run("cache", "gc", "--delete", "--older-than", "0")[0] == 0
+    shutil.rmtree(full.work / "index")
+    assert run("index")[0] == 0
+    assert members(full) == after
+    full.edit(lambda config: config.update(cache=str(full.work / "cache")))
+    code, said = run("index", "--workdir", "elsewhere")
+    assert code == 0, said
+    index = read_index(Path("elsewhere"), "nuscenes")
+    assert index is not None
+    assert index.partitions[0].members["labels"] == after["labels"]
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_that_kept_its_time_is_seen_where_it_was_indexed_before(
+    full: Any, run: Run, root: Path, in_place: bool
+) -> None:
+    """As an archive whose files all have one time. The system tells when a file was changed, and nobody can set that."""
+    before, path = members(full), file_of(full, root, "labels")
+    shutil.copy2(path, full.folder / "first")
+    assert run("index", "--force")[0] == 0
+    replace(path, same_time=True, in_place=in_place)
+    assert run("index", *(["--force"] if in_place else []))[0] == 0
+    assert members(full)["labels"] != before["labels"]
+    assert run("scans", "--labels")[0] == 0
+    shutil.copy2(full.folder / "first", path)  # the old release again, with its time
+    assert run("scans", "--labels")[0] == 0, "what is stored stays stored"
+    assert run("index", "--force")[0] == 0
     assert members(full) == before
+    assert run("cache", "verify", "--sources")[0] == 0
 
 
 def test_a_file_that_kept_its_time_is_seen_by_verify_sources(full: Any, run: Run, root: Path) -> None:
+    """In a root that was copied, of which nothing is known yet."""
     before, path = members(full), file_of(full, root, "labels")
     code, said = run("cache", "verify", "--sources")
     assert (code, "all hold what they held" in said) == (0, True), said
@@ -153,11 +203,47 @@ def test_a_file_that_kept_its_time_is_seen_by_verify_sources(full: Any, run: Run
     assert run("cache", "verify", "--sources")[0] == 0
 
 
+def test_a_folder_that_kept_its_time_is_looked_into(full: Any, run: Run, root: Path) -> None:
+    """As `tar` leaves it, which gives folders their old times when all is unpacked."""
+    before, path = members(full), file_of(full, root, "labels")
+    assert run("index", "--force")[0] == 0
+    facts = path.parent.stat()
+    replace(path)
+    os.utime(path.parent, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert run("index")[0] == 0
+    assert members(full)["labels"] != before["labels"]
+
+
+def test_views_of_other_scans_than_the_scan_stores_are_refused(full: Any, run: Run, root: Path) -> None:
+    """A damaged partition of scans is computed anew from a file that was overwritten meanwhile; nobody made an index."""
+    (scans,) = (full.work / "cache" / "scans").glob(f"*/{SCENE}.*.json")
+    scans.unlink()
+    replace(file_of(full, root, "lidar"), in_place=True)
+    assert run("scans")[0] == 0
+    code, said = run("cache", "verify")
+    assert code == 1
+    assert said.count("the lidar files held something else when the scans of the first were read") == 2, said
+    assert run("cache", "verify", "--repair")[0] == 0
+    assert run("views")[0] == 0
+    assert run("cache", "verify")[0] == 0
+
+
+def test_recompute_goes_on_where_a_file_cannot_be_read(full: Any, run: Run, root: Path) -> None:
+    file_of(full, root, "lidar").rename(full.folder / "away")
+    code, said = run("cache", "verify", "--recompute", "4")
+    assert code == 1
+    assert "not computed (" in said
+    assert "is missing" in said
+    assert said.count("bit-equal") > 8
+    assert "damaged" not in said
+
+
 def test_files_that_are_gone_and_tables_that_were_edited_are_seen(full: Any, run: Run, root: Path) -> None:
     path = file_of(full, root, "images")
     path.rename(path.with_suffix(".away"))
     code, said = run("cache", "verify", "--sources")
     assert (code, f"{path.name} cannot be read: No such file" in said) == (1, True), said
+    assert "0 changed, 1 lost, and 1 partition(s) are not as the index says" in said
     path.with_suffix(".away").rename(path)
     table = next(root.rglob("calibrated_sensor.json"))
     table.write_text(table.read_text().replace("1.8", "1.7"))
@@ -218,6 +304,7 @@ def test_manifests_record_what_was_read(full: Any) -> None:
         "features": [image.path for image in record.images],
     }
     wanted["views"] = wanted["full_scans"] = wanted["scans"]
+    wanted["labels"] = [*wanted["labels"], *wanted["scans"]]
     for path in (full.work / "cache").rglob(f"{SCENE}.*.json"):
         manifest = read_manifest(path)
         sources = sources_of(manifest)

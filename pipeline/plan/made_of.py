@@ -1,0 +1,67 @@
+"""What the files held that a training was made of, so that a finished one is not taken for one of other content.
+
+Member digests hold names and sizes, and content where it is known to have changed. Where a cache was deleted, and files were
+replaced before it was filled again, nobody knows any more that they changed: but the run does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cache_schemas.canonical import digest
+from pipeline.common.run_files import PROVENANCE
+from pipeline.plan.experiment import Experiment
+from pipeline.plan.labelled import LabelledRun
+from pipeline.plan.lot_status import read_lot
+from pipeline.plan.parts import Run
+from pipeline.plan.plan import Plan
+from pipeline.plan.run_record import read_facts
+
+KEY = "made_of"
+"""Of a run's provenance."""
+
+
+def made_of(experiment: Experiment, run: Run | LabelledRun) -> str | None:
+    """A digest of the contents of all files that the partitions were made of which a training reads, as its lot manifests say;
+    None where some of that was not recorded, or its lots are not there.
+
+    Raises:
+        NoAccess: if the system refuses to read a lot manifest.
+    """
+    readings = run.readings if isinstance(run, Run) else (*run.train, *run.evaluate)
+    wanted = {
+        (folder, reading.partition, member) for reading in readings for _, (folder, member) in reading.members
+    }
+    contents: dict[tuple[str, str, str], str | None] = {}
+    for lot in run.lots:
+        body = read_lot(experiment.lot_path(lot))
+        for part in body["partitions"] if body is not None else ():
+            contents[body["store"], part["name"], part["member_digest"]] = part.get("sources")  # type: ignore[index]
+    rows = [[*member, contents.get(member)] for member in sorted(wanted)]
+    return digest(rows) if rows and all(row[-1] is not None for row in rows) else None
+
+
+def of_other_content(plan: Plan) -> list[Path]:
+    """The folders of finished trainings of a plan that were made of other content than the cache holds now.
+
+    Raises:
+        NoAccess: if the system refuses to read a file.
+    """
+    experiment = plan.experiment
+    folders = []
+    runs: list[Run | LabelledRun] = [
+        *plan.runs.values(),
+        *plan.probe_runs.values(),
+        *plan.finetune_runs.values(),
+    ]
+    for run in runs:
+        folder = experiment.run_path(run)
+        if not experiment.is_done(run):
+            continue
+        try:
+            recorded = read_facts(folder, PROVENANCE).get(KEY)
+        except (OSError, ValueError):
+            continue  # `griddle cache verify` says so
+        if recorded is not None and made_of(experiment, run) not in (None, recorded):
+            folders.append(folder)
+    return folders
