@@ -37,6 +37,8 @@ TRAITS = Traits(
     classes=CLASSES,
     label_map_version=1,
     intensity=(18.742355, 22.04632),
+    intensity_range=(0.0, 255.0),
+    reach=150.0,  # of 22 real keyframes the farthest point is at 105 m
     # ScaLR's released code, datasets/nuscenes_for_scalr.py: the devkit's chain, which keeps points in float32, and a
     # border on two sides only (the devkit's own rule, our `strict`, has it on all four).
     published_mask=MaskRule(beyond=1.0, along="depth", first=0, last=1, arithmetic="float32"),
