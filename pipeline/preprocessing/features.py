@@ -18,6 +18,8 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.progress import Progress
+from pipeline.datasets.data_warnings import Warnings
+from pipeline.datasets.image_checks import Pictures, stride
 from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 from pipeline.teachers.flow import Flow, Load, Passage
@@ -71,7 +73,8 @@ class FeatureWriter:
         passage: Passage[Encoded] = Passage()
         unreadable = Unreadable()
         images = target.partition.images
-        published = self._writers.submit(self._collect, passage, unreadable, target)
+        pictures = Pictures()
+        published = self._writers.submit(self._collect, passage, unreadable, pictures, target)
         loads: list[Load] = [
             partial(
                 load_input,
@@ -83,6 +86,10 @@ class FeatureWriter:
                 self._teacher.device,
             )
             for image in images
+        ]
+        loads = [
+            partial(_load_and_look, load, pictures, row, image.path)
+            for row, (load, image) in enumerate(zip(loads, images, strict=True))
         ]
         if self._skip:
             loads = [
@@ -100,15 +107,19 @@ class FeatureWriter:
             unreadable.note(row, path, error)
             return black_input(self._teacher.config, self._teacher.device)
 
-    def _collect(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
+    def _collect(
+        self, passage: Passage[Encoded], unreadable: Unreadable, pictures: Pictures, target: Target
+    ) -> Manifest:
         """In a thread of its own: from the grids of a partition to its manifest."""
         try:
-            return self._write(passage, unreadable, target)
+            return self._write(passage, unreadable, pictures, target)
         except BaseException:
             self._flow.give_up(passage)
             raise
 
-    def _write(self, passage: Passage[Encoded], unreadable: Unreadable, target: Target) -> Manifest:
+    def _write(
+        self, passage: Passage[Encoded], unreadable: Unreadable, pictures: Pictures, target: Target
+    ) -> Manifest:
         teacher, images = self._teacher, target.partition.images
         attributes = {
             "images": [image.path for image in images],
@@ -127,9 +138,12 @@ class FeatureWriter:
                     self._progress.add(target.partition.name, 1, size)
             unreadable.check_some_readable(len(images), "images")
             writer.set_attribute("unreadable", unreadable.rows)
+            warnings = Warnings()
+            pictures.warn(warnings)
             return writer.publish(
                 counts={"images": len(images), **unreadable.counts},
                 left_out=unreadable.left_out(),
+                warnings=warnings.entries(len(images), "images"),
                 measured=stored.fidelity.report(),
                 made_with={
                     **computed_with(teacher),
@@ -138,6 +152,14 @@ class FeatureWriter:
                     "images_per_second": round(len(images) / max(passage.seconds, 1e-9), 3),
                 },
             )
+
+
+def _load_and_look(load: Load, pictures: Pictures, row: int, path: str) -> Tensor:
+    """An image, of which some pixels are looked at."""
+    image = load()
+    _, height, width = image.shape
+    pictures.note(row, path, image[:, :: stride(height), :: stride(width)].cpu().numpy())
+    return image
 
 
 @dataclass(frozen=True)
