@@ -27,6 +27,7 @@ from pipeline.datasets.point_checks import Expected, check_lengths, check_points
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.readers import reader_named
 from pipeline.datasets.records import PartitionRecord, ScanRecord
+from pipeline.datasets.time_checks import check_times
 from pipeline.geometry.projection import see
 
 
@@ -62,6 +63,7 @@ class _Kinds:
     """The warnings of one partition, by what they are about."""
 
     points: Warnings
+    times: Warnings
     labels: Warnings
     images: Warnings
     cameras: Warnings
@@ -109,7 +111,7 @@ def _look_at(
 ) -> tuple[Looked, list[Mapping[str, Any]]]:
     """One partition: what was seen, and its warnings as a manifest would have them."""
     looked, pictures = Looked(), Pictures()
-    kinds = _Kinds(*(Warnings(dataset.allow) for _ in range(4)))
+    kinds = _Kinds(*(Warnings(dataset.allow) for _ in range(5)))
     every, rule = len(partition.scans), reader.traits.mask(dataset.mask)
     numbers = np.unique(np.linspace(0, every - 1, min(count, every)).round().astype(int)).tolist()
     lengths: dict[int, int] = {}
@@ -136,6 +138,7 @@ def _look_at(
                 looked.problems.append(str(error))
         looked.image_seconds += time.monotonic() - begun
     pictures.warn(kinds.images)
+    check_times(partition.scans, kinds.times)
     paths = [partition.scans[number].path for number in numbers]
     check_lengths([lengths.get(number, 0) for number in numbers], paths, kinds.points)
     try:
@@ -149,6 +152,7 @@ def _look_at(
         looked.problems.append(str(error))
     entries = [
         *kinds.points.entries(len(numbers), "lidar files looked at"),
+        *kinds.times.entries(every, "scans"),
         *kinds.labels.entries(len(numbers), "label files looked at"),
         *kinds.images.entries(looked.images, "images looked at"),
         *kinds.cameras.entries(cameras_of(sights), "cameras"),

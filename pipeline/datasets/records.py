@@ -24,6 +24,7 @@ class ImageRecord:
         height, width: pixels of the original image.
         intrinsics: 3 x 3, row by row, in pixels.
         steps: from the scan's frame to the camera's (x right, y down, z along the optical axis).
+        time: s, on the clock of the scan's; None where it is not known. For checks alone, in no id.
     """
 
     camera: str
@@ -33,6 +34,7 @@ class ImageRecord:
     width: int
     intrinsics: tuple[float, ...]
     steps: tuple[RigidStep, ...]
+    time: float | None = None
 
     @classmethod
     def of_file(
@@ -43,6 +45,7 @@ class ImageRecord:
         camera: str,
         intrinsics: Iterable[float] | Iterable[Iterable[float]],
         steps: tuple[RigidStep, ...],
+        time: float | None = None,
     ) -> ImageRecord:
         """The record of an image file: its size in bytes, and in pixels from its header.
 
@@ -63,7 +66,7 @@ class ImageRecord:
             ) from error
         check_pixels(root / path, height, width)
         numbers = tuple(float(number) for number in plain_numbers(intrinsics))
-        return cls(camera, path, size, height, width, numbers, steps)
+        return cls(camera, path, size, height, width, numbers, steps, time)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class ScanRecord:
         path, bytes: the lidar file, relative to the root, and its size.
         label_path, label_bytes: likewise, or None where there are no labels.
         steps: from the frame of the lidar file to the scan's, where they differ (PandaSet records in the world's).
+        time: s, on any clock; None where it is not known. For checks alone, in no id.
     """
 
     name: str
@@ -86,6 +90,7 @@ class ScanRecord:
     label_bytes: int | None
     images: tuple[ImageRecord, ...]
     steps: tuple[RigidStep, ...] = ()
+    time: float | None = None
 
     @classmethod
     def of_files(
@@ -98,6 +103,7 @@ class ScanRecord:
         images: Iterable[ImageRecord] = (),
         steps: tuple[RigidStep, ...] = (),
         result_name: str | None = None,
+        time: float | None = None,
     ) -> ScanRecord:
         """The record of a lidar file, and of its label file if one is named, with their sizes; paths below `root`.
 
@@ -113,6 +119,7 @@ class ScanRecord:
             label_bytes=size_of(root / label_path) if label_path else None,
             images=tuple(images),
             steps=steps,
+            time=time,
         )
 
 

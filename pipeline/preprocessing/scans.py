@@ -18,6 +18,7 @@ from pipeline.datasets.label_checks import check_labels
 from pipeline.datasets.point_checks import Expected, check_lengths, check_points
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import ScanRecord
+from pipeline.datasets.time_checks import check_times
 from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
 
@@ -56,6 +57,7 @@ def write_scans(
 
     read = for_each(read_one, range(len(scans)), threads)
     unreadable.check_some_readable(len(read), "lidar files")
+    check_times(scans, warnings)
     check_lengths([len(xyz) for xyz, _ in read], [scan.path for scan in scans], warnings)
     names = target.partition.scan_names
     offsets = np.cumsum([0, *(len(xyz) for xyz, _ in read)]).astype(np.uint64)

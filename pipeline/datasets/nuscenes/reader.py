@@ -178,6 +178,7 @@ def _partition(
                     _image(root, nusc, camera, row, size or 0, to_global)
                     for camera, row, size in zip(cameras, rows, sizes[1:], strict=True)
                 ),
+                time=_seconds(lidar),
             )
         )
         token = sample["next"]
@@ -241,7 +242,16 @@ def _image(
             _pose(root, nusc, "ego_pose", row, inverse=True),
             _pose(root, nusc, "calibrated_sensor", row, inverse=True),
         ),
+        time=_seconds(row),
     )
+
+
+def _seconds(row: dict[str, Any]) -> float | None:
+    """When a file was recorded; None where its row does not say it."""
+    microseconds = row.get("timestamp")
+    if not isinstance(microseconds, int) or not 0 <= microseconds < 2**63:
+        return None
+    return microseconds / 1e6
 
 
 def _pose(root: Path, nusc: Any, table: str, row: dict[str, Any], inverse: bool = False) -> RigidStep:
