@@ -27,9 +27,9 @@ def why_blind(xyz: np.ndarray, image: Camera) -> str:
             f"y down, z forward"
         )
     pixel, _ = pinhole(ahead, image.intrinsics)
-    left, top = np.median(pixel, axis=0)
+    column, row = np.median(pixel, axis=0)
     return (
-        f"{len(ahead):,} of {len(xyz):,} points are before it, and none within its {image.width} x {image.height} pixels (half "
-        f"of them lie beyond column {left:,.0f} and row {top:,.0f}): its intrinsics are of another image size, or its steps of "
-        f"another camera"
+        f"{len(ahead):,} of {len(xyz):,} points are before it, and none within its {image.width} x {image.height} pixels (their "
+        f"middle is at column {column:,.0f}, row {row:,.0f}): its intrinsics are of another image size, or its steps of another "
+        f"camera"
     )
