@@ -2,7 +2,7 @@
 
 Limits come from 178 real scans (22 nuScenes keyframes, 4 of KITTI's Velodyne-64, and 76 frames of PandaSet's sequence 002
 with each lidar) and the toy towns. The largest or smallest value that was seen stands beside each limit. Looking at a scan
-of 120,000 points takes some 4 ms.
+of 120,000 points takes some 2 ms.
 """
 
 from __future__ import annotations
@@ -138,8 +138,11 @@ def _columns(intensity: np.ndarray) -> Iterator[Finding]:
 
 
 def _origin(xyz: np.ndarray) -> Iterator[Finding]:
-    count = len(xyz)
-    zeros = int((~xyz.any(axis=1)).sum())
+    count, (x, y, z) = (
+        len(xyz),
+        xyz.T,
+    )  # column by column: along the short axis numpy takes several times as long
+    zeros = int(np.count_nonzero((x == 0) & (y == 0) & (z == 0)))
     if zeros > ZEROS_WARNED * count:
         yield Finding(
             "origin",
@@ -147,7 +150,8 @@ def _origin(xyz: np.ndarray) -> Iterator[Finding]:
             f"and should be left out",
             refused=count >= FEW and zeros > ZEROS_REFUSED * count,
         )
-    repeated = int((xyz[1:] == xyz[:-1]).all(axis=1).sum())
+    same = (x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (z[1:] == z[:-1])
+    repeated = int(np.count_nonzero(same))
     if repeated > REPEATED * count:
         yield Finding(
             "origin", f"{repeated:,} of {count:,} points are exactly where the point before them is"
@@ -155,10 +159,9 @@ def _origin(xyz: np.ndarray) -> Iterator[Finding]:
 
 
 def _range(xyz: np.ndarray, reach: float) -> Iterator[Finding]:
-    count = len(xyz)
-    wide = xyz.astype(np.float64)
-    squares = np.einsum("na,na->n", wide, wide)
-    beyond = int((squares > reach**2).sum())
+    count, (x, y, z) = len(xyz), xyz.T.astype(np.float64)
+    squares = x * x + y * y + z * z
+    beyond = int(np.count_nonzero(squares > reach**2))
     if beyond > BEYOND_WARNED * count:
         yield Finding(
             "range",
@@ -166,7 +169,7 @@ def _range(xyz: np.ndarray, reach: float) -> Iterator[Finding]:
             f"other units than metres, the world's frame, or another sensor",
             refused=beyond > BEYOND_REFUSED * count,
         )
-    near = int((squares < NEAR**2).sum())
+    near = int(np.count_nonzero(squares < NEAR**2))
     if near > NEAR_WARNED * count and xyz.any():
         yield Finding(
             "range",
