@@ -129,6 +129,8 @@ def test_what_is_unlikely_is_kept_and_shown(world: World) -> None:
     lot.unlink()
     assert world.warned() == [line], "where the lot is not done, from the partitions that are"
     assert world.griddle("cache", "verify")[0] == 0
+    facts = json.loads(world.griddle("inspect", "--json", str(world.manifests("scans")[0]))[1])
+    assert facts["warnings"] == [entry]
     world.write(allow=["origin"])
     assert world.warned() == []
     code, said = world.griddle("scans")
