@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kitti_tree import WHOLE
 from PIL import Image
 from toy_files import scene_files, scene_labels
 
@@ -258,3 +259,56 @@ def test_an_unknown_kind_is_refused_with_those_that_there_are(world: World) -> N
     assert code == 2
     assert "datasets.nuscenes.allow" in said
     assert "origin" in said
+
+
+@pytest.fixture
+def kitti(world: World) -> Path:
+    """The lidar files of a sequence of four scans in SemanticKITTI's layout, without labels, which the config now names."""
+    folder = world.workspace.folder / "kitti" / "sequences" / "00"
+    random = np.random.default_rng(0)
+    for kind in ("velodyne", "image_2"):
+        (folder / kind).mkdir(parents=True)
+    (folder / "calib.txt").write_text(WHOLE)
+    for number in range(4):
+        columns = [random.uniform(*sides, 1200) for sides in ((2, 40), (-20, 20), (-2, 2), (0, 0.99))]
+        np.column_stack(columns).astype("<f4").tofile(folder / "velodyne" / f"{number:06d}.bin")
+        pixels = random.integers(0, 255, (36, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "image_2" / f"{number:06d}.png")
+
+    def change(config: dict[str, Any]) -> None:
+        config["datasets"]["nuscenes"] = {"reader": "semantic_kitti", "root": "kitti"}
+        config["students"]["wi_tiny"].pop("probes")
+        config.pop("probes")
+
+    world.workspace.edit(change)
+    assert world.griddle("index", "--look", "4")[0] == 0
+    return folder / "velodyne"
+
+
+def test_five_numbers_a_point_are_not_read_as_four(world: World, kitti: Path) -> None:
+    path = kitti / "000002.bin"
+    points = np.fromfile(path, "<f4").reshape(-1, 4)
+    np.column_stack([points, np.arange(len(points)) % 64]).astype("<f4").tofile(path)
+    for call in (("index", "--force", "--look", "4"), ("scans",)):
+        code, said = world.griddle(*call)
+        assert code == 2
+        assert "five numbers a point are read as four" in said
+        assert path.name in said
+    world.write(allow=["columns"])
+    code, said = world.griddle("scans")
+    assert (code, "intensities are out of range" in said) == (2, True), "each kind is allowed by itself"
+    world.write(allow=["columns", "intensity"])
+    assert world.griddle("scans")[0] == 0
+
+
+def test_short_scans_and_times_that_go_back(world: World, kitti: Path) -> None:
+    path = kitti / "000001.bin"
+    path.write_bytes(path.read_bytes()[: 16 * 200])
+    (kitti.parent / "times.txt").write_text("0.0\n0.1\n0.2\n0.15\n")
+    code, said = world.griddle("index", "--force", "--look", "4")
+    assert code == 0
+    for kind, name in (("short", "000001.bin"), ("times", "000003.bin")):
+        assert f"warning: nuscenes: {kind}: 1 in 1 partition(s)" in said
+        assert f"{name}: " in said
+    assert world.griddle("scans")[0] == 0
+    assert [line.split(": ")[1] for line in world.warned()] == ["short", "times"]
