@@ -24,6 +24,9 @@ MANIFEST_FIELDS = {
     "made": "time, host and versions: recorded, outside every digest",
 }
 
+LATER_FIELDS = ("warnings",)
+"""Fields that a manifest may lack: they came after stores were made, or say nothing where they are empty."""
+
 INTRODUCTION = f"""\
 # The stores
 
