@@ -54,6 +54,11 @@ class Manifest:
     def left_out(self) -> list[dict[str, Any]]:
         return self.body["left_out"]
 
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        """Of values that are unlikely, one entry a kind; none in what was made before values were looked at."""
+        return self.body.get("warnings", [])
+
     @cached_property
     def store(self) -> Path:
         """The Zarr group that this manifest describes."""

@@ -16,6 +16,7 @@ MANIFEST_FIELDS = {
     "identity": "the fields that make the store's id, and the schema",
     "counts": "what is in it",
     "left_out": "what is not, each with `what` and `why`",
+    "warnings": "of values that are unlikely, one entry a kind, with `kind`, `what`, `why` and `count`; only where there are any",
     "measured": "figures about the content: of features how near the stored values are to the computed ones",
     "files": "size and SHA-256 of every file of the store",
     "crc": "size and SHA-256 of the sidecar, and for each array its first entry there and how many it has",
@@ -24,6 +25,9 @@ MANIFEST_FIELDS = {
     "digest": "of all the above: SHA-256 of the JSON with sorted keys and no spaces",
     "made": "time, host and versions, and when each of `sources` was last changed: recorded, outside every digest",
 }
+
+LATER_FIELDS = ("warnings", "sources")
+"""Fields that a manifest may lack: they came after stores were made, or say nothing where they are empty."""
 
 INTRODUCTION = f"""\
 # The stores

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import zarr
@@ -136,6 +136,7 @@ class PartitionWriter:
         *,
         counts: Mapping[str, int],
         left_out: list[dict[str, Any]],
+        warnings: list[dict[str, Any]] | None = None,
         measured: Mapping[str, float] | None = None,
         sources: Sources | None = None,
         made_with: Mapping[str, Any] | None = None,
@@ -143,6 +144,8 @@ class PartitionWriter:
         """Check, checksum, flush and rename into place; then the manifest. Idempotent, also against other writers.
 
         Args:
+            warnings: of values that are unlikely, one entry a kind: `kind`, `what`, `why` and `count`. Without any, the
+                manifest has no such entry.
             measured: figures about the content for the manifest; they must be functions of it.
             sources: of each file of the dataset that was read, what it held.
             made_with: recorded beside time, host and versions, and no identity: the device, for instance.
@@ -155,9 +158,9 @@ class PartitionWriter:
         for problem in self.schema.misplaced_offsets(shapes, self._read_back):
             raise ValueError(f"{self.schema.tag}: {problem}")
         store = self._folder / "zarr"
-        with warnings.catch_warnings():
+        with catch_warnings():
             # Zarr warns that consolidated metadata of v3 is young; ours is written once and never changes.
-            warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
+            filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
             zarr.consolidate_metadata(store, zarr_format=3)
         sums, crc_arrays = self._checksums(store)
         files = {
@@ -177,6 +180,7 @@ class PartitionWriter:
             "identity": self.identity,
             "counts": dict(counts),
             "left_out": left_out,
+            **({"warnings": warnings} if warnings else {}),
             "measured": dict(measured or {}),
             "files": files,
             "crc": crc,

@@ -29,6 +29,8 @@ class Reader(griddle.Reader):
         frame=KITTI.traits.frame,
         cameras=("image_2",),
         intensity=KITTI.traits.intensity,
+        intensity_range=KITTI.traits.intensity_range,
+        reach=KITTI.traits.reach,
         published_mask=KITTI.traits.published_mask,
         point_bytes=16,
         typical=KITTI.traits.typical,

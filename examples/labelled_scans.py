@@ -66,6 +66,8 @@ def traits_like(reader: griddle.Reader, name: str) -> griddle.Traits:
         classes=known.classes,
         label_map_version=known.label_map_version,
         intensity=known.intensity,
+        intensity_range=known.intensity_range,
+        reach=known.reach,
         point_bytes=known.point_bytes,
     )
 

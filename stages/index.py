@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stages.options import config_option, json_option, only_option, workdir_option
+
+if TYPE_CHECKING:
+    from pipeline.config.model import Config
+
+SHOWN = 5
 
 
 @click.command()
@@ -15,8 +20,17 @@ from stages.options import config_option, json_option, only_option, workdir_opti
 @workdir_option
 @only_option
 @click.option("--force", is_flag=True, help="Look again even if nothing seems to have changed.")
+@click.option(
+    "--look",
+    "scans",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Also look at N scans of each partition, with their images: can their values be right?",
+)
 @json_option
-def index(config_path: str, workdir: Path | None, only: str | None, force: bool, as_json: bool) -> None:
+def index(
+    config_path: str, workdir: Path | None, only: str | None, force: bool, scans: int | None, as_json: bool
+) -> None:
     """Find out what the datasets of the config hold.
 
     Snakemake does this by itself, when a folder or a table has another time. Use --force for files that were overwritten in
@@ -24,17 +38,20 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
     computed anew, and nothing else. `griddle cache verify --sources` compares all files, whatever their times.
     """
     import json
+    from dataclasses import asdict
 
     from pipeline.common.log import log
     from pipeline.config.load import load_config
     from pipeline.datasets.index import make_index
+    from pipeline.datasets.look import look
     from pipeline.plan.experiment import cache_folder
     from pipeline.plan.plan import plan_experiment
     from pipeline.plan.selection import wanted_datasets
 
     config = load_config(config_path)
     folder = workdir or Path(config.workdir)
-    report = {}
+    report: dict[str, dict[str, Any]] = {}
+    problems: dict[str, list[str]] = {}
     for name in wanted_datasets(config, only):
         log(f"index {name}: reading {config.datasets[name].root}")
         dataset_index, made_anew = make_index(
@@ -52,8 +69,16 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
+        if scans is not None:
+            looked = look(name, config.datasets[name], dataset_index, scans)
+            report[name]["look"] = asdict(looked)
+            problems[name] = looked.problems
+            log(f"  {name}: {looked.cost()}")
+            for line in looked.warnings:
+                log(f"  warning: {line}")
     if as_json:
         click.echo(json.dumps(report, indent=1))
+    _refuse(config, problems)
     plan_experiment(config, folder, only)  # refuses what the config selects and the index found broken
 
 
@@ -72,3 +97,31 @@ def _print(name: str, facts: dict[str, Any]) -> None:
         log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
     for partition, problem in list(facts["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")
+
+
+def _refuse(config: Config, problems: dict[str, list[str]]) -> None:
+    """Say what cannot be read or cannot be right; an error but where the dataset says `on_error: skip`.
+
+    Args:
+        problems: by dataset.
+
+    Raises:
+        BadInput: with the first five of a dataset.
+    """
+    from cache_schemas.errors import BadInput
+    from pipeline.common.log import log
+
+    for name, lines in problems.items():
+        if not lines:
+            continue
+        more = [f"  ... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        text = "\n".join(
+            [
+                f"{name}: {len(lines)} of what was looked at cannot be used:",
+                *(f"  {line}" for line in lines[:SHOWN]),
+                *more,
+            ]
+        )
+        if config.datasets[name].on_error == "raise":
+            raise BadInput(text)
+        log(text)

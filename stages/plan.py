@@ -100,6 +100,8 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["finetunings"]:
         done = sum(facts["finetunings"].values())
         click.echo(f"finetunings: {len(facts['finetunings'])}, {done} done")
+    for line in facts["warnings"]:
+        click.echo(f"warning: {line}")
     for stage, rows in facts.get("lots", {}).items():
         for row in rows:
             click.echo(f"{stage} {row['number']} {row['digest']}: {', '.join(row['partitions'])}")

@@ -137,6 +137,7 @@ def _partition(path: Path, body: Facts) -> Facts:
         "files": len(body["files"]),
         "counts": manifest.counts,
         "left_out": manifest.left_out,
+        **({"warnings": manifest.warnings} if manifest.warnings else {}),
         **({"measured": body["measured"]} if body["measured"] else {}),
         **_licence(metadata),
         "member_digest": manifest.member_digest,

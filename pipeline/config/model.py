@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
+from pipeline.config.data_kinds import Kind
 from pipeline.config.teacher import Teacher
 from pipeline.config.training import Augment, Finetune, Optimiser, Probe
 
@@ -73,6 +82,11 @@ class Dataset(Block):
         "What becomes of a file that cannot be read. raise: an error, when the rest of its lot is done. skip: it is left "
         "out, counted and listed in manifest, log and report (docs/cache.md). No id holds it: switching recomputes "
         "nothing but partitions with such files, under raise.",
+    )
+    allow: Annotated[list[Kind], AfterValidator(no_repeats)] = choice(
+        [],
+        "Kinds of doubt about the dataset's values that are known and right: they are not refused, and their warnings are "
+        "not shown (docs/datasets.md). No id holds it: switching recomputes nothing.",
     )
     mask: Literal["published", "strict"] = Field(
         "published",

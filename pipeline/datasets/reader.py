@@ -56,6 +56,9 @@ class Traits:
         point_bytes: of a lidar file, for each point; for estimates alone, in no id.
         typical: what its scans are like, where that is known; for estimates alone, in no id.
         named_splits: choices of splits beside the dataset's own, which `Reader.named_split` knows by name.
+        intensity_range: least and greatest raw intensity that there is; None where it is not known. For checks alone, in no id.
+        reach: metres from the sensor beyond which it measures nothing; None where it is not known: then 1,000. For checks
+            alone, in no id.
     """
 
     reader: str
@@ -70,6 +73,8 @@ class Traits:
     point_bytes: float = 16
     typical: Typical | None = None
     named_splits: tuple[str, ...] = ()
+    intensity_range: tuple[float, float] | None = None
+    reach: float | None = None
 
     def mask(self, choice: Rule) -> MaskRule:
         return {"published": self.published_mask, "strict": STRICT}[choice]

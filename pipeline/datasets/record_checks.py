@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -93,6 +94,9 @@ def _check_scan(where: str, scan: ScanRecord, traits: Traits) -> None:
         raise ValueError(f"{where}: give label_path and label_bytes, or neither")
     if scan.label_path is not None and not traits.classes:
         raise ValueError(f"{where} has labels, but the traits name no classes")
+    for seconds in (scan.time, *(image.time for image in scan.images)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise ValueError(f"{where}: a time of {seconds}; give seconds, or None")
     cameras = [image.camera for image in scan.images]
     if len(set(cameras)) < len(cameras):
         raise ValueError(f"{where}: a camera is there twice: {', '.join(cameras)}")

@@ -25,6 +25,7 @@ class ImageRecord:
         intrinsics: 3 x 3, row by row, in pixels.
         steps: from the scan's frame to the camera's (x right, y down, z along the optical axis).
         content: what the file holds (a digest), where that is not what an earlier store was made of; else None.
+        time: s, on the clock of the scan's; None where it is not known. For checks alone, in no id.
     """
 
     camera: str
@@ -35,6 +36,7 @@ class ImageRecord:
     intrinsics: tuple[float, ...]
     steps: tuple[RigidStep, ...]
     content: str | None = None
+    time: float | None = None
 
     @classmethod
     def of_file(
@@ -45,6 +47,7 @@ class ImageRecord:
         camera: str,
         intrinsics: Iterable[float] | Iterable[Iterable[float]],
         steps: tuple[RigidStep, ...],
+        time: float | None = None,
     ) -> ImageRecord:
         """The record of an image file: its size in bytes, and in pixels from its header.
 
@@ -65,7 +68,7 @@ class ImageRecord:
             ) from error
         check_pixels(root / path, height, width)
         numbers = tuple(float(number) for number in plain_numbers(intrinsics))
-        return cls(camera, path, size, height, width, numbers, steps)
+        return cls(camera, path, size, height, width, numbers, steps, time)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class ScanRecord:
         label_path, label_bytes: likewise, or None where there are no labels.
         steps: from the frame of the lidar file to the scan's, where they differ (PandaSet records in the world's).
         content, label_content: as of images, of the lidar and the label file.
+        time: s, on any clock; None where it is not known. For checks alone, in no id.
     """
 
     name: str
@@ -91,6 +95,7 @@ class ScanRecord:
     steps: tuple[RigidStep, ...] = ()
     content: str | None = None
     label_content: str | None = None
+    time: float | None = None
 
     @classmethod
     def of_files(
@@ -103,6 +108,7 @@ class ScanRecord:
         images: Iterable[ImageRecord] = (),
         steps: tuple[RigidStep, ...] = (),
         result_name: str | None = None,
+        time: float | None = None,
     ) -> ScanRecord:
         """The record of a lidar file, and of its label file if one is named, with their sizes; paths below `root`.
 
@@ -118,6 +124,7 @@ class ScanRecord:
             label_bytes=size_of(root / label_path) if label_path else None,
             images=tuple(images),
             steps=steps,
+            time=time,
         )
 
 

@@ -18,6 +18,8 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.storage import decode, encode, groups
 from cache_schemas.writing import PartitionWriter
 from pipeline.common.progress import Progress
+from pipeline.datasets.data_warnings import Warnings
+from pipeline.datasets.image_checks import Pictures, stride
 from pipeline.preprocessing.source_files import SourceFiles
 from pipeline.preprocessing.target import Target
 from pipeline.preprocessing.unreadable import Unreadable
@@ -71,8 +73,8 @@ class FeatureWriter:
         config = self._teacher.config
         passage: Passage[Encoded] = Passage()
         images = target.partition.images
-        unreadable, files = Unreadable(), SourceFiles(len(images))
-        published = self._writers.submit(self._collect, passage, unreadable, files, target)
+        unreadable, files, pictures = Unreadable(), SourceFiles(len(images)), Pictures()
+        published = self._writers.submit(self._collect, passage, unreadable, files, pictures, target)
         loads: list[Load] = [
             partial(
                 files.read,
@@ -91,6 +93,10 @@ class FeatureWriter:
             )
             for row, image in enumerate(images)
         ]
+        loads = [
+            partial(_load_and_look, load, pictures, row, image.path)
+            for row, (load, image) in enumerate(zip(loads, images, strict=True))
+        ]
         if self._skip:
             loads = [
                 partial(self._load_or_note, load, unreadable, row, image.path)
@@ -108,17 +114,27 @@ class FeatureWriter:
             return black_input(self._teacher.config, self._teacher.device)
 
     def _collect(
-        self, passage: Passage[Encoded], unreadable: Unreadable, files: SourceFiles, target: Target
+        self,
+        passage: Passage[Encoded],
+        unreadable: Unreadable,
+        files: SourceFiles,
+        pictures: Pictures,
+        target: Target,
     ) -> Manifest:
         """In a thread of its own: from the grids of a partition to its manifest."""
         try:
-            return self._write(passage, unreadable, files, target)
+            return self._write(passage, unreadable, files, pictures, target)
         except BaseException:
             self._flow.give_up(passage)
             raise
 
     def _write(
-        self, passage: Passage[Encoded], unreadable: Unreadable, files: SourceFiles, target: Target
+        self,
+        passage: Passage[Encoded],
+        unreadable: Unreadable,
+        files: SourceFiles,
+        pictures: Pictures,
+        target: Target,
     ) -> Manifest:
         teacher, images = self._teacher, target.partition.images
         attributes = {
@@ -138,9 +154,12 @@ class FeatureWriter:
                     self._progress.add(target.partition.name, 1, size)
             unreadable.check_some_readable(len(images), "images")
             writer.set_attribute("unreadable", unreadable.rows)
+            warnings = Warnings()
+            pictures.warn(warnings)
             return writer.publish(
                 counts={"images": len(images), **unreadable.counts},
                 left_out=unreadable.left_out(),
+                warnings=warnings.entries(len(images), "images"),
                 measured=stored.fidelity.report(),
                 sources=files.contents,
                 made_with={
@@ -150,6 +169,14 @@ class FeatureWriter:
                     "images_per_second": round(len(images) / max(passage.seconds, 1e-9), 3),
                 },
             )
+
+
+def _load_and_look(load: Load, pictures: Pictures, row: int, path: str) -> Tensor:
+    """An image, of which some pixels are looked at."""
+    image = load()
+    _, height, width = image.shape
+    pictures.note(row, path, image[:, :: stride(height), :: stride(width)].cpu().numpy())
+    return image
 
 
 @dataclass(frozen=True)

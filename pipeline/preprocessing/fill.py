@@ -45,6 +45,7 @@ def fill(experiment: Experiment, lot: Lot, threads: int | None = None) -> Path:
         root=Path(dataset.root),
         threads=threads,
         skip=dataset.on_error == "skip",
+        dataset=dataset,
     )
     return do_lot(experiment, lot, compute)
 
@@ -62,6 +63,6 @@ def _from_scans(experiment: Experiment, lot: Lot, threads: int | None) -> Path:
         if store.stage == "full_scans":
             return write_full_scans(target, scans, points, threads)
         rule, voxels = traits.mask(dataset.mask), traits.voxels(dataset.frame)
-        return write_views(target, scans, points, traits.cameras, rule, voxels, threads)
+        return write_views(target, scans, points, traits.cameras, rule, voxels, threads, dataset.allow)
 
     return do_lot(experiment, lot, compute, partial(check_scans, experiment, lot))

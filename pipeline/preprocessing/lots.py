@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from cache_schemas.publish import delete, sweep_dead, working_folder, write_json
 from cache_schemas.sources import digest_of_sources
 from pipeline.common.log import log
 from pipeline.common.progress import duration
+from pipeline.datasets.data_warnings import line, shown
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.lot_status import KIND, is_done
 from pipeline.plan.parts import Lot
@@ -60,7 +61,8 @@ def do_lot(
         _try_to_write(folder, lot.entries[0].name)  # before a teacher is loaded for nothing
         if prepare is not None:
             prepare()
-    with _Partitions(compute, len(missing)) as partitions:
+    allow = experiment.config.datasets[store.dataset].allow
+    with _Partitions(compute, len(missing), allow) as partitions:
         for entry, member in missing:
             partitions.compute(Target(store, index.load_partition(entry), member, folder))
     if partitions.problems:
@@ -73,12 +75,16 @@ class _Partitions:
 
     While one is computed, the one before it may still be being published. Leaving the context waits for the last one.
 
+    Args:
+        allow: kinds of warnings that are not shown.
+
     Attributes:
         problems: by partition, why it could not be computed.
     """
 
-    def __init__(self, compute: Compute, count: int) -> None:
+    def __init__(self, compute: Compute, count: int, allow: Collection[str] = ()) -> None:
         self.problems: dict[str, str] = {}
+        self._allow = allow
         self._compute, self._count = compute, count
         self._started, self._published = time.monotonic(), 0
         self._previous: _Promise | None = None
@@ -116,6 +122,8 @@ class _Partitions:
         log(f"  {promise.name}: {_described(manifest, now - promise.begun)}, {duration(left)} left")
         for entry in manifest.left_out:
             log(f"    left out: {entry['what']}: {entry['why']}")
+        for warning in shown(manifest.warnings, self._allow):
+            log(f"    {line(warning)}")
 
     def _begin(self, target: Target) -> Future[Manifest]:
         """A future of the manifest; it is done already if `compute` gave a manifest, or if its input was bad."""
@@ -180,6 +188,7 @@ def _write_lot(experiment: Experiment, lot: Lot, folder: Path) -> Path:
                 "counts": m.counts,
                 "left_out": m.left_out,
                 **_sources(m),
+                **({"warnings": m.warnings} if m.warnings else {}),
             }
             for m in manifests
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from cache_schemas.views import VIEWS
 from pipeline.common.parallel import for_each
 from pipeline.common.random import generator
 from pipeline.config.model import Points
+from pipeline.datasets.camera_checks import Sight, cameras_of, check_cameras
+from pipeline.datasets.data_warnings import Warnings
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import MaskRule
 from pipeline.geometry.neighbours import with_spares
@@ -48,6 +51,7 @@ def write_views(
     rule: MaskRule,
     voxels: str,
     threads: int | None = None,
+    allow: Collection[str] = (),
 ) -> Manifest:
     """Compute and publish the views of a partition, from its scan store; scan by scan on `threads` threads.
 
@@ -56,6 +60,10 @@ def write_views(
     Args:
         cameras: of the dataset, in the order of their numbers.
         voxels: whether voxels lie along the axes of the scan (`scan`) or of its lidar file (`file`).
+        allow: kinds of warnings that the dataset's block allows.
+
+    Raises:
+        BadInput: if no camera sees any point of any scan, unless `cameras` is allowed. A single camera is warned of.
     """
     partition = target.partition
     bounds = scans.read("scan_offsets").astype(np.int64)
@@ -69,6 +77,14 @@ def write_views(
     seen = [view for view, _ in views]
     kept = [variants[number] for number in range(points.variants) for _, variants in views]
     arrays = _arrays(partition.scans, cameras, seen, kept)
+    warnings = Warnings(allow)
+    sights = _sights(partition, np.diff(bounds).tolist(), seen)
+    check_cameras(
+        sights,
+        lambda number: scans.read("xyz", int(bounds[number]), int(bounds[number + 1])),
+        warnings,
+        f"partition {partition.name}",
+    )
     too_few = _views_with_too_few(partition, points, kept)
     lost = lost_scans(scans)
     attributes: dict[str, Any] = {
@@ -92,8 +108,12 @@ def write_views(
     with target.writer(VIEWS, attributes) as writer:
         for name, values in arrays.items():
             writer.put(name, values)
-        left_out = [*lost, *too_few.values()]
-        return writer.publish(counts=counts, left_out=left_out, sources=sources_of(scans.manifest))
+        return writer.publish(
+            counts=counts,
+            left_out=[*lost, *too_few.values()],
+            warnings=warnings.entries(cameras_of(sights), "cameras"),
+            sources=sources_of(scans.manifest),
+        )
 
 
 def views_of_scan(
@@ -124,6 +144,15 @@ def keep(xyz: np.ndarray, view: Seen, representative_rows: np.ndarray, points: P
         np.repeat(of, points.spare_rows),
         spec.fitted(spares.reshape(-1, count)),
     )
+
+
+def _sights(partition: PartitionRecord, lengths: list[int], seen: list[Seen]) -> list[Sight]:
+    """What each camera sees of each scan. lengths: points of each scan. seen: of each view."""
+    images = [(number, image) for number, scan in enumerate(partition.scans) for image in scan.images]
+    return [
+        Sight(number, image, lengths[number], len(view.point))
+        for (number, image), view in zip(images, seen, strict=True)
+    ]
 
 
 def _arrays(

@@ -10,6 +10,7 @@ from typing import Any
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.common.run_files import DONE, METRICS, PROVENANCE
+from pipeline.plan.data_warnings import warnings_of
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import Run
@@ -93,12 +94,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Report:
-    """All that is reported of a plan's runs; its id is the digest of their ids."""
+    """All that is reported of a plan's runs; its id is the digest of their ids.
+
+    Attributes:
+        warnings: of the datasets' values, a line for each dataset and kind.
+    """
 
     id: str
     description: str
     tables: tuple[Table, ...]
     trainings: tuple[Training, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def report_id(ids: Iterable[str]) -> str:
@@ -157,6 +163,7 @@ def gather(plan: Plan, *, finetunings: bool = True) -> Report:
         description=plan.experiment.config.description,
         tables=(*probe_tables, *finetune_tables),
         trainings=trainings,
+        warnings=tuple(warnings_of(plan)),
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.report.curve import line_chart
 from pipeline.report.gather import Report, Spread, Table
 from pipeline.report.text import (
     NONE,
+    WARNINGS,
     class_grid,
     comma_separated,
     markdown,
@@ -70,6 +71,9 @@ def page(report: Report) -> str:
     if unreadable := unreadable_lines(report):
         listed = "".join(f"<li>{escape(entry)}</li>" for entry in unreadable[1:])
         body.append(f"<h2>Left out</h2><p>{escape(unreadable[0])}</p><ul>{listed}</ul>")
+    if report.warnings:
+        listed = "".join(f"<li>{escape(line)}</li>" for line in report.warnings)
+        body.append(f"<h2>Warnings</h2><p>{escape(WARNINGS)}</p><ul>{listed}</ul>")
     body.append(f"<footer>report {report.id}; the same numbers: results.csv, results.md</footer>")
     return _document("Griddle: results", "\n".join(body))
 

@@ -34,6 +34,7 @@ ABREAST = 6
 NONE = "–"
 SHOWN = 5
 """Files that could not be read are listed on a terminal up to this number; the report's files list all."""
+WARNINGS = "Values of the datasets that are unlikely; `allow` in a dataset's block says that they are right."
 TAIL = 0.05
 """The share of a pretraining's last steps over which its final loss is averaged."""
 
@@ -66,6 +67,14 @@ def terminal(report: Report) -> str:
             )
         ]
         blocks.append([*shown, *more])
+    if report.warnings:
+        blocks.append(
+            [
+                part
+                for line in report.warnings
+                for part in wrap(f"warning: {line}", COLUMNS, subsequent_indent="  ")
+            ]
+        )
     if not report.tables:
         blocks.append(["no student of the config names a probe, so there is no table of classes"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -85,6 +94,8 @@ def markdown(report: Report) -> str:
     parts += [f"- {training_line(training)}" for training in report.trainings]
     if unreadable := unreadable_lines(report):
         parts += ["## Left out", unreadable[0], *(f"- {entry}" for entry in unreadable[1:])]
+    if report.warnings:
+        parts += ["## Warnings", WARNINGS, *(f"- {line}" for line in report.warnings)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -37,6 +37,8 @@ TRAITS = Traits(
     classes=CLASSES,
     label_map_version=1,
     intensity=(18.742355, 22.04632),
+    intensity_range=(0.0, 255.0),
+    reach=150.0,  # of 22 real keyframes the farthest point is at 105 m
     # ScaLR's released code, datasets/nuscenes_for_scalr.py: the devkit's chain, which keeps points in float32, and a
     # border on two sides only (the devkit's own rule, our `strict`, has it on all four).
     published_mask=MaskRule(beyond=1.0, along="depth", first=0, last=1, arithmetic="float32"),
@@ -176,6 +178,7 @@ def _partition(
                     _image(root, nusc, camera, row, size or 0, to_global)
                     for camera, row, size in zip(cameras, rows, sizes[1:], strict=True)
                 ),
+                time=_seconds(lidar),
             )
         )
         token = sample["next"]
@@ -239,7 +242,16 @@ def _image(
             _pose(root, nusc, "ego_pose", row, inverse=True),
             _pose(root, nusc, "calibrated_sensor", row, inverse=True),
         ),
+        time=_seconds(row),
     )
+
+
+def _seconds(row: dict[str, Any]) -> float | None:
+    """When a file was recorded; None where its row does not say it."""
+    microseconds = row.get("timestamp")
+    if not isinstance(microseconds, int) or not 0 <= microseconds < 2**63:
+        return None
+    return microseconds / 1e6
 
 
 def _pose(root: Path, nusc: Any, table: str, row: dict[str, Any], inverse: bool = False) -> RigidStep:

@@ -77,6 +77,7 @@ def _split(path: Path) -> str:
 def _scans(root: Path, name: str, cameras: Sequence[str], poses: list[RigidStep]) -> list[ScanRecord]:
     lidar, labels = frames(root / name / "lidar"), frames(root / name / "annotations" / "semseg")
     seen = {camera: _Camera(root, name, camera) for camera in cameras}
+    times = _times(root / name / "lidar" / "timestamps.json")
     unlabelled = [number for number in lidar if number not in labels]
     if labels and unlabelled:
         raise _Problem(
@@ -107,6 +108,7 @@ def _scans(root: Path, name: str, cameras: Sequence[str], poses: list[RigidStep]
                 label_bytes=os.stat(root / label).st_size if label else None,
                 images=tuple(camera.image(number, pose) for camera in seen.values()),
                 steps=steps,
+                time=times.get(number),
             )
         )
     return scans
@@ -120,6 +122,7 @@ class _Camera:
         self._folder = f"{sequence}/camera/{name}"
         folder = root / self._folder
         self._poses = _poses(folder / "poses.json")
+        self._times = _times(folder / "timestamps.json")
         self._intrinsics = _intrinsics(folder / "intrinsics.json")
         files = os.listdir(folder) if folder.is_dir() else []
         self._files = {int(f[:-4]): f for f in sorted(files) if f.endswith(".jpg") and f[:-4].isdigit()}
@@ -152,6 +155,7 @@ class _Camera:
             width=width,
             intrinsics=self._intrinsics,
             steps=(UP, scan_pose, RigidStep(pose.rotation, pose.translation, inverse=True)),
+            time=self._times.get(number),
         )
 
 
@@ -201,6 +205,20 @@ def _intrinsics(path: Path) -> tuple[float, ...]:
     except (LookupError, TypeError, ValueError) as error:
         raise _Problem(f"{path} does not give fx, fy, cx and cy ({type(error).__name__}: {error})") from error
     return (fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0)
+
+
+def _times(path: Path) -> dict[int, float]:
+    """Seconds, by frame. They are for checks alone: none of a file that is not there or is something else."""
+    try:
+        entries = _json(path)
+    except _Problem:
+        return {}
+    items = enumerate(entries) if isinstance(entries, list) else ()
+    return {
+        number: float(value)
+        for number, value in items
+        if isinstance(value, int | float) and abs(value) < 1e12
+    }
 
 
 def _json(path: Path) -> Any:

@@ -26,6 +26,8 @@ TRAITS = Traits(
     label_map_version=1,
     # ScaLR's released code, datasets/semantic_kitti_for_scalr.py, as is the mask: P2 · Tr in float64.
     intensity=(0.28613698, 0.14090556),
+    intensity_range=(0.0, 1.0),
+    reach=120.0,  # the Velodyne-64 is said to reach 120 m; of 4 real scans the farthest point is at 80 m
     published_mask=MaskRule(beyond=1.0, along="x", first=0, last=1, arithmetic="float64"),
     point_bytes=POINT_BYTES,
     typical=Typical(points=120_000, partition_scans=RUN, seen=0.163, kept=0.095, edge=0.02, whole=0.43),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cache_schemas.access import open_regular
+from cache_schemas.access import open_regular, read_regular
 from pipeline.datasets.files import MOST_PIXELS
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
@@ -22,6 +23,8 @@ RUN = 250
 POINT_BYTES = 16
 """x, y, z, reflectance as float32."""
 LABEL_BYTES = 4
+MOST_TIMES = 2**24
+"""Bytes of a `times.txt`; the longest has some 60 kB."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -68,6 +71,16 @@ class Sequence:
         return _sizes(self.folder / "labels", ".label")
 
     @cached_property
+    def _times(self) -> dict[int, float]:
+        """Seconds, by number. They are for checks alone: none where there is no `times.txt`, or it holds something else."""
+        try:
+            lines = read_regular(self.folder / "times.txt", MOST_TIMES).decode("ascii", "replace").split()
+            times = dict(enumerate(map(float, lines)))
+        except (OSError, ValueError):
+            return {}
+        return {number: seconds for number, seconds in times.items() if math.isfinite(seconds)}
+
+    @cached_property
     def _calibration(self) -> Calibration | str:
         """Or why there is none."""
         try:
@@ -93,6 +106,7 @@ class Sequence:
                     label_path=self._path("labels", number, ".label") if number in self._labels else None,
                     label_bytes=self._labels.get(number),
                     images=(image,) if image else (),
+                    time=self._times.get(number),
                 )
             )
         return PartitionRecord(name, self.split, tuple(scans), problem)

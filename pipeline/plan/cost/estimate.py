@@ -19,6 +19,7 @@ from pipeline.datasets.index import Index, PartitionEntry
 from pipeline.plan.cost.shares import FullScanShare, Share, ViewShares, full_scan_share, view_shares
 from pipeline.plan.cost.sizes import Size, grid_shape, partition_size
 from pipeline.plan.cost.teacher_rate import Rate, recorded_rate
+from pipeline.plan.data_warnings import warnings_of
 from pipeline.plan.lot_status import members_done
 from pipeline.plan.parts import STAGES, Lot, names_in
 from pipeline.plan.plan import Plan
@@ -195,7 +196,7 @@ def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None
 def estimate(
     plan: Plan, *, images_per_second: float | None = None, shares: Mapping[str, ViewShares] | None = None
 ) -> dict[str, Any]:
-    """All stores, the teachers' hours, the runs, and the free space where the cache lies."""
+    """All stores, the teachers' hours, the runs, what the stores warn of, and the free space where the cache lies."""
     experiment = plan.experiment
     lots = [lot for stage in STAGES for lot in plan.lots(stage)]
     stores = pending(plan, lots, PartitionSizes(plan, shares))
@@ -218,6 +219,7 @@ def estimate(
         },
         "probes": {folder: experiment.is_done(run) for folder, run in plan.probe_runs.items()},
         "finetunings": {folder: experiment.is_done(run) for folder, run in plan.finetune_runs.items()},
+        "warnings": warnings_of(plan),
         "cache": str(experiment.cache),
         "free_bytes": free_bytes(experiment.cache),
     }

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from made_up_index import DATASET, entry, write_index
 
+from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
 from cache_schemas.publish import write_json
 from pipeline.config.model import Config
@@ -105,6 +106,34 @@ def test_the_time_of_a_run_that_was_interrupted_is_the_sum(tmp_path: Path) -> No
     head, *lines = path.read_text().splitlines()
     path.write_text("\n".join([head, *lines[:60], *lines[:40]]) + "\n")
     assert gather(plan).trainings[0].seconds == pytest.approx(6.0 + 4.0)
+
+
+def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [0])
+    train(plan)
+    assert gather(plan).warnings == ()
+    for number, lot in enumerate(plan.lots("scans")):
+        entry = {
+            "kind": "origin",
+            "what": f"3 of 40 lidar files, the first {number}.bin",
+            "why": "zeros",
+            "count": 3,
+        }
+        body = {
+            "griddle": "griddle lot",
+            "partitions": [{"name": part.name, "warnings": [entry]} for part in lot.entries],
+        }
+        write_json(plan.experiment.lot_path(lot), {**body, "digest": digest(body)})
+    report = gather(plan)
+    assert report.warnings == (
+        "toy: origin: 6 in 2 partition(s); scene-0001: 3 of 40 lidar files, the first 0.bin: zeros",
+    )
+    assert max(map(len, terminal(report).splitlines())) <= 120
+    assert "warning: toy: origin: 6 in 2 partition(s)" in terminal(report)
+    assert plain(report)["warnings"] == report.warnings
+    folder = write_report(tmp_path, report)
+    for name in ("results.md", "index.html"):
+        assert report.warnings[0] in (folder / name).read_text()
 
 
 def test_nothing_done_is_an_error(tmp_path: Path) -> None:
