@@ -44,6 +44,7 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
             "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
             "absent": dataset_index.absent,
             "left_out": dataset_index.left_out,
+            "copies": dataset_index.copies,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
@@ -54,6 +55,7 @@ def index(config_path: str, workdir: Path | None, only: str | None, force: bool,
 
 def _print(name: str, facts: dict[str, Any]) -> None:
     from pipeline.common.log import log
+    from pipeline.datasets.copies import about_copies
     from pipeline.datasets.index import why_absent
 
     log(
@@ -65,5 +67,7 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     if facts["left_out"]:
         shown = ", ".join(facts["left_out"][:5]) + (" ..." if len(facts["left_out"]) > 5 else "")
         log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
+    if facts["copies"]:
+        log(f"  {name}: {about_copies(facts['copies'])}")
     for partition, problem in list(facts["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")

@@ -15,6 +15,7 @@ from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.common.log import log
 from pipeline.config.model import Dataset
+from pipeline.datasets.copies import Copies
 from pipeline.datasets.fence import fenced, reading, shown
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
 from pipeline.datasets.reader import ABSENT, AbsentPartition
@@ -67,6 +68,11 @@ class Index:
     def left_out(self) -> list[str]:
         """PARTITION/SCAN of the scans that no pattern of the config's `splits` names."""
         return self.body["left_out"]
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Partitions that hold the same lidar files as another, and which; an index of before does not say."""
+        return self.body.get("copies", {})
 
     def scan_names(self) -> Names:
         """For each partition the names of its scans, in order, without its record."""
@@ -126,10 +132,11 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
 
 
 def _stamp(path: Path) -> list[int | None]:
-    """Time and size of a file; of a folder the time alone: its size does not change when a file is added."""
+    """Time and size of a file; of a folder the time alone: its size does not change when a file is added. None for what is
+    not there or cannot be reached: the reader says so, where it looks."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return [None]
     return [stat.st_mtime_ns, None if path.is_dir() else stat.st_size]
 
@@ -159,10 +166,12 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
         names: Names = {}
+        copies = Copies(Path(dataset.root))
         for partition in _partitions(name, dataset):
             if isinstance(partition, AbsentPartition):
                 absent.append(partition)
                 continue
+            copies.add(partition)
             if isinstance(dataset.splits, str):
                 with reading(f"datasets.{name}: reader {dataset.reader}, partition {partition.name}"):
                     parts, unnamed = named_split(reader, dataset.splits, partition)
@@ -189,6 +198,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
             "partitions": entries,
             "absent": [asdict(entry) for entry in absent],
             "left_out": left_out,
+            "copies": copies.originals(),
         }
         write_json(folder / "index.json", sealed(body))
     index = read_index(workdir, name)
