@@ -11,6 +11,7 @@ from cache_schemas.manifest import Manifest
 from cache_schemas.scans import LABELS, SCANS
 from pipeline.common.parallel import for_each
 from pipeline.datasets.array_checks import read_labels, read_points
+from pipeline.datasets.fence import ReaderMistake
 from pipeline.datasets.files import check_size
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import ScanRecord
@@ -37,7 +38,7 @@ def write_scans(
         try:
             return _points(reader, root, scan)
         except BadInput as error:
-            if not skip:
+            if not skip or isinstance(error, ReaderMistake):
                 raise
             unreadable.note(row, scan.path, error)
             return np.empty((0, 3), np.float32), np.empty(0, np.float32)
@@ -77,7 +78,7 @@ def write_labels(
             path = str(scan.label_path)
             return _labels(reader, root, scan, points)
         except BadInput as error:
-            if not skip:
+            if not skip or isinstance(error, ReaderMistake):
                 raise
             unreadable.note(row, path, error)
             return np.full(points, 255, np.uint8)
