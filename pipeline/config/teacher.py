@@ -31,7 +31,7 @@ class Teacher(Block):
         "hub",
         description=(
             "hub (downloaded; hub@REVISION for one revision), untrained (drawn from `seed`), or the path of a file, "
-            "timm's or the original authors'."
+            "timm's, the original authors', or of a training of your own (docs/teachers.md). ~ is expanded."
         ),
     )
     seed: int = Field(0, description="Draws the weights where they are untrained.")

@@ -18,6 +18,7 @@ from pipeline.config.model import Dataset
 from pipeline.datasets.copies import Copies
 from pipeline.datasets.fence import fenced, reading, shown
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
+from pipeline.datasets.listing import unreachable_below
 from pipeline.datasets.reader import ABSENT, AbsentPartition
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import check_names, check_partition, natural
@@ -162,6 +163,7 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
         reader = reader_named(dataset.reader)
+        _say_what_is_unreachable(name, dataset)
         entries: list[dict[str, Any]] = []
         absent: list[AbsentPartition] = []
         left_out: list[str] = []
@@ -204,6 +206,19 @@ def make_index(workdir: Path, name: str, dataset: Dataset, *, force: bool = Fals
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def _say_what_is_unreachable(name: str, dataset: Dataset) -> None:
+    """A user's own reader may list folders in its own way, to which these look empty."""
+    if source_of(dataset.reader) is None:
+        return
+    refused = unreachable_below(Path(dataset.root))
+    if refused:
+        log(
+            f"index {name}: {len(refused)} path(s) below {dataset.root} are links that lead nowhere or cannot be listed: "
+            f"{', '.join(refused[:3])}{' ...' if len(refused) > 3 else ''}. To {dataset.reader} they may look empty; list folders "
+            f"with griddle.files_in, which refuses them"
+        )
 
 
 def sound_index(workdir: Path, name: str) -> Index | None:

@@ -105,6 +105,19 @@ def empty_beside(folder: Path, counts: Mapping[Path, int]) -> str | None:
     )
 
 
+def unreachable_below(root: Path) -> list[str]:
+    """The links that lead nowhere and the folders that cannot be listed, below a root: a reader may take them for empty."""
+    refused: list[str] = []
+
+    def note(error: OSError) -> None:
+        refused.append(str(error.filename))
+
+    for folder, folders, files in os.walk(root, onerror=note):
+        names = (os.path.join(folder, name) for name in (*folders, *files))
+        refused.extend(path for path in names if os.path.islink(path) and not os.path.exists(path))
+    return sorted(refused)
+
+
 def check_none_empty(folders: Iterable[Path], pattern: str = "*") -> None:
     """Refuse a folder that is there and has no files, where others of the same kind have some.
 

@@ -153,3 +153,20 @@ def test_a_disk_that_is_not_mounted_is_named(call: Call, workspace: Any) -> None
     code, said = call("index")
     assert code == 2
     assert "sequences/03/velodyne is a link to /not/mounted, which is not there: mount the disk" in said
+
+
+def test_a_reader_that_lists_by_itself_is_told_what_looks_empty_to_it(call: Call, workspace: Any) -> None:
+    path = workspace.folder / "poss.py"
+    path.write_text(
+        path.read_text().replace(
+            'griddle.files_in(sequence / "velodyne", "*.bin")',
+            'sorted((sequence / "velodyne").glob("*.bin"))',
+        )
+    )
+    (workspace.folder / "poss/sequences/00/extra").symlink_to("/not/mounted")
+    code, said = call("index")
+    assert code == 0
+    assert (
+        "index poss: 1 path(s) below poss are links that lead nowhere or cannot be listed: poss/sequences/00/extra"
+        in said
+    )
