@@ -63,14 +63,14 @@ class NuScenesReader(Reader):
                 else "it holds no v1.0-* folder"
             )
             raise BadInput(f"{root} does not hold nuScenes {version or '(no version given)'}; {hint}.")
-        for folder in _folders(root, version):
-            names_of(folder)
 
     def cue(self, root: Path, version: str) -> list[Path]:
         tables = sorted((root / version).glob("*.json"))
         return [*tables, *_folders(root, version)]
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
+        for folder in _folders(root, version):
+            names_of(folder)
         if is_reachable(root / version / "lidarseg.json"):
             _, lidar, *_, lidarseg = _folders(root, version)
             check_none_empty([lidar, lidarseg])  # the devkit counts them, too, and names neither

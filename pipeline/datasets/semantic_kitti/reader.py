@@ -123,15 +123,21 @@ READERS = (READER,)
 def _sequences_folder(root: Path) -> Path | None:
     """Where the sequences are: the root may be what holds `dataset/`, what holds `sequences/`, or that itself."""
     for folder in (root / "dataset" / "sequences", root / "sequences", root):
-        if is_reachable(folder) and _folders(folder):
+        if is_reachable(folder) and folder.is_dir() and _folders(folder):
             return folder
     return None
 
 
 def _folders(sequences: Path) -> list[Path]:
     """Those of sequences that are there, links that lead nowhere included: they are no absence."""
-    paths = [sequences / name for name in sorted(SPLIT_OF_SEQUENCE)]
-    return [path for path in paths if path.is_symlink() or path.is_dir()]
+    with os.scandir(sequences) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.name in SPLIT_OF_SEQUENCE
+            and (entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path)))
+        )
+    return [sequences / name for name in names]
 
 
 def _calibration_files(root: Path, sequence: Path) -> tuple[Path, Path]:
