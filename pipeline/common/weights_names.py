@@ -70,7 +70,14 @@ class Backbone:
         averaged = ", the moving average" if self.others and is_average(self.prefix) else ""
         changed = f", {', '.join(self.changes)}" if self.changes else ""
         rest = ", ".join(f"{name} ({count})" for name, count in self.left_out.items())
-        return taken + averaged + changed + (f"; left out: {rest}" if rest else "")
+        beside = ", ".join(f"`{other}`" if other else "names without a prefix" for other in self.others)
+        return (
+            taken
+            + averaged
+            + changed
+            + (f"; not taken: the network under {beside}" if beside else "")
+            + (f"; left out: {rest}" if rest else "")
+        )
 
 
 def prefixes(names: Iterable[str]) -> list[str]:

@@ -192,7 +192,8 @@ def test_what_was_taken_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str
     said = " ".join(capfd.readouterr().err.split())
     assert (
         f"weights of vit_small_patch14_dinov2 from {tmp_path / 'w.pth'}: the {len(PLAIN)} tensors under "
-        f"`model.teacher.backbone.`, the moving average; left out: model.student ({len(PLAIN)}), model.teacher (4), "
+        f"`model.teacher.backbone.`, the moving average; not taken: the network under `model.student.backbone.`; "
+        f"left out: model.student ({len(PLAIN)}), model.teacher (4), "
         f"model.dino_loss (1)"
     ) in said
     loaded(save(PLAIN, tmp_path / "plain.pth"))
