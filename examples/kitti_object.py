@@ -38,7 +38,7 @@ class Reader(griddle.Reader):
 
     def partitions(self, root: Path, version: str) -> Iterator[griddle.PartitionRecord]:
         """One partition; KITTI's frames are drawn from many drives, so any run of them would do."""
-        frames = sorted(path.stem for path in (root / "velodyne").glob("*.bin"))
+        frames = [path.stem for path in griddle.files_in(root / "velodyne", "*.bin")]
         if not frames:
             raise griddle.BadInput(
                 f"{root}/velodyne holds no .bin file; extract data_object_velodyne.zip there"

@@ -27,7 +27,7 @@ class LabelledScans(griddle.Reader):
 
     def partitions(self, root: Path, version: str) -> Iterator[griddle.PartitionRecord]:
         """All scans in one partition; the config's `splits` may cut it."""
-        paths = sorted(root.glob(self.points))
+        paths = griddle.files_in(root, self.points)
         if not paths:
             raise griddle.BadInput(f"{root} holds no {self.points}")
         scans = [

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.cache.open_cache import OpenedCache, open_cache
     from pipeline.cache.open_features import OpenedFeatures
     from pipeline.cache.open_store import OpenedStore
+    from pipeline.datasets.listing import check_none_empty, files_in, folders_in
     from pipeline.datasets.reader import AbsentPartition, Reader, Traits
     from pipeline.datasets.readers import reader_named
     from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
@@ -33,6 +34,9 @@ __all__ = [
     "RigidStep",
     "ScanRecord",
     "Traits",
+    "check_none_empty",
+    "files_in",
+    "folders_in",
     "open_cache",
     "open_run",
     "reader_named",
@@ -51,6 +55,9 @@ _WHERE = {
     "RigidStep": "pipeline.geometry.calibration",
     "ScanRecord": "pipeline.datasets.records",
     "Traits": "pipeline.datasets.reader",
+    "check_none_empty": "pipeline.datasets.listing",
+    "files_in": "pipeline.datasets.listing",
+    "folders_in": "pipeline.datasets.listing",
     "open_cache": "pipeline.cache.open_cache",
     "open_run": "pipeline.training.open_run",
     "reader_named": "pipeline.datasets.readers",

@@ -66,6 +66,7 @@ def index(
             "labelled_partitions": sum(entry.members["labels"] is not None for entry in entries),
             "absent": dataset_index.absent,
             "left_out": dataset_index.left_out,
+            "copies": dataset_index.copies,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
         _print(name, report[name])
@@ -84,6 +85,7 @@ def index(
 
 def _print(name: str, facts: dict[str, Any]) -> None:
     from pipeline.common.log import log
+    from pipeline.datasets.copies import about_copies
     from pipeline.datasets.index import why_absent
 
     log(
@@ -95,6 +97,8 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     if facts["left_out"]:
         shown = ", ".join(facts["left_out"][:5]) + (" ..." if len(facts["left_out"]) > 5 else "")
         log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
+    if facts["copies"]:
+        log(f"  {name}: {about_copies(facts['copies'])}")
     for partition, problem in list(facts["broken"].items())[:5]:
         log(f"  {name}: cannot be used: {partition}: {problem}")
 

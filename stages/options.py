@@ -18,9 +18,7 @@ Command = Callable[..., Any]
 def _check_workdir(context: click.Context, option: click.Parameter, workdir: Path | None) -> Path | None:
     from pipeline.config.load import check_folder
 
-    if workdir is not None:
-        check_folder("--workdir", str(workdir))
-    return workdir
+    return None if workdir is None else Path(check_folder("--workdir", str(workdir)))
 
 
 config_option = click.option(

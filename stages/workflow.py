@@ -177,8 +177,7 @@ def _open(workflow: Workflow) -> OpenedWorkflow:
     overrides = _overrides(dict(workflow.config_settings.config or {}))
     config = load_config(config_path)
     only = overrides.get("only")
-    workdir = Path(overrides.get("workdir", config.workdir))
-    check_folder("workdir", str(workdir))
+    workdir = Path(check_folder("workdir", overrides.get("workdir", config.workdir)))
     if workflow.is_main_process:
         _refresh_indices(config, config_path, workdir, only)
     plan = plan_experiment(config, workdir, only)

@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
 from cache_schemas.canonical import digest
 from cache_schemas.places import NAME_LENGTH
+from pipeline.config.written import takes_text, with_numbers
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=NAME_LENGTH)]
 Pair = tuple[PositiveInt, PositiveInt]
@@ -134,6 +135,20 @@ class Block(BaseModel):
             if isinstance(block, Block)
         }
         return nested | born | values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_as_written(cls, values: Any) -> Any:
+        """Texts such as `3e-4` are numbers, where a number is asked for and a text is not."""
+        if not isinstance(values, dict):
+            return values
+        fields = {name for name, info in cls.model_fields.items() if not takes_text(info.annotation)}
+        return {
+            key: with_numbers(value)
+            if key in fields and block_in(cls.model_fields[key].annotation) is None
+            else value
+            for key, value in values.items()
+        }
 
 
 def block_in(annotation: Any) -> type[Block] | None:

@@ -5,29 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from cache_schemas.access import read_regular
 from cache_schemas.errors import BadInput
 from pipeline.common.run_files import CONFIG, LEASE, PROVENANCE, RESUME
-from pipeline.config.blocks import RECORDED, Block, block_in
+from pipeline.config.blocks import RECORDED
+from pipeline.config.complaints import explain, short
 from pipeline.config.limits import MOST_BYTES, check_yaml
 from pipeline.config.model import Config
 from pipeline.config.model_names import patch_size
 from pipeline.config.sweep import expand_sweeps
+from pipeline.config.written import expand_home
 
 RUN_FILES = (PROVENANCE, LEASE, RESUME)
 """Beside the config.yaml that a run recorded: of a finished run the first, of one that was cut off another."""
 
-SHOWN = 20
-"""Complaints that are printed."""
-LONGEST = 400
-"""Characters of a value or a complaint that are printed."""
 LONGEST_PATH = 1000
 """Bytes of a folder's name; most systems take 4,096 of a whole path, and stores lie below it."""
 
@@ -56,9 +53,9 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
         check_yaml(text)
         raw = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise BadInput(f"config {path} is no valid YAML: {_short(str(error))}") from error
+        raise BadInput(f"config {path} is no valid YAML: {short(str(error))}") from error
     except ValueError as error:  # too large; or a number or date that there is not
-        raise BadInput(f"config {path} cannot be used: {_short(str(error))}") from error
+        raise BadInput(f"config {path} cannot be used: {short(str(error))}") from error
     if not isinstance(raw, dict):
         raise BadInput(f"config {path} holds no mapping; see docs/config.md for its keys.")
     raw = _expand(raw, "", path, keep_unset)
@@ -66,13 +63,13 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
         if isinstance(raw.get("students"), dict):
             raw["students"] = expand_sweeps(raw["students"])
     except ValueError as error:
-        raise BadInput(f"config {path}: {_short(str(error))}") from error
+        raise BadInput(f"config {path}: {short(str(error))}") from error
     try:
         beside = any((path.parent / name).exists() for name in RUN_FILES)
         recorded = path.name == CONFIG and beside
         config = Config.model_validate(raw, context=RECORDED if recorded else None)
     except ValidationError as error:
-        raise BadInput(_explain(error, path)) from error
+        raise BadInput(explain(error, path, raw, text)) from error
     _check_images(config, path)
     if not keep_unset and not recorded:
         for key, folder in (("workdir", config.workdir), ("cache", config.cache)):
@@ -81,27 +78,33 @@ def load_config(path: str | Path, *, keep_unset: bool = False) -> Config:
     return config
 
 
-def check_folder(what: str, folder: str) -> None:
-    """Refuse a name for a folder of ours that a command line, Snakemake or the file system would take for something else.
+def check_folder(what: str, folder: str) -> str:
+    """The name of a folder of ours, `~` expanded, unless a command line, Snakemake or the file system would take it for
+    something else.
 
     Args:
         what: names it, to begin the message with.
 
     Raises:
-        BadInput: for an empty name, one that begins with `-`, has braces or a line break in it, is too long, or lies at or
-            below a file.
+        BadInput: for an empty name, one that begins with `-` or with the `~` of no home folder that is known, has braces or a
+            line break in it, is too long, or lies at or below a file.
     """
+    try:
+        folder = expand_home(folder)
+    except ValueError as error:
+        raise BadInput(f"{what}: {error}") from error
     if not folder.strip() or folder.startswith("-") or re.search(r"[{}\x00-\x1f]", folder):
         raise BadInput(
-            f"{what} is {_short(folder)!r}: the name of a folder is not empty, does not begin with -, and has no braces and "
+            f"{what} is {short(folder)!r}: the name of a folder is not empty, does not begin with -, and has no braces and "
             f"no line break in it"
         )
     place = Path(folder)
     if len(os.fsencode(folder)) > LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in place.parts):
-        raise BadInput(f"{what} is {_short(folder)!r}: it is too long to be a folder's name")
+        raise BadInput(f"{what} is {short(folder)!r}: it is too long to be a folder's name")
     for above in (place, *place.parents):
         if os.path.lexists(above) and not above.is_dir():
-            raise BadInput(f"{what} is {_short(folder)!r}, but {above} is no folder; give another one")
+            raise BadInput(f"{what} is {short(folder)!r}, but {above} is no folder; give another one")
+    return folder
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -129,6 +132,21 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
+    """An integer, unless YAML counts its digits by eights: 010 would be 8 without a word."""
+    number: int = yaml.SafeLoader.construct_yaml_int(loader, node)
+    digits = node.value.lstrip("+-").replace("_", "")
+    if digits.isdigit() and int(digits) != abs(number):
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: {node.value} is the number {number} to YAML, which counts by eights after a "
+            f"0; write '{node.value}' in quotes where a name is meant, and {int(digits)} where a number is"
+        )
+    return number
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
 def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
     """Replace ${VARIABLES} in every string."""
     if isinstance(value, dict):
@@ -141,7 +159,7 @@ def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
     if not isinstance(value, str):
         return value
     if "\0" in value:
-        raise BadInput(f"config {path}: {where} has a NUL in it: {_short(value)!r}")
+        raise BadInput(f"config {path}: {where} has a NUL in it: {short(value)!r}")
 
     def replace(match: re.Match[str]) -> str:
         name = match.group(1)
@@ -155,51 +173,6 @@ def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:
         return os.environ[name]
 
     return _VARIABLE.sub(replace, value)
-
-
-def _explain(error: ValidationError, path: Path) -> str:
-    """Pydantic's complaints in the words of the config's author."""
-    lines = [f"config {path}: {error.error_count()} value(s) cannot be used:"]
-    problems = error.errors()
-    for item in problems[:SHOWN]:
-        where = ".".join(_short(str(part)) for part in item["loc"]) or "the whole file"
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(item["loc"][:-1])
-            near = get_close_matches(str(item["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are: {', '.join(known)}"
-            lines.append(f"  {where}: there is no such key; {hint}")
-        elif item["type"] == "missing":
-            lines.append(f"  {where}: is needed and not there")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            shown = (
-                ""
-                if isinstance(item["input"], (dict, BaseModel))
-                else f" (got {_short(repr(item['input']))})"
-            )
-            lines.append(f"  {where}: {_short(message)}{shown}")
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN} more")
-    return "\n".join(lines)
-
-
-def _short(text: str) -> str:
-    """A message names a value; it does not repeat all of it."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the block at a location of the model."""
-    block: type[Block] | None = Config
-    named = False
-    for part in location:
-        if named:  # the name of a block, which may be that of a key, too
-            named = False
-        elif block is not None and part in block.model_fields:
-            annotation = block.model_fields[str(part)].annotation
-            named = get_origin(annotation) is dict
-            block = block_in(annotation)
-    return sorted(block.model_fields) if block is not None else []
 
 
 def _check_images(config: Config, path: Path) -> None:

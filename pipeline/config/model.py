@@ -20,6 +20,7 @@ from pipeline.config.blocks import Block, Name, Range, choice, no_repeats
 from pipeline.config.data_kinds import Kind
 from pipeline.config.teacher import Teacher
 from pipeline.config.training import Augment, Finetune, Optimiser, Probe
+from pipeline.config.written import PathText
 
 __all__ = [
     "Augment",
@@ -41,13 +42,15 @@ class Dataset(Block):
 
     CHANGES = ("scans", "labels", "views")
 
-    reader: str = Field(
+    reader: PathText = Field(
         description=(
             "How the dataset is read: nuscenes, semantic_kitti, pandaset64 or pandasetgt; or your own reader by its file "
             "and class, `my/poss.py:Reader` (docs/your-dataset.md)."
         )
     )
-    root: str = choice(..., "The dataset's folder. ${VARIABLES} are expanded; moving it recomputes nothing.")
+    root: PathText = choice(
+        ..., "The dataset's folder. ${VARIABLES} and ~ are expanded; moving it recomputes nothing."
+    )
     version: str = Field(
         "",
         description="The dataset's own version, where it has any: for nuScenes v1.0-mini, v1.0-trainval or v1.0-test.",
@@ -226,10 +229,10 @@ class Student(Block):
     splits: list[Literal["train", "val", "test"]] = Field(
         ["train"], min_length=1, description="Their splits."
     )
-    starts_from: str | None = choice(
+    starts_from: PathText | None = choice(
         None,
         "A folder that `griddle weights import` wrote, or a run's: the student starts from its weights, and is not "
-        "pretrained. What they hold is in the run's id. ${VARIABLES} are expanded.",
+        "pretrained. What they hold is in the run's id. ${VARIABLES} and ~ are expanded.",
     )
     teacher: Name | list[Name] = Field(
         [],
@@ -322,8 +325,10 @@ class Config(Block):
     CHANGES = None
 
     description: str = choice("", "For people: what it is, the command, what to expect.")
-    workdir: str = choice("work", "Where indices, lots, runs and reports go. ${VARIABLES} are expanded.")
-    cache: str | None = choice(None, "Where the stores go; may be shared. Default: <workdir>/cache.")
+    workdir: PathText = choice(
+        "work", "Where indices, lots, runs and reports go. ${VARIABLES} and ~ are expanded."
+    )
+    cache: PathText | None = choice(None, "Where the stores go; may be shared. Default: <workdir>/cache.")
     lot_partitions: PositiveInt = choice(16, "About how many partitions one job takes.")
     workers: int = Field(
         2, ge=0, description="Processes that prepare samples.", json_schema_extra={"identity": False}

@@ -10,6 +10,7 @@ from pipeline.config.blocks import Block, Pair, choice
 from pipeline.config.layer import parse_layer
 from pipeline.config.model_names import timm_name
 from pipeline.config.registry import row_of
+from pipeline.config.written import PathText
 
 
 def is_hub(weights: str) -> bool:
@@ -26,11 +27,11 @@ class Teacher(Block):
             "name, for instance vit_small_patch14_dinov2.lvd142m. Both names of one model give the same id."
         )
     )
-    weights: str = Field(
+    weights: PathText = Field(
         "hub",
         description=(
             "hub (downloaded; hub@REVISION for one revision), untrained (drawn from `seed`), or the path of a file, "
-            "timm's or the original authors'."
+            "timm's, the original authors', or of a training of your own (docs/teachers.md). ~ is expanded."
         ),
     )
     seed: int = Field(0, description="Draws the weights where they are untrained.")
@@ -65,7 +66,7 @@ class Teacher(Block):
             "(docs/teachers.md says by how much)."
         ),
     )
-    standardise: str | None = Field(
+    standardise: PathText | None = Field(
         None,
         description=(
             "A file with a mean and a deviation per channel, taken off and divided by before storing. Made for the "

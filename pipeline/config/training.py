@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pipeline.config.blocks import Block, Name, Range, Words, choice, no_repeats
+from pipeline.config.written import PathText
 
 Split = Literal["train", "val", "test"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -101,10 +102,10 @@ class Labelled(Block):
             "Learn from each so many-th scan alone, in order, starting with the first: 100 is 1 % (ScaLR on SemanticKITTI)."
         ),
     )
-    scans: str | None = choice(
+    scans: PathText | None = choice(
         None,
         "Learn from these scans alone: a file with their names, one a line, as `griddle index --json` prints them. What it "
-        "holds is in the id, not where it lies. ${VARIABLES} are expanded.",
+        "holds is in the id, not where it lies. ${VARIABLES} and ~ are expanded.",
     )
     epochs: PositiveInt = Field(20, description="Passes over all scans.")
     batch: PositiveInt = Field(8, description="Scans in a step.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cache_schemas.errors import BadInput
-from pipeline.datasets.fence import reading
+from pipeline.datasets.fence import ReaderMistake, reading
 from pipeline.datasets.reader import Reader
 from pipeline.datasets.records import ScanRecord
 
@@ -18,12 +18,14 @@ def read_points(reader: Reader, root: Path, scan: ScanRecord) -> tuple[np.ndarra
     """xyz (N, 3) and intensity (N,) of a scan, both float32, if the reader gives just that.
 
     Raises:
-        BadInput: for whatever the reader raises, other types, shapes or dtypes, no points, or values that are not finite.
+        ReaderMistake: for other types, shapes or dtypes, and what no file makes a reader raise.
+        BadInput: for whatever else the reader raises, no points, or values that are not finite.
     """
-    with reading(f"scan {scan.name}: `read_points` of {reader.traits.reader}, of {root / scan.path}"):
+    what = f"scan {scan.name}: `read_points` of {reader.traits.reader}, of {root / scan.path}"
+    with reading(what, names=(scan.name, scan.path)):
         pair = reader.read_points(root, scan)
     if not isinstance(pair, tuple) or len(pair) != 2:
-        raise BadInput(
+        raise ReaderMistake(
             f"scan {scan.name}: `read_points` of {reader.traits.reader} must give xyz and intensity"
         )
     xyz, intensity = pair
@@ -44,11 +46,11 @@ def read_labels(reader: Reader, root: Path, scan: ScanRecord, points: int) -> np
     """Classes (points,) uint8 of a scan, if the reader gives just that.
 
     Raises:
-        BadInput: for whatever the reader raises, another dtype or length, or a class that the reader's traits do not have.
+        ReaderMistake: for another type or dtype, and what no file makes a reader raise.
+        BadInput: for whatever else the reader raises, another length, or a class that the reader's traits do not have.
     """
-    with reading(
-        f"scan {scan.name}: `read_labels` of {reader.traits.reader}, of {root / str(scan.label_path)}"
-    ):
+    what = f"scan {scan.name}: `read_labels` of {reader.traits.reader}, of {root / str(scan.label_path)}"
+    with reading(what, names=(scan.name, scan.path, str(scan.label_path))):
         labels = reader.read_labels(root, scan)
     if isinstance(labels, np.ndarray) and labels.ndim == 1 and len(labels) != points:
         raise BadInput(
@@ -86,6 +88,6 @@ def _check_array(
         return
     else:
         description = f"{value.shape} {value.dtype}"
-    raise BadInput(
+    raise ReaderMistake(
         f"scan {scan.name}: `{call}` of {reader.traits.reader} gives {what} {description}, not {wanted}"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,20 +19,38 @@ SHOWN = 300
 """Characters of a foreign error's message; some repeat what they were given."""
 
 
+OWN_MISTAKES = (NameError, ImportError, NotImplementedError, SyntaxError)
+"""What no file makes a reader raise: its code is wrong."""
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_PACKAGES = tuple(
+    f"{Path(__file__).resolve().parents[2] / name}/"
+    for name in ("pipeline", "cache_schemas", "stages", "griddle")
+)
+
+
+class ReaderMistake(BadInput):
+    """A reader is wrong, and no file is at fault: `on_error: skip` does not go on without the file."""
+
+
 @contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str, *, names: Sequence[str] = ()) -> Iterator[None]:
     """A context for reading what is not ours. Errors that are in our words already pass; any other gets them.
 
     Args:
         what: is read, to begin the message with: a table and its row, a file, a reader's method.
+        names: of what is read. An error in our words that a user's code raises, and that has none of these in it, gets `what`
+            before it.
 
     Raises:
-        BadInput: for any exception, with its type, its message and the line that raised it; for `sys.exit`, too.
+        ReaderMistake: for what no file makes a reader raise, and for `sys.exit`.
+        BadInput: for any other exception, with its type, its message and the line of the user's code that it came from.
         GriddleError: if the memory does not suffice.
     """
     try:
         yield
-    except GriddleError:
+    except GriddleError as error:
+        if names and type(error) is BadInput and not any(name in str(error) for name in names):
+            raise BadInput(f"{what}: {error}{_place(error)}") from error
         raise
     except OSError as error:
         if error.errno in FULL:
@@ -39,7 +59,9 @@ def reading(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise GriddleError(f"{what}: it does not fit into the memory ({error or 'MemoryError'})") from error
     except SystemExit as end:
-        raise BadInput(f"{what}: it ended the program (sys.exit({end.code!r})){_place(end)}") from end
+        raise ReaderMistake(f"{what}: it ended the program (sys.exit({end.code!r})){_place(end)}") from end
+    except OWN_MISTAKES as error:
+        raise ReaderMistake(f"{what}: {shown(error)}{_place(error)}") from error
     except Exception as error:
         raise BadInput(f"{what}: {shown(error)}{_place(error)}") from error
 
@@ -64,10 +86,20 @@ def fenced(items: Iterable[Item], what: str) -> Iterator[Item]:
 def shown(error: BaseException) -> str:
     """An error's type and the beginning of its message."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:SHOWN]}{' ...' if len(text) > SHOWN else ''}"
+    kind = type(error).__name__
+    return f"{kind}: {text[:SHOWN]}{' ...' if len(text) > SHOWN else ''}" if text else kind
 
 
 def _place(error: BaseException) -> str:
-    """The file and line that raised it: who writes a reader looks there."""
+    """The file and line that raised it, the last of the user's code if there is any: who writes a reader looks there."""
     frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    own = [frame for frame in frames if _is_users(frame.filename)]
+    if not frames:
+        return ""
+    last = (own or frames)[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
+
+
+def _is_users(file: str) -> bool:
+    """Whether a file of code is neither Python's, nor a library's, nor ours."""
+    return os.path.isfile(file) and not os.path.abspath(file).startswith(_LIBRARIES + _PACKAGES)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache_schemas.access import read_regular
 from cache_schemas.errors import BadInput
+from pipeline.datasets.listing import is_reachable
 
 MOST_BYTES = 2**32
 """Of one lidar, label or image file; the largest real ones have some 10 MB. More would be read into memory at once."""
@@ -19,14 +20,12 @@ def size_of(path: Path) -> int:
     """Bytes of a regular file.
 
     Raises:
-        BadInput: if it is missing, a named pipe or a device, or too large to be a file of one scan.
+        BadInput: if it is missing, cannot be reached (`listing.is_reachable`), is a named pipe or a device, or too large to
+            be a file of one scan.
     """
-    try:
-        facts = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInput(f"{path} is missing; put it back, or leave its partition out.") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path!s:.300} cannot be reached ({error}).") from error
+    if not is_reachable(path):
+        raise BadInput(f"{path} is missing; put it back, or leave its partition out.")
+    facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode):
         raise BadInput(f"{path} is no regular file; put it back, or leave its partition out.")
     if facts.st_size > MOST_BYTES:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
+from pipeline.datasets.copies import Copies
 from pipeline.datasets.fence import fenced, reading, shown
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.readers import reader_named
@@ -18,10 +19,11 @@ from pipeline.datasets.splits import full_name, named_split, resplit
 class Held:
     """The partitions of a dataset, read one after the other: of a full one the records fill a few hundred megabytes.
 
-    Iterate once; then `absent` and `left_out` are complete.
+    Iterate once; then `absent`, `left_out` and `copies` are complete.
 
     Attributes:
         absent: partitions that the tables name and that are left out.
+        copies: partitions that hold the same lidar files as another.
         left_out: PARTITION/SCAN of the scans that no pattern of the config's `splits` names.
     """
 
@@ -30,6 +32,7 @@ class Held:
         self._reader = reader_named(dataset.reader)
         self.absent: list[AbsentPartition] = []
         self.left_out: list[str] = []
+        self.copies = Copies(Path(dataset.root))
 
     def __iter__(self) -> Iterator[PartitionRecord]:
         """In the reader's order.
@@ -42,6 +45,7 @@ class Held:
             if isinstance(partition, AbsentPartition):
                 self.absent.append(partition)
                 continue
+            self.copies.add(partition)
             if isinstance(splits, str):
                 with reading(
                     f"datasets.{self._name}: reader {self._dataset.reader}, partition {partition.name}"

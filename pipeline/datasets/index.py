@@ -18,6 +18,7 @@ from pipeline.datasets.fence import reading
 from pipeline.datasets.held import Held
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
 from pipeline.datasets.known_contents import KnownContents, locked
+from pipeline.datasets.listing import unreachable_below
 from pipeline.datasets.reader import ABSENT
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import natural
@@ -67,6 +68,11 @@ class Index:
     def left_out(self) -> list[str]:
         """PARTITION/SCAN of the scans that no pattern of the config's `splits` names."""
         return self.body["left_out"]
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Partitions that hold the same lidar files as another, and which; an index of before does not say."""
+        return self.body.get("copies", {})
 
     def scan_names(self) -> Names:
         """For each partition the names of its scans, in order, without its record."""
@@ -127,10 +133,11 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
 
 def _stamp(path: Path) -> list[int | None]:
     """Times and size of a file; of a folder the times alone: its size does not change when a file is added. The second time
-    tells a folder that an archive gave its old time."""
+    tells a folder that an archive gave its old time. None for what is not there or cannot be reached: the reader says so, where it
+    looks."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return [None]
     return [stat.st_mtime_ns, stat.st_ctime_ns, None if path.is_dir() else stat.st_size]
 
@@ -161,6 +168,7 @@ def make_index(
                 f"index {name}: {dataset.reader} was changed, and its reader_version is still {cue['reader'][1]}: what the "
                 f"file before read stays in use. Raise it if the same recordings are now read as other values"
             )
+        _say_what_is_unreachable(name, dataset)
         cache = cache or workdir / "cache"
         known, made_of = KnownContents.load(folder, cache, name), MadeOf(cache, name)
         comparison = Comparison(name, Path(dataset.root), made_of, known)
@@ -192,11 +200,25 @@ def make_index(
             "partitions": entries,
             "absent": [asdict(entry) for entry in held.absent],
             "left_out": held.left_out,
+            "copies": held.copies.originals(),
         }
         write_json(folder / "index.json", sealed(body))
     index = read_index(workdir, name)
     assert index is not None
     return index, True
+
+
+def _say_what_is_unreachable(name: str, dataset: Dataset) -> None:
+    """A user's own reader may list folders in its own way, to which these look empty."""
+    if source_of(dataset.reader) is None:
+        return
+    refused = unreachable_below(Path(dataset.root))
+    if refused:
+        log(
+            f"index {name}: {len(refused)} path(s) below {dataset.root} are links that lead nowhere or cannot be listed: "
+            f"{', '.join(refused[:3])}{' ...' if len(refused) > 3 else ''}. To {dataset.reader} they may look empty; list folders "
+            f"with griddle.files_in, which refuses them"
+        )
 
 
 def sound_index(workdir: Path, name: str) -> Index | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.listing import is_reachable
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import STRICT, MaskRule
 
@@ -94,7 +95,7 @@ class Reader(ABC):
 
     def check(self, root: Path, version: str) -> None:
         """Raise BadInput, in words for the user, unless `root` holds this version of the dataset."""
-        if not root.is_dir():
+        if not is_reachable(root) or not root.is_dir():
             raise BadInput(f"{root} does not exist or is no folder; it should hold {self.traits.reader}.")
 
     def cue(self, root: Path, version: str) -> list[Path]:

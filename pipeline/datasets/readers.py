@@ -14,6 +14,7 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
 from pipeline.datasets.fence import reading
 from pipeline.datasets.reader import Reader, Traits
+from pipeline.datasets.record_checks import check_traits
 
 
 def reader_named(name: str) -> Reader:
@@ -75,4 +76,8 @@ def _own(path: Path, class_name: str) -> Reader:
         raise BadInput(
             f"reader: {path}:{class_name} is no griddle.Reader with `traits`; docs/your-dataset.md shows one"
         )
+    try:
+        check_traits(reader.traits)
+    except ValueError as error:
+        raise BadInput(f"reader: {path}:{class_name}: {error} (docs/your-dataset.md)") from error
     return reader

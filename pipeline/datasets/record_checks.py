@@ -12,10 +12,60 @@ from cache_schemas.places import NAME_LENGTH, PARTITION_NAME
 from pipeline.datasets.files import MOST_BYTES, MOST_PIXELS
 from pipeline.datasets.reader import AbsentPartition, Traits
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
-from pipeline.geometry.calibration import RigidStep
+from pipeline.geometry.calibration import MaskRule, RigidStep
 from pipeline.geometry.calibration_checks import check_intrinsics, check_step
 
 SPLITS = ("train", "val", "test")
+
+
+def check_traits(traits: Traits) -> None:
+    """Refuse traits of which a value is of another kind than they name: ids, stores and tables rest on them.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    numbers = (int, float)
+    intensity = traits.intensity
+    for key, right, wanted in (
+        ("reader", isinstance(traits.reader, str) and bool(traits.reader), "a name"),
+        ("reader_version", type(traits.reader_version) is int, "a whole number"),
+        ("label_map_version", type(traits.label_map_version) is int, "a whole number"),
+        ("frame", isinstance(traits.frame, str), "the frame in words"),
+        (
+            "classes",
+            _are_names(traits.classes) and len(traits.classes) <= 255,
+            "a tuple of at most 255 distinct names",
+        ),
+        ("cameras", _are_names(traits.cameras), "a tuple of distinct names"),
+        ("named_splits", _are_names(traits.named_splits), "a tuple of distinct names"),
+        ("published_mask", isinstance(traits.published_mask, MaskRule), "a griddle.MaskRule"),
+        (
+            "point_bytes",
+            isinstance(traits.point_bytes, numbers) and traits.point_bytes > 0,
+            "a number over 0",
+        ),
+        (
+            "intensity",
+            intensity is None
+            or (
+                isinstance(intensity, Sequence)
+                and len(intensity) == 2
+                and all(isinstance(number, numbers) and math.isfinite(number) for number in intensity)
+                and intensity[1] > 0
+            ),
+            "None, or a mean and a standard deviation over 0",
+        ),
+    ):
+        if not right:
+            raise ValueError(f"traits.{key} is {getattr(traits, key)!r:.100}; give {wanted}")
+
+
+def _are_names(names: object) -> bool:
+    return (
+        isinstance(names, list | tuple)
+        and all(isinstance(name, str) and name for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
 def check_partition(partition: PartitionRecord | AbsentPartition, traits: Traits, seen: set[str]) -> None:

@@ -68,7 +68,7 @@ class ImageRecord:
             ) from error
         check_pixels(root / path, height, width)
         numbers = tuple(float(number) for number in plain_numbers(intrinsics))
-        return cls(camera, path, size, height, width, numbers, steps, time)
+        return cls(camera, path, size, height, width, numbers, steps, time=time)
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,13 @@ def number_chosen(
 
 @lru_cache(maxsize=8)
 def listed_scans(path: str, key: str = "scans") -> frozenset[str]:
-    """The names in a file of scans: one a line; empty lines and what follows a # count for nothing.
+    """The names in a file of scans: one a line; empty lines, what follows a #, and a byte order mark count for nothing.
 
     Raises:
         BadInput: if it cannot be read, names none, or one twice.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{key}: {path} cannot be read as text ({error}); give a file with a scan's name a line"

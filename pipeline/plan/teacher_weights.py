@@ -16,7 +16,8 @@ from cache_schemas.canonical import is_as_sealed, sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.places import WEIGHTS_LOCK
 from cache_schemas.publish import write_json
-from pipeline.common.weights_files import digest_of_file, digest_of_tensors, plain_name
+from pipeline.common.weights_files import METADATA, digest_of_file, digest_of_tensors, plain_name, read_header
+from pipeline.common.weights_names import UnclearNames, is_read_whole
 from pipeline.config.model import Teacher
 
 KNOWN = "weights.tensors.json"
@@ -84,7 +85,10 @@ def _known(workdir: Path) -> dict[str, Any]:
 def _read(path: Path) -> str:
     if path.suffix == ".safetensors":
         try:
-            return digest_of_file(path, plain_name)
+            if is_read_whole([name for name in read_header(path)[0] if name != METADATA]):
+                return digest_of_file(path, plain_name)
+        except UnclearNames as error:
+            raise BadInput(f"{path} cannot be used as weights: {error}.") from error
         except ValueError as error:
             raise BadInput(f"{path} is no whole safetensors file ({error}); download it again.") from error
     from pipeline.common.weights_state import read_state

@@ -17,6 +17,7 @@ from cache_schemas.sources import digest_of_sources
 from pipeline.common.log import log
 from pipeline.common.progress import duration
 from pipeline.datasets.data_warnings import line, shown
+from pipeline.datasets.fence import ReaderMistake
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.lot_status import KIND, is_done
 from pipeline.plan.parts import Lot
@@ -79,11 +80,11 @@ class _Partitions:
         allow: kinds of warnings that are not shown.
 
     Attributes:
-        problems: by partition, why it could not be computed.
+        problems: by partition, the error that says why it could not be computed.
     """
 
     def __init__(self, compute: Compute, count: int, allow: Collection[str] = ()) -> None:
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, BadInput] = {}
         self._allow = allow
         self._compute, self._count = compute, count
         self._started, self._published = time.monotonic(), 0
@@ -112,7 +113,7 @@ class _Partitions:
         try:
             manifest = promise.future.result()
         except BadInput as error:
-            self.problems[promise.name] = str(error)
+            self.problems[promise.name] = error
             log(f"  {promise.name}: cannot be computed: {error}")
             return
         now = time.monotonic()
@@ -148,15 +149,28 @@ class _Promise:
     future: Future[Manifest]
 
 
-def _cannot_be_computed(experiment: Experiment, lot: Lot, problems: Mapping[str, str]) -> BadInput:
+def _cannot_be_computed(experiment: Experiment, lot: Lot, problems: Mapping[str, BadInput]) -> BadInput:
     """What to do about the partitions that could not be computed."""
     dataset = lot.store.dataset
-    skips = experiment.config.datasets[dataset].on_error == "skip"
+    block = experiment.config.datasets[dataset]
+    mistaken = any(isinstance(problem, ReaderMistake) for problem in problems.values())
+    with_files = [name for name, problem in problems.items() if not isinstance(problem, ReaderMistake)]
+    advice = []
+    if mistaken:
+        advice.append(f"Mend the reader {block.reader} and run again: no file is at fault.")
+    if with_files:
+        advice.append(
+            f"Mend their files and run again, or write datasets.{dataset}.leave_out: [{', '.join(with_files)}]"
+            + (
+                ""
+                if block.on_error == "skip"
+                else f", or datasets.{dataset}.on_error: skip to go on without these files"
+            )
+        )
     return BadInput(
         f"{len(problems)} of {len(lot.members)} partition(s) of {dataset} cannot be computed:\n"
-        + "\n".join(f"  {name}: {problem}" for name, problem in problems.items())
-        + f"\nMend their files and run again, or write datasets.{dataset}.leave_out: [{', '.join(problems)}]"
-        + ("" if skips else f", or datasets.{dataset}.on_error: skip to go on without these files")
+        + "".join(f"  {name}: {problem}\n" for name, problem in problems.items())
+        + "\n".join(advice)
     )
 
 

@@ -13,6 +13,7 @@ from pipeline.common.parallel import for_each
 from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.data_warnings import Warnings
+from pipeline.datasets.fence import ReaderMistake
 from pipeline.datasets.files import check_size
 from pipeline.datasets.label_checks import check_labels
 from pipeline.datasets.point_checks import Expected, check_lengths, check_points
@@ -57,7 +58,7 @@ def write_scans(
                 lambda: _points(reader, root, scan, row, expected, warnings),
             )
         except BadInput as error:
-            if not skip:
+            if not skip or isinstance(error, ReaderMistake):
                 raise
             unreadable.note(row, scan.path, error)
             return np.empty((0, 3), np.float32), np.empty(0, np.float32)
@@ -124,7 +125,7 @@ def write_labels(
             warnings.note(row, path, check_labels(labels), f"scan {scan.name}: {root / path}")
             return labels
         except BadInput as error:
-            if not skip:
+            if not skip or isinstance(error, ReaderMistake):
                 raise
             unreadable.note(row, path, error)
             return np.full(points, 255, np.uint8)

@@ -177,7 +177,7 @@ def _weighted(config: Teacher, layer: Layer) -> nn.Module:
 def _original_positions(model: Any, create: Any, config: Teacher, how: Resample) -> None:
     """timm resampled the embeddings when the weights were loaded; do it again, from the untouched ones."""
     native: Any = create()
-    load_weights(native, config.weights, row_of(config.model))
+    load_weights(native, config.weights, row_of(config.model), say=False)
     prefix = 0 if native.no_embed_class else native.num_prefix_tokens
     kept, patches = native.pos_embed[:, :prefix], native.pos_embed[:, prefix:]
     wide = resample_positions(patches.detach(), tuple(model.patch_embed.grid_size), how)

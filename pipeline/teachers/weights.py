@@ -13,28 +13,37 @@ from torch import Tensor, nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.errors import BadInput
-from pipeline.common.weights_state import read_state
+from pipeline.common.log import log
+from pipeline.common.weights_likeness import likeness
+from pipeline.common.weights_state import Weights, read_weights
 from pipeline.config.registry import Row
 from pipeline.config.teacher import is_hub
 
 
-def load_weights(model: nn.Module, weights: str, row: Row | None) -> None:
+def load_weights(model: nn.Module, weights: str, row: Row | None, *, say: bool = True) -> None:
     """Fill a timm model, built without a classifier, from the hub or from a file; names and shapes must all fit.
 
     Args:
         weights: `hub`, `hub@REVISION` or a path.
+        say: whether it is logged what of a file was taken, where that is not all of it.
 
     Raises:
         BadInput: if the weights cannot be had, are no plain tensors, or are another model's.
     """
     name = str(getattr(model, "pretrained_cfg", {}).get("architecture", type(model).__name__))
     if is_hub(weights):
-        state, where = _from_hub(model, weights.partition("@")[2], row), "the hub"
+        read = Weights(_from_hub(model, weights.partition("@")[2], row), (), "")
+        where = "the hub"
     else:
-        path = Path(weights)
-        state, where = _from_file(path, row), str(path)
-    fitted = _in_timms_names(model, state, where)
-    _check_fit(model, fitted, name, where)
+        read, where = _from_file(Path(weights), row), weights
+    if read.taken and say:
+        log(f"weights of {name} from {where}: {read.taken}")
+    try:
+        fitted = _in_timms_names(model, read.state, where)
+        _check_fit(model, fitted, name, where)
+    except BadInput as error:
+        hint = likeness(read.names)
+        raise BadInput(f"{error}\n{hint}" if hint else str(error)) from error
     model.load_state_dict(fitted, strict=True)
 
 
@@ -70,7 +79,7 @@ def _from_hub(model: nn.Module, revision: str, row: Row | None) -> dict[str, Ten
         ) from error
 
 
-def _from_file(path: Path, row: Row | None) -> dict[str, Tensor]:
+def _from_file(path: Path, row: Row | None) -> Weights:
     if not path.is_file():
         raise BadInput(
             f"there is no file of weights {path}; give its path as `weights`, or write `weights: hub`."
@@ -82,11 +91,16 @@ def _from_file(path: Path, row: Row | None) -> dict[str, Tensor]:
                 f"{path} has SHA-256 {digest}; the published file of that name has {row.sha256} ({row.sha256_source}). "
                 f"It is damaged or another file: download it again."
             )
-    return read_state(path)
+    return read_weights(path)
 
 
 def _in_timms_names(model: nn.Module, state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """The original authors' names turned into timm's, by timm's own table for this kind of model."""
+    """The original authors' names turned into timm's, by timm's own table for this kind of model.
+
+    Raises:
+        BadInput: for weights of another kind of model, or of patches of another size: timm would resample them.
+    """
+    _check_patches(model, state, where)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         try:
@@ -100,6 +114,18 @@ def _in_timms_names(model: nn.Module, state: dict[str, Tensor], where: str) -> d
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     dropped = {f"{head}.{part}" for head in heads for part in ("weight", "bias")}
     return {name: value for name, value in state.items() if name in own or name not in dropped}
+
+
+def _check_patches(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    given = state.get("patch_embed.proj.weight")
+    own = model.state_dict().get("patch_embed.proj.weight")
+    if given is None or own is None or given.dim() != 4 or given.shape[-2:] == own.shape[-2:]:
+        return
+    sides = [" x ".join(map(str, weight.shape[-2:])) for weight in (given, own)]
+    raise BadInput(
+        f"{where} holds weights for patches of {sides[0]} pixels, the model has patches of {sides[1]}: it is another network. "
+        f"Name the model that the file is of."
+    )
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, Tensor], name: str, where: str) -> None:

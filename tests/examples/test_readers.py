@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,21 @@ def test_a_calibration_that_is_cut_short_names_what_is_missing(tmp_path: Path) -
     (tmp_path / "calib" / "000000.txt").write_text("P2: 1 2 3\n")
     with pytest.raises(griddle.BadInput, match="has no P2 of 12 numbers"):
         list(reader.partitions(tmp_path, ""))
+
+
+def test_hidden_files_beside_recordings_are_passed_over(samples: Path, tmp_path: Path) -> None:
+    root = tmp_path / "keyframes"
+    shutil.copytree(samples / "nuscenes_lidarseg", root)
+    keyframes = own("labelled_scans.py:Keyframes")
+    (before,) = keyframes.partitions(root, "")
+    (root / "._00").mkdir()
+    for path in [*root.glob("*/*.bin"), root / "._00" / "points.bin"]:
+        (path.parent / f"._{path.name}").write_bytes(bytes(10))
+    assert list(keyframes.partitions(root, "")) == [before]
+    frames = tmp_path / "kitti"
+    shutil.copytree(samples / "kitti" / "object" / "training", frames)
+    kitti = own("kitti_object.py:Reader")
+    (before,) = kitti.partitions(frames, "")
+    for folder in ("velodyne", "calib", "image_2"):
+        (frames / folder / "._000000.bin").write_bytes(bytes(10))
+    assert list(kitti.partitions(frames, "")) == [before]

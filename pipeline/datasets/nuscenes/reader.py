@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import read_file
+from pipeline.datasets.listing import check_none_empty, is_reachable, names_of
 from pipeline.datasets.nuscenes.classes import CLASS_OF_RAW, CLASSES
 from pipeline.datasets.nuscenes.devkit import load_database, official_scenes
 from pipeline.datasets.nuscenes.tables import row_of
@@ -56,7 +57,7 @@ class NuScenesReader(Reader):
 
     def check(self, root: Path, version: str) -> None:
         super().check(root, version)
-        if not version or not (root / version).is_dir():
+        if not version or not is_reachable(root / version) or not (root / version).is_dir():
             versions = sorted(p.name for p in root.glob("v1.0-*") if p.is_dir())
             hint = (
                 f"it holds {', '.join(versions)}: write `version: {versions[0]}`"
@@ -67,10 +68,14 @@ class NuScenesReader(Reader):
 
     def cue(self, root: Path, version: str) -> list[Path]:
         tables = sorted((root / version).glob("*.json"))
-        folders = [root / "samples" / sensor for sensor in (LIDAR, *self.traits.cameras)]
-        return [*tables, *folders, root / "lidarseg" / version]
+        return [*tables, *_folders(root, version)]
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
+        for folder in _folders(root, version):
+            names_of(folder)
+        if is_reachable(root / version / "lidarseg.json"):
+            _, lidar, *_, lidarseg = _folders(root, version)
+            check_none_empty([lidar, lidarseg])  # the devkit counts them, too, and names neither
         nusc = load_database(root, version)
         official = official_scenes("the reader nuscenes")
         splits = {scene: split for split in ("train", "val", "test") for scene in official[split]}
@@ -124,6 +129,13 @@ class NuScenesReader(Reader):
 READER = NuScenesReader()
 READERS = (READER,)
 
+
+def _folders(root: Path, version: str) -> list[Path]:
+    """Those that are read: of samples, of the lidar, of each camera, of labels."""
+    samples = root / "samples"
+    return [samples, *(samples / sensor for sensor in (LIDAR, *TRAITS.cameras)), root / "lidarseg" / version]
+
+
 _VERIFYING = """
     0008 0009 0019 0029 0032 0042 0045 0049 0052 0054 0056 0066 0067 0073 0131 0152 0166 0168 0183 0190
     0194 0208 0210 0211 0241 0243 0248 0259 0260 0261 0287 0292 0297 0305 0306 0350 0352 0358 0361 0365
@@ -143,6 +155,7 @@ def _partition(
 ) -> PartitionRecord | AbsentPartition:
     scans: list[ScanRecord] = []
     missing: list[str] = []
+    unreachable: list[str] = []
     present = 0
     lidar_problems: list[str] = []
     token = scene["first_sample_token"]
@@ -154,7 +167,7 @@ def _partition(
                 raise ValueError("`next` leads back to it: the samples of its scene go round in a circle")
             known.add(token)
             lidar, *rows = (nusc.get("sample_data", sample["data"][channel]) for channel in (LIDAR, *cameras))
-        sizes = [_size_of(root, nusc, row) for row in (lidar, *rows)]
+        sizes = [_size_of(root, nusc, row, unreachable) for row in (lidar, *rows)]
         for row, size in zip((lidar, *rows), sizes, strict=True):
             if size is None:
                 missing.append(row["filename"])
@@ -164,7 +177,7 @@ def _partition(
             lidar_problems.append(f"scan {token}: {_lidar_problem(root / lidar['filename'], sizes[0])}")
         label = labels.get(lidar["token"])
         with row_of(root, nusc.version, "lidarseg", f"of sample_data {lidar['token']}"):
-            label_bytes = _size(root / label) if label else None
+            label_bytes = _reached(root / label, unreachable) if label else None
         to_global = (_pose(root, nusc, "calibrated_sensor", lidar), _pose(root, nusc, "ego_pose", lidar))
         scans.append(
             ScanRecord(
@@ -182,16 +195,29 @@ def _partition(
             )
         )
         token = sample["next"]
-    if not present:
+    if not present and not unreachable:
         return AbsentPartition(scene["name"], split, len(scans))
-    return PartitionRecord(
-        name=scene["name"], split=split, scans=tuple(scans), problem=_problem(scans, missing, lidar_problems)
-    )
+    problem = _unreachable(unreachable) or _problem(scans, missing, lidar_problems)
+    return PartitionRecord(name=scene["name"], split=split, scans=tuple(scans), problem=problem)
 
 
-def _size_of(root: Path, nusc: Any, row: dict[str, Any]) -> int | None:
+def _size_of(root: Path, nusc: Any, row: dict[str, Any], unreachable: list[str]) -> int | None:
     with row_of(root, nusc.version, "sample_data", row):
-        return _size(root / row["filename"])
+        return _reached(root / row["filename"], unreachable)
+
+
+def _reached(path: Path, unreachable: list[str]) -> int | None:
+    """`_size`; what cannot be reached is added to the list, in words for the user."""
+    try:
+        return _size(path)
+    except BadInput as error:
+        unreachable.append(str(error))
+        return None
+
+
+def _unreachable(problems: list[str]) -> str | None:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return problems[0] + more if problems else None
 
 
 def _problem(scans: list[ScanRecord], missing: list[str], lidar_problems: list[str]) -> str | None:
@@ -265,9 +291,15 @@ def _pose(root: Path, nusc: Any, table: str, row: dict[str, Any], inverse: bool 
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is no regular file of this name."""
+    """Bytes of a file; None where there is no regular file of this name.
+
+    Raises:
+        BadInput: if it is a link to what is not there, or cannot be reached.
+    """
     try:
         facts = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except OSError:
+        if not is_reachable(path):
+            return None
+        raise
     return facts.st_size if stat.S_ISREG(facts.st_mode) else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.listing import empty_beside, names_of
 from pipeline.datasets.pandaset.classes import CLASS_OF_RAW, CLASSES
 from pipeline.datasets.pandaset.sequence import frames, read_sequence
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 POINTS = {"x": "f", "y": "f", "z": "f", "i": "f", "t": "f", "d": "iu"}
 """Columns of a lidar file and the kinds of their dtypes: metres in the world's frame, intensity, seconds, sensor."""
 LABELS = {"class": "iu"}
+ANNOTATIONS = Path("annotations") / "semseg"
 SENSORS = {0: "Pandar64", 1: "PandarGT"}
 
 PANDAR64_TRAITS = Traits(
@@ -98,13 +100,11 @@ class PandaSetReader(Reader):
         return watched
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
-        for name in _sequences(root):
+        sequences = _sequences(root)
+        labels = {root / name / ANNOTATIONS: _count(root / name / ANNOTATIONS) for name in sequences}
+        for name in sequences:
             partition = read_sequence(root, name, self.traits.cameras)
-            if isinstance(partition, PartitionRecord) and version != "all" and not _annotated(root / name):
-                scans = len(partition.scans)
-                yield AbsentPartition(name, partition.split, scans, why="without annotations/semseg")
-            else:
-                yield partition
+            yield _with_annotations(partition, root / name / ANNOTATIONS, labels, version)
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
@@ -170,7 +170,13 @@ READERS = (PANDAR64, PANDARGT)
 
 
 def _sequences(root: Path) -> list[str]:
-    return sorted(path.parent.name for path in root.glob("*/lidar") if path.is_dir())
+    """Folders with a lidar's; links that lead nowhere included, where they are named like a sequence: they are no absence."""
+    return [
+        name
+        for name in names_of(root)
+        if os.path.lexists(root / name / "lidar")
+        or (name.isdigit() and os.path.islink(root / name) and not os.path.exists(root / name))
+    ]
 
 
 def _hint(root: Path) -> str:
@@ -181,8 +187,35 @@ def _hint(root: Path) -> str:
     return f" Did you mean {below.parent.parent}?" if below else ""
 
 
-def _annotated(sequence: Path) -> bool:
-    return bool(frames(sequence / "annotations" / "semseg"))
+def _count(folder: Path) -> int:
+    """Of its tables; 0 where it cannot be reached, too."""
+    try:
+        return len(frames(folder))
+    except BadInput:
+        return 0
+
+
+def _with_annotations(
+    partition: PartitionRecord | AbsentPartition, folder: Path, labels: Mapping[Path, int], version: str
+) -> PartitionRecord | AbsentPartition:
+    """A partition as it is used: without annotations it is left out under the published version.
+
+    Args:
+        folder: of its annotations. labels: how many tables each sequence's folder has.
+    """
+    if isinstance(partition, AbsentPartition) or labels[folder]:
+        return partition
+    try:
+        problem = empty_beside(folder, labels)
+    except BadInput as error:
+        problem = str(error)
+    if problem is not None:
+        return replace(partition, problem=partition.problem or problem)
+    if version == "all":
+        return partition
+    return AbsentPartition(
+        partition.name, partition.split, len(partition.scans), why="without annotations/semseg"
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 from cache_schemas.access import open_regular, read_regular
 from cache_schemas.errors import BadInput
-from pipeline.datasets.files import check_pixels
+from pipeline.datasets.files import check_pixels, size_of
+from pipeline.datasets.listing import is_reachable, names_of
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import RigidStep
@@ -40,13 +40,13 @@ class _Problem(Exception):
 
 
 def frames(folder: Path) -> dict[int, str]:
-    """The files of a folder of tables by number; the compressed one where both are there."""
-    try:
-        names = sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    """The files of a folder of tables by number; the compressed one where both are there.
+
+    Raises:
+        BadInput: if the folder cannot be reached.
+    """
     files = {}
-    for name in names:  # NN.pkl sorts before NN.pkl.gz
+    for name in names_of(folder):  # NN.pkl sorts before NN.pkl.gz
         match = _FRAME.fullmatch(name)
         if match:
             files[int(match[1])] = name
@@ -57,12 +57,14 @@ def read_sequence(root: Path, name: str, cameras: Sequence[str]) -> PartitionRec
     """A sequence with the scans of the lidar that these cameras serve; with a `problem` if it cannot be used."""
     split = "train"  # until its place is known
     try:
+        for folder in (name, f"{name}/lidar", *(f"{name}/camera/{camera}" for camera in cameras)):
+            is_reachable(root / folder)
         split = _split(root / name / "meta" / "gps.json")
         poses = _poses(root / name / "lidar" / "poses.json")
         if not frames(root / name / "lidar"):
             return AbsentPartition(name, split, len(poses))
         return PartitionRecord(name, split, tuple(_scans(root, name, cameras, poses)))
-    except _Problem as problem:
+    except (_Problem, BadInput) as problem:
         return PartitionRecord(name, split, (), str(problem))
 
 
@@ -103,9 +105,9 @@ def _scans(root: Path, name: str, cameras: Sequence[str], poses: list[RigidStep]
                 name=f"{name}/{file.split('.')[0]}",
                 result_name=f"{name}/{file.split('.')[0]}",
                 path=f"{name}/lidar/{file}",
-                bytes=os.stat(root / name / "lidar" / file).st_size,
+                bytes=size_of(root / name / "lidar" / file),
                 label_path=label,
-                label_bytes=os.stat(root / label).st_size if label else None,
+                label_bytes=size_of(root / label) if label else None,
                 images=tuple(camera.image(number, pose) for camera in seen.values()),
                 steps=steps,
                 time=times.get(number),
@@ -124,8 +126,7 @@ class _Camera:
         self._poses = _poses(folder / "poses.json")
         self._times = _times(folder / "timestamps.json")
         self._intrinsics = _intrinsics(folder / "intrinsics.json")
-        files = os.listdir(folder) if folder.is_dir() else []
-        self._files = {int(f[:-4]): f for f in sorted(files) if f.endswith(".jpg") and f[:-4].isdigit()}
+        self._files = {int(f[:-4]): f for f in names_of(folder) if f.endswith(".jpg") and f[:-4].isdigit()}
 
     def check(self, numbers: list[int]) -> None:
         """Raise unless all these frames have an image and a pose."""
@@ -150,7 +151,7 @@ class _Camera:
         return ImageRecord(
             camera=self.name,
             path=path,
-            bytes=os.stat(self._root / path).st_size,
+            bytes=size_of(self._root / path),
             height=height,
             width=width,
             intrinsics=self._intrinsics,
@@ -225,6 +226,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(read_regular(path, MOST_BYTES))
     except FileNotFoundError as error:
+        is_reachable(path)  # a link that leads nowhere is named
         raise _Problem(f"{path} is missing") from error
     except OSError as error:
         raise _Problem(f"{path} cannot be read ({error.strerror})") from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import read_file
+from pipeline.datasets.listing import is_reachable, names_of
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.classes import CLASS_OF_ID, CLASSES, SPLIT_OF_SEQUENCE
@@ -32,6 +35,9 @@ TRAITS = Traits(
     point_bytes=POINT_BYTES,
     typical=Typical(points=120_000, partition_scans=RUN, seen=0.163, kept=0.095, edge=0.02, whole=0.43),
 )
+
+
+UNKNOWN = "whose folder's name is none of 00 to 21 (a copy of one of them?)"
 
 
 class SemanticKittiReader(Reader):
@@ -68,12 +74,17 @@ class SemanticKittiReader(Reader):
         return watched
 
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
-        sequences = _sequences_folder(root)
-        assert sequences is not None  # `check` was passed
-        for folder in _folders(sequences):
-            files = _calibration_files(root, folder)
-            calibration = next((file for file in files if file.is_file()), files[-1])
-            yield from Sequence(root, folder, calibration, SPLIT_OF_SEQUENCE[folder.name]).partitions()
+        folder = _sequences_folder(root)
+        assert folder is not None  # `check` was passed
+        sequences = [
+            Sequence(root, path, _calibration_files(root, path), SPLIT_OF_SEQUENCE[path.name])
+            for path in _folders(folder)
+        ]
+        for sequence in sequences:
+            yield from sequence.partitions(beside=sequences)
+        for name in names_of(folder):
+            if name not in SPLIT_OF_SEQUENCE and os.path.isdir(folder / name / "velodyne"):
+                yield AbsentPartition(re.sub(r"[^A-Za-z0-9_-]", "_", name), "train", 0, why=UNKNOWN)
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
@@ -114,13 +125,21 @@ READERS = (READER,)
 def _sequences_folder(root: Path) -> Path | None:
     """Where the sequences are: the root may be what holds `dataset/`, what holds `sequences/`, or that itself."""
     for folder in (root / "dataset" / "sequences", root / "sequences", root):
-        if folder.is_dir() and _folders(folder):
+        if is_reachable(folder) and folder.is_dir() and _folders(folder):
             return folder
     return None
 
 
 def _folders(sequences: Path) -> list[Path]:
-    return [sequences / name for name in sorted(SPLIT_OF_SEQUENCE) if (sequences / name).is_dir()]
+    """Those of sequences that are there, links that lead nowhere included: they are no absence."""
+    with os.scandir(sequences) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.name in SPLIT_OF_SEQUENCE
+            and (entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path)))
+        )
+    return [sequences / name for name in names]
 
 
 def _calibration_files(root: Path, sequence: Path) -> tuple[Path, Path]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cache_schemas.access import open_regular, read_regular
+from cache_schemas.errors import BadInput
 from pipeline.datasets.files import MOST_PIXELS
+from pipeline.datasets.listing import empty_beside, is_reachable, names_of
 from pipeline.datasets.reader import AbsentPartition
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.datasets.semantic_kitti.calibration import Calibration, read_calibration
@@ -28,6 +29,10 @@ MOST_TIMES = 2**24
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
+KINDS = {"velodyne": ".bin", CAMERA: ".png", "labels": ".label"}
+"""The folders of a sequence, and how its files' names end. Only the first is needed."""
+
+
 @dataclass(frozen=True)
 class Sequence:
     """Where one sequence lies.
@@ -35,40 +40,69 @@ class Sequence:
     Attributes:
         root: the dataset's; paths of records count from it.
         folder: the sequence's own, named as it is.
-        calibration_file: its `calib.txt`, there or not.
+        calibration_files: where its `calib.txt` may be; the first that is there counts.
     """
 
     root: Path
     folder: Path
-    calibration_file: Path
+    calibration_files: tuple[Path, ...]
     split: str
 
     @property
     def name(self) -> str:
         return self.folder.name
 
-    def partitions(self) -> Iterator[PartitionRecord | AbsentPartition]:
-        """All its runs: whole, broken, or absent where none of their lidar files are there, nor any later ones."""
+    def partitions(self, beside: Iterable[Sequence]) -> Iterator[PartitionRecord | AbsentPartition]:
+        """All its runs: whole, broken, or absent where none of their lidar files are there, nor any later ones.
+
+        Args:
+            beside: all sequences of the dataset; where others have files of a kind, a folder without any is no absence.
+        """
+        unusable = self._sizes if isinstance(self._sizes, str) else self._empty(beside)
         last_scan = max(self._scans, default=-1)
         last = max((last_scan, *self._images, *self._labels))
         for first in range(0, max(last, 0) + 1, RUN):
             name, numbers = f"{self.name}-{first:04d}", range(first, min(first + RUN, last + 1))
-            if first > last_scan:
+            if unusable is not None:
+                yield PartitionRecord(name, self.split, (), unusable)
+            elif first > last_scan:
                 yield AbsentPartition(name, self.split, len(numbers), why="without lidar files")
             else:
                 yield self._partition(name, numbers)
 
     @cached_property
+    def _sizes(self) -> dict[str, dict[int, int]] | str:
+        """Bytes of the numbered files, by kind; or which folder or file cannot be reached."""
+        try:
+            is_reachable(self.folder)
+            return {kind: _sizes(self.folder / kind, suffix) for kind, suffix in KINDS.items()}
+        except BadInput as error:
+            return str(error)
+
+    def _of_kind(self, kind: str) -> dict[int, int]:
+        return {} if isinstance(self._sizes, str) else self._sizes[kind]
+
+    def _empty(self, beside: Iterable[Sequence]) -> str | None:
+        """Which folder has no files where other sequences have, or None. Sequences of test have no labels."""
+        for kind in KINDS:
+            alike = [s for s in beside if kind != "labels" or (s.split == "test") == (self.split == "test")]
+            counts = {sequence.folder / kind: len(sequence._of_kind(kind)) for sequence in alike}
+            problem = empty_beside(self.folder / kind, counts)
+            if problem is not None:
+                return problem
+        return None
+
+    @property
     def _scans(self) -> dict[int, int]:
-        return _sizes(self.folder / "velodyne", ".bin")
+        return self._of_kind("velodyne")
 
-    @cached_property
+    @property
     def _images(self) -> dict[int, int]:
-        return _sizes(self.folder / CAMERA, ".png")
+        return self._of_kind(CAMERA)
 
-    @cached_property
+    @property
     def _labels(self) -> dict[int, int]:
-        return _sizes(self.folder / "labels", ".label")
+        return self._of_kind("labels")
 
     @cached_property
     def _times(self) -> dict[int, float]:
@@ -84,7 +118,11 @@ class Sequence:
     def _calibration(self) -> Calibration | str:
         """Or why there is none."""
         try:
-            return read_calibration(self.calibration_file)
+            present = [file for file in self.calibration_files if is_reachable(file)]
+        except BadInput as error:
+            return str(error)
+        try:
+            return read_calibration([*present, self.calibration_files[-1]][0])
         except ValueError as error:
             return str(error)
 
@@ -143,7 +181,7 @@ class Sequence:
 
     def _files_that_are_no_images(self) -> str | None:
         folder = self.folder / CAMERA
-        count = len(os.listdir(folder)) if folder.is_dir() else 0
+        count = len(names_of(folder))
         return f"{folder} has {count} files, but none is named like 000000.png" if count else None
 
     def _image(self, number: int) -> ImageRecord | None:
@@ -171,12 +209,17 @@ class Sequence:
 
 
 def _sizes(folder: Path, suffix: str) -> dict[int, int]:
-    """Bytes of the numbered files in a folder; nothing where there is none."""
+    """Bytes of the numbered files in a folder; nothing where there is none.
+
+    Raises:
+        BadInput: if the folder, or a file that is a link, cannot be reached.
+    """
     named = re.compile(r"\d{6}" + re.escape(suffix), re.ASCII)
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {int(entry.name[:6]): entry.stat().st_size for entry in entries if named.fullmatch(entry.name)}
+    paths = [folder / name for name in names_of(folder) if named.fullmatch(name)]
+    for path in paths:
+        if path.is_symlink():
+            is_reachable(path)
+    return {int(path.name[:6]): path.stat().st_size for path in paths}
 
 
 def _png_size(path: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cache_schemas.errors import BadInput
+from cache_schemas.errors import GriddleError
 from pipeline.config.model import Dataset, Points
 from pipeline.datasets.index import Index, PartitionEntry
 from pipeline.datasets.reader import Reader, Traits
@@ -128,11 +128,13 @@ def _measured_scans(
     reader: Reader, root: Path, index: Index, entries: Sequence[PartitionEntry]
 ) -> Iterator[tuple[ScanRecord, np.ndarray]]:
     """Scans from all along the entries, each with its points (N, 3) in metres; those that cannot be read are left out."""
+    from pipeline.datasets.array_checks import read_points
+
     for entry, place in evenly(entries):
         try:
             scan = index.load_partition(entry).scans[place]
-            xyz, _ = reader.read_points(root, scan)
-        except (BadInput, OSError):  # the stage itself will say so
+            xyz, _ = read_points(reader, root, scan)
+        except (GriddleError, OSError):  # the stage itself will say so
             continue
         yield scan, xyz
 

@@ -3,6 +3,7 @@ are written."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,33 @@ def own(tmp_path: Path) -> Callable[[str], str]:
 def test_a_file_that_holds_no_reader_is_refused(own: Callable[[str], str], text: str, told: str) -> None:
     with pytest.raises(griddle.BadInput, match=told):
         reader_named(own(text))
+
+
+TRAITS_OWN = """
+import griddle
+class Reader(griddle.Reader):
+    traits = griddle.Traits(**{"reader": "mine", "reader_version": 1, "frame": "lidar"} | %r)
+    def partitions(self, root, version): ...
+    def read_points(self, root, scan): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("traits", "told"),
+    [
+        ({"reader": 3}, "traits.reader is 3; give a name"),
+        ({"reader_version": "1"}, "traits.reader_version is '1'; give a whole number"),
+        ({"classes": "car"}, "traits.classes is 'car'; give a tuple of at most 255 distinct names"),
+        ({"classes": ("car", "car")}, "distinct names"),
+        ({"cameras": ({},)}, "traits.cameras"),
+        ({"intensity": (1, 0)}, "a standard deviation over 0"),
+        ({"intensity": "18"}, "traits.intensity is '18'"),
+        ({"published_mask": "strict"}, "give a griddle.MaskRule"),
+    ],
+)
+def test_traits_of_other_kinds_are_refused(own: Callable[[str], str], traits: Any, told: str) -> None:
+    with pytest.raises(griddle.BadInput, match=rf"mine\.py:Reader: .*{re.escape(told)}"):
+        reader_named(own(TRAITS_OWN % traits))
 
 
 def test_an_unknown_reader_is_named_with_those_there_are(tmp_path: Path) -> None:

@@ -63,10 +63,10 @@ def test_a_missing_and_a_foreign_tensor_are_named(state: dict[str, torch.Tensor]
     save_file(cut, tmp_path / "cut.safetensors")
     with pytest.raises(BadInput, match=r"First: norm\.bias: the file has no such tensor, the model \(24,\)"):
         load_weights(tiny(), str(tmp_path / "cut.safetensors"), None)
-    more = {**state, "decoder_embed.weight": torch.zeros(2, 3)}
+    more = {**state, "adapter.weight": torch.zeros(2, 3)}
     save_file(more, tmp_path / "more.safetensors")
     with pytest.raises(
-        BadInput, match=r"First: decoder_embed\.weight: the file has \(2, 3\), the model no such tensor"
+        BadInput, match=r"First: adapter\.weight: the file has \(2, 3\), the model no such tensor"
     ):
         load_weights(tiny(), str(tmp_path / "more.safetensors"), None)
 
