@@ -23,6 +23,7 @@ from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, po
 from pipeline.plan.parts import Lot, cut, identities_of, member_of
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.run_record import read_facts
+from pipeline.plan.split_share import SplitShare, split_share
 from pipeline.plan.starting_weights import Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
@@ -229,6 +230,7 @@ class Evaluation:
         readings: in index order; without labels where there are none.
         lots: that must be filled first, scans before what is made from them.
         unlabelled: partitions that count for no score.
+        share: how much of the split is read.
         to_measure: how intensities are spread, where that is not measured yet; its lots are in `lots`.
     """
 
@@ -238,6 +240,7 @@ class Evaluation:
     readings: tuple[LabelledReading, ...]
     lots: tuple[Lot, ...]
     unlabelled: tuple[str, ...]
+    share: SplitShare
     to_measure: ToMeasure | None = None
 
 
@@ -281,5 +284,6 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
             *cut(full, split, entries, about),
         ),
         tuple(entry.name for entry in entries if not entry.members["labels"]),
+        split_share(experiment, dataset, split, {entry.name for entry in entries}),
         measured,
     )

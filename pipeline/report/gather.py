@@ -9,12 +9,13 @@ from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.common.run_files import DONE, METRICS, PROVENANCE
+from pipeline.common.run_files import ALL_CLASSES, DONE, METRICS, PROVENANCE
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
 from pipeline.plan.run_record import mending, read_facts
+from pipeline.plan.split_share import share_line
 from pipeline.report.loss_curve import Curve, read_curve
 
 FORMAT = 1
@@ -22,6 +23,9 @@ FORMAT = 1
 
 Metrics = dict[str, Any]
 """metrics.json of a probe or a finetuning."""
+
+NOT_RECORDED = "not recorded"
+"""What is said of a value that metrics of before do not hold."""
 
 STAND_IN = "stand-in teacher (untrained)"
 
@@ -46,6 +50,8 @@ class Row:
             pretraining. None where there is none.
         iou: percent for each class; None for a class in neither truth nor predictions of any seed.
         points: labelled points that it was scored on.
+        miou_all_classes: percent; mIoU over all classes, where those that do not occur count as 0. None where a seed's metrics
+            are from before it was recorded.
         missing: folders of seeds that are not done yet.
     """
 
@@ -57,11 +63,16 @@ class Row:
     iou: dict[str, Spread | None]
     points: int
     missing: tuple[str, ...]
+    miou_all_classes: Spread | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """One probe of one student, beside its baselines; or (`probe` None) a student's finetunings beside its probes."""
+    """One probe of one student, beside its baselines; or (`probe` None) a student's finetunings beside its probes.
+
+    Attributes:
+        shares: on how much of the scored split its numbers stand, in words, for each dataset and where rows differ each.
+    """
 
     student: str
     probe: str | None
@@ -71,6 +82,7 @@ class Table:
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
     unreadable: tuple[str, ...]
+    shares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,7 +232,16 @@ def _table(
         rows=tuple(_row(row, classes, metrics, floor) for row in rows),
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
+        shares=tuple(dict.fromkeys(line for run in runs for line in _shares(metrics.get(run.folder)))),
     )
+
+
+def _shares(metrics: Metrics | None) -> list[str]:
+    """On how much of the scored split a number stands; metrics of before that was recorded say so."""
+    if metrics is None:
+        return []
+    recorded = metrics.get("shares")
+    return [NOT_RECORDED] if recorded is None else [share_line(share) for share in recorded]
 
 
 def _row(
@@ -236,6 +257,8 @@ def _row(
         100 * (value - floor[row.name, seed]) for seed, value in miou.items() if (row.name, seed) in floor
     ]
     iou = {name: [run["iou"][name] for run in done.values()] for name in classes}
+    scored = [run for run in done.values() if run["miou"] is not None]
+    recorded = [100 * run[ALL_CLASSES] for run in scored if ALL_CLASSES in run]
     return Row(
         kind=row.kind,
         name=row.name,
@@ -248,6 +271,7 @@ def _row(
         },
         points=next((run["points"] for run in done.values()), 0),
         missing=tuple(run.folder for run in row.runs if run.folder not in metrics),
+        miou_all_classes=spread(recorded) if len(recorded) == len(scored) else None,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from pipeline.report.gather import Report, Row, Spread, Table, Training
+from pipeline.report.gather import NOT_RECORDED, Report, Row, Spread, Table, Training
 
 LABELS = {
     "distilled": ("distilled student", "distilled"),
@@ -92,7 +92,7 @@ def comma_separated(report: Report) -> str:
     """results.csv: one line for each row of each table, values in percent, empty where there is none."""
     classes = list(dict.fromkeys(name for table in report.tables for name in table.classes))
     columns = ["student", "probe", "kind", "teacher", "scored_on", "points", "seeds"]
-    for name in ("miou", "gap", *(f"iou_{name}" for name in classes)):
+    for name in ("miou", "miou_all_classes", "gap", *(f"iou_{name}" for name in classes)):
         columns += [name, f"{name}_min", f"{name}_max"]
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -102,7 +102,8 @@ def comma_separated(report: Report) -> str:
             line: dict[str, Any] = {"student": table.student, "probe": row.name, "kind": row.kind}
             line |= {"teacher": table.teacher, "scored_on": table.scored_on, "points": row.points}
             line |= {"seeds": " ".join(map(str, row.seeds))}
-            values = {"miou": row.miou, "gap": row.gap, **{f"iou_{k}": v for k, v in row.iou.items()}}
+            values = {"miou": row.miou, "miou_all_classes": row.miou_all_classes, "gap": row.gap}
+            values |= {**{f"iou_{k}": v for k, v in row.iou.items()}}
             for name, value in values.items():
                 if value is not None:
                     line |= {name: value.mean, f"{name}_min": value.low, f"{name}_max": value.high}
@@ -159,10 +160,25 @@ def notes(table: Table) -> list[str]:
         lines.append(f"no gap is given: `calibrated` is not among probes.{table.probe}.baselines")
     if any(value is None for row in table.rows if row.seeds for value in row.iou.values()):
         lines.append(f"{NONE} the class is in neither truth nor predictions; mIoU is over the others")
+        lines.append(
+            f"mIoU over all {len(table.classes)} classes, those that do not occur as 0 (as semantic-kitti-api counts): "
+            + ", ".join(
+                f"{row_label(table, number)[1].removesuffix(' *')} {_all_classes(row)}"
+                for number, row in enumerate(table.rows)
+                if row.miou is not None
+            )
+        )
+    lines += [f"scored on {share}" for share in table.shares if share != NOT_RECORDED]
+    if NOT_RECORDED in table.shares:
+        lines.append(f"on how much of {table.scored_on} older rows were scored: {NOT_RECORDED}")
     if table.left_out:
         shown = ", ".join(table.left_out[:3]) + (" ..." if len(table.left_out) > 3 else "")
         lines.append(f"left out: {len(table.left_out)} partition(s) without labels: {shown}")
     return lines
+
+
+def _all_classes(row: Row) -> str:
+    return NOT_RECORDED if row.miou_all_classes is None else f"{row.miou_all_classes.mean:.1f}"
 
 
 def class_grid(table: Table) -> list[list[str]]:

@@ -18,6 +18,7 @@ from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.left_out import check_left_out
+from pipeline.plan.split_share import check_whole, share_line
 from pipeline.streaming.scan_batches import scored_together
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
@@ -37,13 +38,16 @@ def evaluate(
     *,
     votes: int | None = None,
     out: Path | None = None,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Score, and write `evaluations/<dataset>-<split>.json` into the scored folder; with `out`, write the official files there.
 
-    votes: passes over each scan; by default the number in its block. Returns the metrics; without any label miou is None.
+    votes: passes over each scan; by default the number in its block. partial: also where official files would lack scans of
+    the split. Returns the metrics; without any label miou is None.
 
     Raises:
-        BadInput: if there is nothing to score and nothing to write, or the run is not done.
+        BadInput: if there is nothing to score and nothing to write, the run is not done, or the official files would lack
+            scans.
         GriddleError: if its weights are not those that were trained.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
@@ -58,6 +62,9 @@ def evaluate(
     source = ScanSource(experiment.cache, wanted.readings)
     scans = source.scans()
     left_out = check_left_out(experiment.config.datasets, source.left_out)
+    share = wanted.share.with_scans(len(scans))
+    if out is not None and not partial:
+        check_whole(share)
     features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
@@ -84,6 +91,8 @@ def evaluate(
         reader = reader_named(dataset.reader)
         written = reader.write_results(out, dataset.version, wanted.split, by_scan())
         log(f"  predictions of {written} scan(s) → {out}")
+        if not share.is_whole:
+            log(f"  they are not the whole split, and no official submission: {share_line(share.recorded())}")
     else:
         for _ in by_scan():
             pass
@@ -101,6 +110,7 @@ def evaluate(
         "scans": len(scans),
         "unlabelled": list(wanted.unlabelled),
         "unreadable": left_out,
+        "shares": [share.recorded()],
         "confusion": confusion.counts.tolist(),
     }
     voted = f"-{votes}-votes" if votes > 1 else ""

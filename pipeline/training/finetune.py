@@ -84,6 +84,7 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
         ignored=ignored,
         scans=task.scans,
         unreadable=task.unreadable,
+        shares=task.shares,
         losses=loss_by_epoch(folder, per_epoch),
         seconds={"evaluate": round(time.monotonic() - trained, 2)},
         device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipeline.common.run_files import CONFIG, METRICS, PROVENANCE, WEIGHTS
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.run_record import forget_record, read_facts, write_record
+from pipeline.plan.split_share import SplitShare
 from pipeline.training.confusion import Confusion
 from pipeline.training.weights_folder import is_complete, save_weights, write_provenance
 
@@ -57,6 +59,7 @@ def finish_labelled(
     ignored: int,
     scans: tuple[int, int],
     unreadable: list[str],
+    shares: Sequence[SplitShare],
     losses: list[float],
     seconds: dict[str, float],
     device: torch.device,
@@ -91,6 +94,7 @@ def finish_labelled(
             "scans": {"train": scans[0], "evaluate": scans[1]},
             "left_out": list(run.left_out),
             "unreadable": unreadable,
+            "shares": [share.recorded() for share in shares],
             "loss": losses[-1] if losses else None,  # of a curve that was lost nothing can be said
             "loss_by_epoch": losses,
             "seconds": seconds,

@@ -74,6 +74,7 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lea
         ignored=ignored,
         scans=task.scans,
         unreadable=task.unreadable,
+        shares=task.shares,
         losses=losses,
         seconds=seconds,
         device=device,

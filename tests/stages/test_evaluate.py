@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,6 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
 ) -> None:
     root = tmp_path / "toy"
-    import shutil
-
     shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
     shutil.rmtree(root / "lidarseg")
     (root / "v1.0-mini" / "lidarseg.json").unlink()
@@ -139,6 +138,87 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     assert len(sizes) == 4
     assert sum(sizes.values()) == metrics["ignored_points"]
     assert refused(tmp_path / "config.yaml", capsys, *arguments[:3]) == 2
+
+
+def without_a_scene(plan: Plan, root: Path) -> tuple[str, int]:
+    """A copy of the toy tree in which no file of the last val scene is there; its name, and how many scans it has."""
+    shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
+    gone = [entry for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    record = plan.experiment.indices["toy"].load_partition(gone)
+    for scan in record.scans:
+        for path in (scan.path, *(image.path for image in scan.images)):
+            (root / path).unlink()
+    return gone.name, gone.scans
+
+
+def test_official_files_that_would_lack_a_scene_are_refused_unless_told(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    scene, scans = without_a_scene(plan, tmp_path / "toy")
+    config = yaml.safe_load(config_path.read_text())
+    config["datasets"]["cut"] = config["datasets"]["toy"] | {"root": str(tmp_path / "toy")}
+    config["datasets"]["chosen"] = config["datasets"]["toy"] | {"leave_out": [scene]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (probe, _) = folders(plan)
+    for dataset, why in (("cut", "without any file"), ("chosen", "left out by the config")):
+        out = tmp_path / f"out {dataset}"
+        arguments = [str(probe), "--dataset", dataset, "--out", str(out)]
+        assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
+        line = f"{dataset} val: 1 of 2 partition(s), {scans} of {2 * scans} scan(s); 1 partition(s) {why}: {scene}"
+        said = capsys.readouterr().err
+        assert line in said
+        assert "--partial" in said
+        assert not out.exists(), "nothing is written"
+        metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
+        assert len(list((out / "lidarseg" / "mini_val").iterdir())) == scans
+        (share,) = metrics["shares"]
+        assert (share["partitions"], share["scans"]) == ([1, 2], [scans, 2 * scans])
+        assert share["lacking"] == [{"name": scene, "scans": scans, "why": why}]
+        main(["evaluate", "--config", str(tmp_path / "config.yaml"), *arguments[:3]])
+        assert line in capsys.readouterr().out, "a score says on how much it stands"
+    assert refused(config_path, capsys, str(probe), "--partial") == 2
+
+
+def test_scans_that_could_not_be_read_are_missing_from_the_official_files(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    root = tmp_path / "toy"
+    shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
+    index = plan.experiment.indices["toy"]
+    first = next(index.load_partition(entry) for entry in index.partitions if entry.split == "val").scans[0]
+    lidar = root / first.path
+    values = np.fromfile(lidar, "<f4")
+    values[0] = np.nan
+    values.tofile(lidar)
+    config = yaml.safe_load(config_path.read_text())
+    config["datasets"]["torn"] = config["datasets"]["toy"] | {"root": str(root), "on_error": "skip"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (probe, _) = folders(plan)
+    arguments = [str(probe), "--dataset", "torn", "--out", str(tmp_path / "out")]
+    assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
+    assert "3 of 4 scan(s); 1 scan(s) that could not be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
+    assert len(list((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())) == 3
+
+
+def test_both_means_are_printed_and_stored(config_path: Path, plan: Plan, capsys: Any) -> None:
+    (probe, _) = folders(plan)
+    metrics = evaluate(config_path, capsys, str(probe))
+    values = list(metrics["iou"].values())
+    occurring = [value for value in values if value is not None]
+    assert len(occurring) < len(values)
+    assert metrics["miou"] == pytest.approx(np.mean(occurring))
+    assert metrics["miou_all_classes"] == pytest.approx(sum(occurring) / len(values))
+    assert json.loads((probe / "metrics.json").read_text())["miou_all_classes"] == metrics["miou_all_classes"]
+    main(["evaluate", "--config", str(config_path), str(probe)])
+    said = capsys.readouterr().out.splitlines()
+    for name, key in (
+        ("over the classes that occur", "miou"),
+        ("over all, those that do not occur 0", "miou_all_classes"),
+    ):
+        (line,) = [line for line in said if line.startswith(f"mIoU %, {name}")]
+        assert line.split()[-1] == f"{100 * metrics[key]:.2f}"
 
 
 def refused(config_path: Path, capsys: Any, *arguments: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,12 @@ from cache_schemas.errors import BadInput
 from pipeline.datasets.files import read_file
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.datasets.semantic_kitti.classes import CLASS_OF_ID, CLASSES, SPLIT_OF_SEQUENCE
+from pipeline.datasets.semantic_kitti.classes import (
+    CLASS_OF_ID,
+    CLASSES,
+    SCANS_OF_SEQUENCE,
+    SPLIT_OF_SEQUENCE,
+)
 from pipeline.datasets.semantic_kitti.sequence import CAMERA, LABEL_BYTES, POINT_BYTES, RUN, Sequence
 from pipeline.geometry.calibration import MaskRule
 
@@ -72,6 +77,12 @@ class SemanticKittiReader(Reader):
             files = _calibration_files(root, folder)
             calibration = next((file for file in files if file.is_file()), files[-1])
             yield from Sequence(root, folder, calibration, SPLIT_OF_SEQUENCE[folder.name]).partitions()
+
+    def official_scans(self, version: str, split: str) -> Mapping[str, int]:
+        return {name: SCANS_OF_SEQUENCE[name] for name, its in SPLIT_OF_SEQUENCE.items() if its == split}
+
+    def recording_of(self, partition: str) -> str:
+        return partition.partition("-")[0]
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
