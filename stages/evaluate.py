@@ -70,7 +70,7 @@ def evaluate(
     import json
 
     from cache_schemas.errors import BadInput
-    from pipeline.plan.evaluation import open_evaluation
+    from pipeline.plan.open_evaluation import open_evaluation
     from pipeline.plan.split_share import check_whole
     from pipeline.preprocessing.fill import fill
     from pipeline.preprocessing.intensity_stats import measure_if_missing
@@ -108,6 +108,7 @@ def _table(metrics: dict[str, Any]) -> str:
             f"{metrics['dataset']} {metrics['split']}: {metrics['scans']} scans, {metrics['points']:,} labelled points"
             + (f", {metrics['votes']} votes" if metrics["votes"] > 1 else ""),
             *(f"on {share_line(share)}" for share in metrics["shares"]),
+            *(f"trained before the dataset changed: {line}" for line in metrics["dataset_since"]),
             *(lines if metrics["points"] else ["no labels: nothing to score"]),
             f"{'mIoU %, over the classes that occur':<44}{percent(metrics['miou']):>8}",
             f"{'mIoU %, over all, those that do not occur 0':<44}{percent(metrics[ALL_CLASSES]):>8}",

@@ -19,6 +19,7 @@ from pipeline.datasets.readers import reader_named
 from pipeline.datasets.splits import split_of_absent
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledReading
+from pipeline.plan.selection import is_chosen
 
 SHOWN = 3
 UNREADABLE = "that could not be read"
@@ -73,6 +74,7 @@ def split_share(
     scans: int | None = None,
     *,
     images: bool = False,
+    cached: Mapping[str, int] | None = None,
 ) -> SplitShare:
     """What of a split is read.
 
@@ -80,23 +82,25 @@ def split_share(
         read: the names of the partitions.
         scans: how many of theirs; None: all of them.
         images: whether only what cameras see is read.
+        cached: more partitions that are read, with their scans: they are in the cache and no longer in the dataset.
     """
     why, why_scans = ("without labels or images", UNSEEN) if images else ("without labels", UNREADABLE)
     config, index = experiment.config.datasets[dataset], experiment.indices[dataset]
     reader = reader_named(config.reader)
     entries = [entry for entry in index.partitions if entry.split == split]
     lacking = [
-        Lacking(entry.name, entry.scans, why if _is_chosen(config, entry.name) else "left out by the config")
+        Lacking(entry.name, entry.scans, why if is_chosen(config, entry.name) else "left out by the config")
         for entry in entries
         if entry.name not in read
     ]
-    lacking += _absent(reader, config, index, split)
-    lacking += _beyond_the_files(reader, config, split, index)
-    whole = sum(entry.scans for entry in entries if entry.name in read)
+    cached = cached or {}
+    lacking += [part for part in _absent(reader, config, index, split) if part.name not in cached]
+    lacking += _beyond_the_files(reader, config, split, index, cached)
+    whole = sum(entry.scans for entry in entries if entry.name in read) + sum(cached.values())
     counted = whole if scans is None else scans
     if counted < whole:
         lacking.append(Lacking("", whole - counted, why_scans))
-    used = sum(entry.name in read for entry in entries)
+    used = sum(entry.name in read for entry in entries) + len(cached)
     return SplitShare(
         dataset,
         split,
@@ -151,10 +155,6 @@ def share_line(recorded: Mapping[str, Any]) -> str:
     return line
 
 
-def _is_chosen(config: Dataset, name: str) -> bool:
-    return name not in config.leave_out and (config.partitions is None or name in config.partitions)
-
-
 def _absent(reader: Reader, config: Dataset, index: Index, split: str) -> list[Lacking]:
     """The partitions that the tables name, and that the index left out."""
     return [
@@ -164,14 +164,16 @@ def _absent(reader: Reader, config: Dataset, index: Index, split: str) -> list[L
     ]
 
 
-def _beyond_the_files(reader: Reader, config: Dataset, split: str, index: Index) -> list[Lacking]:
+def _beyond_the_files(
+    reader: Reader, config: Dataset, split: str, index: Index, cached: Mapping[str, int]
+) -> list[Lacking]:
     """What is officially in a split, and of which no file says that it exists. Splits of the user's own have nothing official."""
     if config.splits is not None:
         return []
     known: dict[str, int] = {}
-    parts = [(entry.name, entry.scans) for entry in index.partitions]
-    parts += [(part["name"], part.get("scans", 0)) for part in index.body["absent"]]
-    for name, scans in parts:
+    parts = {part["name"]: part.get("scans", 0) for part in index.body["absent"]}
+    parts |= {entry.name: entry.scans for entry in index.partitions} | dict(cached)
+    for name, scans in parts.items():
         recording = reader.recording_of(name)
         known[recording] = known.get(recording, 0) + scans
     official = reader.official_scans(config.version, split)

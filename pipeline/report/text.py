@@ -9,7 +9,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from pipeline.report.gather import NOT_RECORDED, Report, Row, Spread, Table, Training
+from pipeline.report.tables import NOT_RECORDED, Report, Row, Spread, Table, Training
 
 LABELS = {
     "distilled": ("distilled student", "distilled"),
@@ -66,6 +66,15 @@ def terminal(report: Report) -> str:
             )
         ]
         blocks.append([*shown, *more])
+    if report.problem:
+        blocks.append(
+            [
+                *wrap(
+                    "only what was done before is shown; today nothing can be planned: " + report.problem,
+                    COLUMNS,
+                )
+            ]
+        )
     if not report.tables:
         blocks.append(["no student of the config names a probe, so there is no table of classes"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -85,6 +94,8 @@ def markdown(report: Report) -> str:
     parts += [f"- {training_line(training)}" for training in report.trainings]
     if unreadable := unreadable_lines(report):
         parts += ["## Left out", unreadable[0], *(f"- {entry}" for entry in unreadable[1:])]
+    if report.problem:
+        parts += ["## Today", f"Only what was done before is shown. Nothing can be planned: {report.problem}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,6 +179,7 @@ def notes(table: Table) -> list[str]:
                 if row.miou is not None
             )
         )
+    lines += [f"trained and scored before the dataset changed; {line}" for line in table.since]
     lines += [f"scored on {share}" for share in table.shares if share != NOT_RECORDED]
     if NOT_RECORDED in table.shares:
         lines.append(f"on how much of {table.scored_on} older rows were scored: {NOT_RECORDED}")
@@ -199,6 +211,7 @@ def training_line(training: Training) -> str:
         f"{training.seconds / 60:.1f} min"
         + (f", without {len(training.unreadable)} unreadable file(s)" if training.unreadable else "")
         + (f"; {training.curve_lacks}" if training.curve_lacks else "")
+        + "".join(f"; trained before the dataset changed: {line}" for line in training.since)
         + f": {training.folder}"
     )
 

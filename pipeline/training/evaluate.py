@@ -65,6 +65,7 @@ def evaluate(
     share = wanted.share.with_scans(len(scans))
     if out is not None and not partial:
         check_whole(share)
+    names = _result_names(experiment, wanted) if out is not None else {}
     features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
@@ -75,7 +76,6 @@ def evaluate(
 
     def by_scan() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal points
-        names = _result_names(experiment, wanted) if out is not None else {}
         batches = predictions(task, head, workers=experiment.config.workers, device=device)
         for number, (predicted, labels) in enumerate(batches):
             classes_of_points = predicted.cpu().numpy()
@@ -111,6 +111,7 @@ def evaluate(
         "unlabelled": list(wanted.unlabelled),
         "unreadable": left_out,
         "shares": [share.recorded()],
+        "dataset_since": list(wanted.since),
         "confusion": confusion.counts.tolist(),
     }
     voted = f"-{votes}-votes" if votes > 1 else ""
@@ -152,7 +153,7 @@ def _task(
     votes: int,
 ) -> Task:
     scored, block = wanted.scored, wanted.scored.block
-    intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset)}
+    intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset, scored.intensity)}
     voted = Votes(
         source,
         scans,
@@ -169,9 +170,20 @@ def _task(
 
 
 def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
-    """For each scan the name that the official evaluation uses."""
+    """For each scan the name that the official evaluation uses.
+
+    Raises:
+        BadInput: for partitions that the cache alone has: only the dataset's index knows these names.
+    """
     index = experiment.indices[wanted.dataset]
     read = {reading.partition for reading in wanted.readings}
+    gone = sorted(read - {entry.name for entry in index.partitions})
+    if gone:
+        raise BadInput(
+            f"{len(gone)} of {len(read)} partition(s) are in the cache and no longer in dataset {wanted.dataset}, so that the "
+            f"official names of their scans are not known: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}. Put "
+            f"their files back and run `griddle index`, or leave out --out"
+        )
     return {
         scan.name: scan.result_name
         for entry in index.partitions

@@ -221,6 +221,99 @@ def test_both_means_are_printed_and_stored(config_path: Path, plan: Plan, capsys
         assert line.split()[-1] == f"{100 * metrics[key]:.2f}"
 
 
+def workdir_of_ones_own(config_path: Path, plan: Plan, folder: Path) -> tuple[Path, Path]:
+    """A copy of workdir and recordings that a test may change; the config that names them, and the copy of the probe."""
+    work, root = plan.experiment.workdir, Path(plan.experiment.config.datasets["toy"].root)
+    shutil.copytree(work, folder / "work")
+    shutil.copytree(root, folder / "toy")
+    config = yaml.safe_load(config_path.read_text())
+    config["workdir"] = str(folder / "work")
+    for dataset in config["datasets"].values():
+        dataset["root"] = str(folder / "toy")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder / "config.yaml", folder / "work" / folders(plan)[0].relative_to(work)
+
+
+def remove_scene(plan: Plan, root: Path) -> str:
+    """Remove all files of the last val scene."""
+    entry = [entry for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    for scan in plan.experiment.indices["toy"].load_partition(entry).scans:
+        for path in (scan.path, *(image.path for image in scan.images)):
+            (root / path).unlink()
+    return entry.name
+
+
+def test_what_was_trained_before_the_dataset_shrank_is_scored_from_the_cache(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    own, probe = workdir_of_ones_own(config_path, plan, tmp_path)
+    recorded = json.loads((probe / "metrics.json").read_text())
+    scene = remove_scene(plan, tmp_path / "toy")
+    main(["index", "--config", str(own)])
+    capsys.readouterr()
+    main(["evaluate", "--config", str(own), "--json", str(probe)])
+    said = capsys.readouterr()
+    metrics = json.loads(said.out)
+    for key in ("miou", "iou", "points", "confusion"):
+        assert metrics[key] == recorded[key], "on what it was scored on"
+    line = f"toy val has today 1 partition(s) no longer there: {scene} (2 then, 1 today)"
+    assert line in said.err
+    assert metrics["dataset_since"] == [line]
+    (share,) = metrics["shares"]
+    assert (share["partitions"], share["scans"]) == ([2, 2], [4, 4]), "read from the cache"
+    fewer = evaluate(own, capsys, str(probe), "--dataset", "toy")
+    assert fewer["scans"] == 2, "on what the dataset has today"
+    out = ["--out", str(tmp_path / "out"), "--partial"]
+    assert refused(own, capsys, str(probe), *out) == 2
+    assert f"official names of their scans are not known: {scene}" in capsys.readouterr().err
+    for path in (tmp_path / "work" / "cache").rglob(f"{scene}.*.json"):
+        path.unlink()
+    assert refused(own, capsys, str(probe)) == 2
+    assert "add --dataset toy" in capsys.readouterr().err
+
+
+def test_what_was_trained_before_the_dataset_grew_is_scored_as_it_was(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    own, _ = workdir_of_ones_own(config_path, plan, tmp_path)
+    whole = yaml.safe_load(own.read_text())
+    scene = [entry.name for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    fewer = yaml.safe_load(own.read_text())
+    fewer["datasets"]["toy"]["leave_out"] = [scene]
+    own.write_text(yaml.safe_dump(fewer))
+    baseline = next(r for r in plan_experiment(load_config(own)).probe_runs.values() if r.kind == "random")
+    main(["probe", "--config", str(own), "--baseline", Path(baseline.folder).name])
+    own.write_text(yaml.safe_dump(whole))
+    probe = tmp_path / "work" / baseline.folder
+    for path in (tmp_path / "work" / "cache").rglob("*.json"):
+        if path.name.partition(".")[0] != scene and "full_scans" in path.parts:
+            path.unlink()  # a full scan that the dataset still has the files for: it is computed again
+    metrics = evaluate(own, capsys, str(probe))
+    assert metrics["confusion"] == json.loads((probe / "metrics.json").read_text())["confusion"]
+    assert metrics["dataset_since"] == [f"toy val has today 1 partition(s) more: {scene} (1 then, 2 today)"]
+    assert refused(own, capsys, str(probe), "--out", str(tmp_path / "out")) == 2
+    assert "1 of 2 partition(s)" in capsys.readouterr().err
+    official = ["--dataset", "toy", "--out", str(tmp_path / "out")]
+    assert evaluate(own, capsys, str(probe), *official)["scans"] == 4
+
+
+def test_no_advice_to_make_the_call_that_was_just_made(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    changed = yaml.safe_load(config_path.read_text())
+    changed["students"]["s"]["network"]["width"] = 16
+    (probe, _) = folders(plan)
+    beside = probe.parent.parent / "config.yaml"
+    beside.write_text(yaml.safe_dump(changed))
+    try:
+        assert refused(beside, capsys, str(probe)) == 2
+        said = capsys.readouterr().err
+        assert "--config" not in said
+        assert f"has another id than {probe.name}" in said
+    finally:
+        beside.unlink()
+
+
 def refused(config_path: Path, capsys: Any, *arguments: str) -> int:
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
