@@ -155,6 +155,13 @@ def _table(
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
         since=_since(rows, recorded),
+        too_small=tuple(
+            dict.fromkeys(
+                name
+                for run in runs
+                for name in metrics.get(run.folder, {}).get("too_small", {}).get("scans", [])
+            )
+        ),
         shares=tuple(dict.fromkeys(line for run in runs for line in _shares(metrics.get(run.folder)))),
     )
 

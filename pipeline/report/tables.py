@@ -50,6 +50,7 @@ class Table:
 
     Attributes:
         shares: on how much of the scored split its numbers stand, in words, for each dataset and where rows differ each.
+        too_small: scans of batches that were too small to learn from, and were skipped.
         since: what datasets have today more or less than rows were trained and scored on, with the kinds of these rows.
     """
 
@@ -63,6 +64,7 @@ class Table:
     unreadable: tuple[str, ...]
     shares: tuple[str, ...] = ()
     since: tuple[str, ...] = ()
+    too_small: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,9 @@ def notes(table: Table) -> list[str]:
     lines += [f"scored on {share}" for share in table.shares if share != NOT_RECORDED]
     if NOT_RECORDED in table.shares:
         lines.append(f"on how much of {table.scored_on} older rows were scored: {NOT_RECORDED}")
+    if table.too_small:
+        shown = ", ".join(table.too_small[:3]) + (" ..." if len(table.too_small) > 3 else "")
+        lines.append(f"skipped: batches of fewer than 2 points, of {len(table.too_small)} scan(s): {shown}")
     if table.left_out:
         shown = ", ".join(table.left_out[:3]) + (" ..." if len(table.left_out) > 3 else "")
         lines.append(f"left out: {len(table.left_out)} partition(s) without labels: {shown}")

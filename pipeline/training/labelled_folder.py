@@ -18,6 +18,7 @@ from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.run_record import forget_record, read_facts, write_record
 from pipeline.plan.split_share import SplitShare
 from pipeline.training.confusion import Confusion
+from pipeline.training.too_small import TooSmall
 from pipeline.training.weights_folder import is_complete, save_weights, write_provenance
 
 
@@ -60,7 +61,8 @@ def finish_labelled(
     scans: tuple[int, int],
     unreadable: list[str],
     shares: Sequence[SplitShare],
-    losses: list[float],
+    too_small: TooSmall,
+    losses: Sequence[float | None],
     seconds: dict[str, float],
     device: torch.device,
     steps: int | None = None,
@@ -96,7 +98,8 @@ def finish_labelled(
             "unreadable": unreadable,
             "shares": [share.recorded() for share in shares],
             "loss": losses[-1] if losses else None,  # of a curve that was lost nothing can be said
-            "loss_by_epoch": losses,
+            "loss_by_epoch": list(losses),
+            "too_small": too_small.recorded(),
             "seconds": seconds,
             "confusion": confusion.counts.tolist(),
         },
