@@ -169,6 +169,7 @@ def test_official_files_that_would_lack_a_scene_are_refused_unless_told(
         assert line in said
         assert "--partial" in said
         assert not out.exists(), "nothing is written"
+        assert not list((plan.experiment.cache / "scans").glob(f"{dataset}-*")), "nor computed"
         metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
         assert len(list((out / "lidarseg" / "mini_val").iterdir())) == scans
         (share,) = metrics["shares"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,21 @@ def test_what_is_done_is_shown_and_what_the_dataset_has_since(
     folder = write_report(tmp_path, report)
     assert line in " ".join((folder / "index.html").read_text().split())
     assert results.problem.split("\n")[0] in text
+
+
+def test_no_gap_between_scores_on_other_partitions(work: Path) -> None:
+    change_index(work, grown)
+    results = results_of(experiment_of(work))
+    distilled, *others = results.probe_rows
+    (run,) = distilled.runs
+    elsewhere = replace(run, evaluate=(*run.evaluate, replace(run.evaluate[0], partition="scene-0001")))
+    rows = [replace(distilled, runs=(elsewhere,)), *others]
+    for probe_rows, compared in ((results.probe_rows, True), (rows, False)):
+        report = gather(replace(results, probe_rows=probe_rows))
+        first = report.tables[0].rows[0]
+        assert first.kind == "distilled"
+        assert first.miou is not None
+        assert (first.gap is not None) == compared
 
 
 def test_a_training_on_todays_dataset_takes_the_place_of_the_one_before(work: Path) -> None:
