@@ -166,7 +166,8 @@ class Evaluation:
         readings: in index order; without labels where there are none.
         lots: that must be filled first, scans before what is made from them.
         unlabelled: partitions that count for no score.
-        share: how much of the split is read.
+        share: how much of the split is read, and of how much predictions can be written.
+        labelled: how much of the split is read and has labels: on that a score stands.
         to_measure: how intensities are spread, where that is not measured yet; its lots are in `lots`.
         since: what the datasets have more or less than when the run was trained, a line for each.
     """
@@ -178,6 +179,7 @@ class Evaluation:
     lots: tuple[Lot, ...]
     unlabelled: tuple[str, ...]
     share: SplitShare
+    labelled: SplitShare
     to_measure: ToMeasure | None = None
     since: tuple[str, ...] = ()
 
@@ -223,5 +225,6 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
         ),
         tuple(entry.name for entry in entries if not entry.members["labels"]),
         split_share(experiment, dataset, split, {entry.name for entry in entries}),
+        split_share(experiment, dataset, split, {entry.name for entry in labelled}),
         measured,
     )

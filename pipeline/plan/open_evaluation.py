@@ -158,7 +158,14 @@ def as_trained(experiment: Experiment, scored: Scored, run: LabelledRun) -> Eval
         cached={r.partition: _scans_of(experiment, r) for r in readings if r.partition not in today},
     )
     return Evaluation(
-        scored, dataset, split, readings, tuple(_lots(experiment, scored, dataset, split, again)), (), share
+        scored,
+        dataset,
+        split,
+        readings,
+        tuple(_lots(experiment, scored, dataset, split, again)),
+        (),
+        share,
+        share,
     )
 
 

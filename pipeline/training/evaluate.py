@@ -63,6 +63,7 @@ def evaluate(
     scans = source.scans()
     left_out = check_left_out(experiment.config.datasets, source.left_out)
     share = wanted.share.with_scans(len(scans))
+    labelled = sum(wanted.readings[place.reading].labels is not None for place in scans)
     if out is not None and not partial:
         check_whole(share)
     names = _result_names(experiment, wanted) if out is not None else {}
@@ -110,7 +111,7 @@ def evaluate(
         "scans": len(scans),
         "unlabelled": list(wanted.unlabelled),
         "unreadable": left_out,
-        "shares": [share.recorded()],
+        "shares": [wanted.labelled.with_scans(labelled).recorded()],
         "dataset_since": list(wanted.since),
         "confusion": confusion.counts.tolist(),
     }

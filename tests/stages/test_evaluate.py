@@ -133,6 +133,8 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments)
     assert metrics["miou"] is None
     assert len(metrics["unlabelled"]) == 2
+    (share,) = metrics["shares"]
+    assert (share["scans"], {part["why"] for part in share["lacking"]}) == ([0, 4], {"without labels"})
     files = sorted((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())
     sizes = {path.name: len(np.fromfile(path, np.uint8)) for path in files}
     assert len(sizes) == 4
