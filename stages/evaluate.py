@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write predictions in the dataset's official format there."
 )
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="With --out: write predictions also where scans of the split are not there. No official evaluation takes them.",
+)
 @click.option("--threads", type=int, help="Threads of a CPU.")
 @json_option
 def evaluate(
@@ -54,6 +59,7 @@ def evaluate(
     votes: int | None,
     keys: tuple[str, ...],
     out: Path | None,
+    partial: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -63,33 +69,53 @@ def evaluate(
     """
     import json
 
-    from pipeline.plan.evaluation import open_evaluation
+    from cache_schemas.errors import BadInput
+    from pipeline.plan.open_evaluation import open_evaluation
+    from pipeline.plan.split_share import check_whole
     from pipeline.preprocessing.fill import fill
     from pipeline.preprocessing.intensity_stats import measure_if_missing
     from pipeline.training.evaluate import evaluate as score
     from pipeline.training.run_faults import run_faults
 
+    if partial and out is None:
+        raise BadInput("--partial is for --out: a score alone says on how much of the split it stands")
     experiment, evaluation = open_evaluation(config_path, workdir, run, dataset, split, keys)
+    if out is not None and not partial:
+        check_whole(evaluation.share)
     for lot in evaluation.lots:
         fill(experiment, lot, threads)
     if evaluation.to_measure is not None:
         measure_if_missing(experiment, evaluation.to_measure, threads)
     set_threads(threads)
     with run_faults(out or experiment.workdir):
-        metrics = score(experiment, evaluation, pick_device("evaluate"), votes=votes, out=out)
+        metrics = score(
+            experiment, evaluation, pick_device("evaluate"), votes=votes, out=out, partial=partial
+        )
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
 
 
 def _table(metrics: dict[str, Any]) -> str:
+    from pipeline.common.run_files import ALL_CLASSES
+    from pipeline.plan.split_share import share_line
+
     def percent(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:.2f}"
 
-    lines = [f"{name:<24}{percent(value):>8}" for name, value in metrics["iou"].items()]
+    lines = [f"{name:<44}{percent(value):>8}" for name, value in metrics["iou"].items()]
+    absent = sum(value is None for value in metrics["iou"].values())
     return "\n".join(
         [
             f"{metrics['dataset']} {metrics['split']}: {metrics['scans']} scans, {metrics['points']:,} labelled points"
             + (f", {metrics['votes']} votes" if metrics["votes"] > 1 else ""),
+            *(f"on {share_line(share)}" for share in metrics["shares"]),
+            *(f"trained before the dataset changed: {line}" for line in metrics["dataset_since"]),
             *(lines if metrics["points"] else ["no labels: nothing to score"]),
-            f"{'mIoU %':<24}{percent(metrics['miou']):>8}",
+            f"{'mIoU %, over the classes that occur':<44}{percent(metrics['miou']):>8}",
+            f"{'mIoU %, over all, those that do not occur 0':<44}{percent(metrics[ALL_CLASSES]):>8}",
+            *(
+                [f"{absent} of {len(metrics['iou'])} classes are in neither truth nor predictions"]
+                if absent and metrics["points"]
+                else []
+            ),
         ]
     )

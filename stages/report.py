@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stages.options import json_option, make_plan, plan_options
+from stages.options import json_option, plan_options
 
 
 @click.command()
@@ -16,17 +16,23 @@ from stages.options import json_option, make_plan, plan_options
 def report(
     config_path: str, workdir: Path | None, only: str | None, as_json: bool, without_finetunings: bool
 ) -> None:
-    """Print the table, and write it with the loss curves into <workdir>/report."""
+    """Print the table, and write it with the loss curves into <workdir>/report.
+
+    What was done before a dataset grew or shrank is shown, too, and what the dataset has more or less since.
+    """
     import json
 
     from pipeline.common.log import log
+    from pipeline.config.load import load_config
+    from pipeline.plan.experiment import open_experiment
+    from pipeline.plan.results import results_of
     from pipeline.report.gather import gather
     from pipeline.report.page import write_report
     from pipeline.report.text import plain, terminal
 
-    plan = make_plan(config_path, workdir, only)
-    gathered = gather(plan, finetunings=not without_finetunings)
-    folder = write_report(plan.experiment.workdir, gathered)
+    results = results_of(open_experiment(load_config(config_path), workdir, only))
+    gathered = gather(results, finetunings=not without_finetunings)
+    folder = write_report(results.experiment.workdir, gathered)
     if as_json:
         click.echo(json.dumps({**plain(gathered), "folder": str(folder)}, indent=1))
         return

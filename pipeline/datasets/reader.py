@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -116,6 +116,17 @@ class Reader(ABC):
     def named_split(self, choice: str, partition: str, split: str) -> str | None:
         """Under one of the traits' `named_splits` the split of a partition that is officially in `split`; None: in none."""
         raise BadInput(f"{self.traits.reader} has no splits called {choice!r}")
+
+    def official_scans(self, version: str, split: str) -> Mapping[str, int]:
+        """How many scans each recording of an official split has, where files that are not there leave no trace in the index.
+
+        Empty where the dataset's tables name all there is. `recording_of` says which partitions are of a recording.
+        """
+        return {}
+
+    def recording_of(self, partition: str) -> str:
+        """The recording, as `official_scans` names it, of a partition."""
+        return partition
 
     @abstractmethod
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:

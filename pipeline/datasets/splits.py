@@ -62,6 +62,22 @@ def resplit(
     return parts, left_out
 
 
+def split_of_absent(
+    reader: Reader, splits: str | Mapping[Any, Sequence[str]] | None, partition: str, split: str
+) -> str | None:
+    """The split of a partition that has no record, for nothing of it is there; None: in none, as far as its name says.
+
+    Args:
+        split: that it is officially in.
+    """
+    if splits is None:
+        return split
+    if isinstance(splits, str):
+        return reader.named_split(splits, partition, split)
+    whole = {name: [p for p in patterns if "/" not in p] for name, patterns in splits.items()}
+    return _split_of(partition, "", whole)
+
+
 def full_name(partition: str, scan: str) -> str:
     """PARTITION/SCAN, where the scan's own name does not say its partition already."""
     return scan if scan.startswith(f"{partition}/") else f"{partition}/{scan}"

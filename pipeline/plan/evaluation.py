@@ -1,5 +1,5 @@
-"""What `griddle evaluate` scores, and what is read for it: a run of the plan, or imported weights that came with classes, on any
-split of any dataset with these classes. No torch, no zarr.
+"""What `griddle evaluate` scores, and what is read for it: a run of the config, or imported weights that came with classes, on
+any split of any dataset with these classes. `open_evaluation.py` says which. No torch, no zarr.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from cache_schemas.errors import BadInput
-from pipeline.common.run_files import CONFIG, DONE, PROVENANCE
-from pipeline.config.load import load_config
+from pipeline.common.run_files import DONE, PROVENANCE
 from pipeline.config.model import Config, Points, Student
 from pipeline.config.training import Labelled, Split
-from pipeline.datasets.index import make_index
 from pipeline.datasets.readers import reader_named
-from pipeline.plan.experiment import Experiment, cache_folder
+from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import ToMeasure, to_measure
 from pipeline.plan.labelled import LabelledReading, LabelledRun, check_field, points_of
 from pipeline.plan.parts import Lot, cut, identities_of, member_of
-from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.run_record import read_facts
+from pipeline.plan.split_share import SplitShare, split_share
 from pipeline.plan.starting_weights import Facts, student_of_weights
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
@@ -53,6 +51,11 @@ class Scored:
     run: LabelledRun | None = None
     named: str = ""
 
+    @property
+    def intensity(self) -> dict[str, Any]:
+        """By dataset how the intensities of those that it was trained on are normalised, as an id holds it."""
+        return self.run.identity.get("intensity", {}) if self.run is not None else {}
+
     def check_classes(self, dataset: str, classes: tuple[str, ...]) -> None:
         """Raise BadInput unless a dataset has its classes."""
         if isinstance(self.classes, int):
@@ -67,73 +70,6 @@ class Scored:
                 f"dataset {dataset} has other classes ({len(classes)}) than {self.run.train[0].dataset} "
                 f"({len(self.classes)}), from which {self.run.folder} learnt them; give a dataset with the same"
             )
-
-
-def open_evaluation(
-    config_path: str,
-    workdir: Path | None,
-    folder: Path,
-    dataset: str | None,
-    split: Split,
-    keys: Sequence[str] = (),
-) -> tuple[Experiment, Evaluation]:
-    """What scoring a folder on a split of a dataset reads; None: the dataset that a run was scored on. keys: of the config,
-    as `scored_weights` takes them.
-
-    A dataset that is named is indexed first.
-
-    Raises:
-        BadInput: if the folder, the dataset or the keys cannot be used.
-    """
-    config = load_config(config_path)
-    if dataset is not None and dataset not in config.datasets:
-        raise BadInput(
-            f"--dataset {dataset}: the config has no such dataset; it has {', '.join(config.datasets)}"
-        )
-    provenance = imported_provenance(folder)
-    scored = scored_weights(config, folder, provenance, dataset, keys) if provenance else None
-    if keys and scored is None:
-        raise BadInput(f"--as {keys[0]} is for imported weights; {folder} is scored as it was trained to be")
-    if dataset is not None:
-        work = workdir or Path(config.workdir)
-        make_index(work, dataset, config.datasets[dataset], cache=cache_folder(config, work))
-    if scored is not None:  # the datasets of the config's students need no index
-        config = config.model_copy(update={"students": {}})
-    plan = plan_experiment(config, workdir, also=[dataset] if dataset else [])
-    if scored is None:
-        run = run_in_folder(plan, folder, config_path)
-        scored = scored_run(plan.experiment, run)
-        dataset = dataset or run.evaluate[0].dataset
-    assert dataset is not None  # imported weights are refused without one
-    return plan.experiment, plan_evaluation(plan.experiment, scored, dataset, split)
-
-
-def run_in_folder(plan: Plan, folder: Path, config_path: str) -> LabelledRun:
-    """The probe, the baseline or the finetuning of a plan that lies in a folder.
-
-    Raises:
-        BadInput: for any other folder. Where it holds a run that another config made, the message names that config.
-    """
-    try:
-        place = str(folder.resolve().relative_to(plan.experiment.workdir.resolve()))
-    except ValueError:
-        raise BadInput(
-            f"{folder} does not lie in {plan.experiment.workdir}, and is no folder that `griddle weights import` wrote; give "
-            f"the folder of a probe or a finetuning"
-        ) from None
-    try:
-        return plan.labelled_run(place)
-    except BadInput:
-        if not (folder / DONE).exists():
-            raise
-    config = folder.parent.parent / CONFIG  # of the pretraining that a probe or a finetuning lies in
-    made_by = (
-        f"--config {config}" if config.exists() else f"a config with the blocks in {folder / 'config.yaml'}"
-    )
-    raise BadInput(
-        f"{config_path} does not make {place}: it, or the dataset, is another than when this was trained. Evaluate it with "
-        f"the config that made it: {made_by}"
-    )
 
 
 def scored_run(experiment: Experiment, run: LabelledRun) -> Scored:
@@ -230,7 +166,10 @@ class Evaluation:
         readings: in index order; without labels where there are none.
         lots: that must be filled first, scans before what is made from them.
         unlabelled: partitions that count for no score.
+        share: how much of the split is read, and of how much predictions can be written.
+        labelled: how much of the split is read and has labels: on that a score stands.
         to_measure: how intensities are spread, where that is not measured yet; its lots are in `lots`.
+        since: what the datasets have more or less than when the run was trained, a line for each.
     """
 
     scored: Scored
@@ -239,11 +178,14 @@ class Evaluation:
     readings: tuple[LabelledReading, ...]
     lots: tuple[Lot, ...]
     unlabelled: tuple[str, ...]
+    share: SplitShare
+    labelled: SplitShare
     to_measure: ToMeasure | None = None
+    since: tuple[str, ...] = ()
 
 
 def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split: Split) -> Evaluation:
-    """What scoring reads.
+    """What scoring reads of the partitions that the dataset has today.
 
     Raises:
         BadInput: if the dataset has other classes, or nothing in the split.
@@ -256,7 +198,7 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
     made_for = identities_of(stores)
     labelled = [entry for entry in entries if entry.members["labels"]]
     about = experiment.config.lot_partitions
-    measured = to_measure(experiment, dataset)
+    measured = None if dataset in scored.intensity else to_measure(experiment, dataset)
     if measured is not None and experiment.stats_path(measured).exists():
         measured = None
     return Evaluation(
@@ -282,5 +224,7 @@ def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split:
             *cut(full, split, entries, about),
         ),
         tuple(entry.name for entry in entries if not entry.members["labels"]),
+        split_share(experiment, dataset, split, {entry.name for entry in entries}),
+        split_share(experiment, dataset, split, {entry.name for entry in labelled}),
         measured,
     )

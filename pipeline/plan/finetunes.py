@@ -56,11 +56,15 @@ def plan_finetunes(experiment: Experiment, runs: Sequence[Run]) -> list[Labelled
             readings = labelled_readings(
                 experiment, seeds[0], f"finetunes.{name}", block, datasets, images=False
             )
-            for start, kind in KIND_OF_START.items():
-                if start in block.starts:
-                    row = tuple(_run(experiment, kind, name, run, readings, datasets) for run in seeds)
-                    rows.append(LabelledRow(student_name, name, kind, row))
+            for kind in kinds_of_finetune(block):
+                row = tuple(_run(experiment, kind, name, run, readings, datasets) for run in seeds)
+                rows.append(LabelledRow(student_name, name, kind, row))
     return rows
+
+
+def kinds_of_finetune(block: Finetune) -> list[str]:
+    """What a finetuning starts from, in the order of the table."""
+    return [kind for start, kind in KIND_OF_START.items() if start in block.starts]
 
 
 def _run(

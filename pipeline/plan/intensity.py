@@ -7,7 +7,7 @@ Imports neither torch nor zarr.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class ToMeasure:
 
     @property
     def path(self) -> str:
-        return f"stats/{self.name}.json"
+        return stats_file(self.dataset, self.digest)
 
     def lots(self, about: int) -> list[Lot]:
         """The lots of scans that it is measured on."""
@@ -56,6 +56,11 @@ class ToMeasure:
             for split in splits
             for lot in cut(self.store, split, [e for e in self.entries if e.split == split], about)
         ]
+
+
+def stats_file(dataset: str, measured: str) -> str:
+    """Where a measurement lies, relative to the workdir. measured: the digest of what it was made on."""
+    return f"stats/{dataset}-{measured}.json"
 
 
 def given(experiment: Experiment, dataset: str) -> tuple[float, float] | None:
@@ -81,18 +86,27 @@ def intensity_identities(experiment: Experiment, datasets: Iterable[str]) -> dic
     return identities
 
 
-def intensity_of(experiment: Experiment, dataset: str) -> tuple[float, float]:
+def intensity_of(
+    experiment: Experiment, dataset: str, recorded: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
     """Mean and standard deviation that normalise a dataset's intensities.
+
+    recorded: what a training's id holds of it; where it names the dataset, this counts, and not what the dataset is today.
 
     Raises:
         BadInput: if they have to be measured first, or the file of what was measured is damaged.
     """
-    values = given(experiment, dataset)
+    known = (recorded or {}).get(dataset)
+    values = given(experiment, dataset) if known is None else known if isinstance(known, list) else None
     if values is not None:
-        return values
-    measured = to_measure(experiment, dataset)
-    assert measured is not None
-    path = experiment.stats_path(measured)
+        mean, deviation = values
+        return mean, deviation
+    if known is not None:
+        path = experiment.workdir / stats_file(dataset, known["measured"])
+    else:
+        measured = to_measure(experiment, dataset)
+        assert measured is not None
+        path = experiment.stats_path(measured)
     try:
         body = json.loads(path.read_bytes())
         if body["griddle"] != KIND:

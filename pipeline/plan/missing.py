@@ -44,6 +44,17 @@ def check_labelled(experiment: Experiment, run: LabelledRun) -> None:
     _check(experiment.cache, run.key, wanted)
 
 
+def lacking_of(experiment: Experiment, readings: Sequence[Reading] | Sequence[LabelledReading]) -> set[str]:
+    """The names of the partitions of which the cache lacks something that is to be read; features of a pretraining are not
+    looked for."""
+    names_of = cache(names_in)
+    return {
+        partition
+        for stage, _, partition, (folder, member) in _wanted(readings)
+        if stage != "features" and f"{partition}.{member}.json" not in names_of(experiment.cache / folder)
+    }
+
+
 def check_scans(experiment: Experiment, lot: Lot) -> None:
     """Raise BadInput unless the scan store has all partitions that a lot of views or full scans is made from."""
     store = lot.store

@@ -19,10 +19,15 @@ def plan_runs(experiment: Experiment) -> dict[str, Run]:
         BadInput: for a split without partitions, a student with nothing to learn from, or weights that do not fit.
     """
     return {
-        name if len(student.seeds) == 1 else f"{name}, seed {run.seed}": run
+        run_key(name, student, run.seed): run
         for name, student in experiment.students.items()
         for run in _runs(experiment, name, student)
     }
+
+
+def run_key(name: str, student: Student, seed: int) -> str:
+    """What a run is called among those of a plan."""
+    return name if len(student.seeds) == 1 else f"{name}, seed {seed}"
 
 
 def _runs(experiment: Experiment, name: str, student: Student) -> list[Run]:

@@ -79,11 +79,16 @@ def plan_probes(experiment: Experiment, runs: Sequence[Run]) -> list[LabelledRow
             pixels = points
             if "teacher" in probe.baselines:
                 pixels = labelled_readings(experiment, seeds[0], key, probe, datasets, images=True)
-            for kind in ("distilled", *(kind for kind in BASELINES if kind in probe.baselines)):
+            for kind in kinds_of_probe(probe):
                 readings = pixels if kind == "teacher" else points
                 row = [_probe_run(experiment, kind, probe_name, run, readings, datasets) for run in seeds]
                 rows.append(LabelledRow(name, probe_name, kind, tuple(row)))
     return rows
+
+
+def kinds_of_probe(probe: Probe) -> list[str]:
+    """What a probe is trained on, in the order of the table."""
+    return ["distilled", *(kind for kind in BASELINES if kind in probe.baselines)]
 
 
 def _probe_run(

@@ -2,109 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput, GriddleError
-from pipeline.common.run_files import DONE, METRICS, PROVENANCE
+from pipeline.common.run_files import ALL_CLASSES, DONE, METRICS, PROVENANCE
 from pipeline.plan.data_warnings import warnings_of
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.labelled import LabelledRow, LabelledRun
 from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
+from pipeline.plan.results import Results
 from pipeline.plan.run_record import mending, read_facts
+from pipeline.plan.split_share import share_line
 from pipeline.report.loss_curve import Curve, read_curve
+from pipeline.report.tables import NOT_RECORDED, Report, Row, Spread, Table, Training
 
-FORMAT = 1
+FORMAT = 2
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
 
 Metrics = dict[str, Any]
 """metrics.json of a probe or a finetuning."""
 
 STAND_IN = "stand-in teacher (untrained)"
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A value over seeds, in percent: its mean, and how far it goes."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-        name: of the probe or finetuning.
-        miou, gap: percent; gap is to the calibrated random student of the same seed, of a finetuning to the same without
-            pretraining. None where there is none.
-        iou: percent for each class; None for a class in neither truth nor predictions of any seed.
-        points: labelled points that it was scored on.
-        missing: folders of seeds that are not done yet.
-    """
-
-    kind: str
-    name: str
-    seeds: tuple[int, ...]
-    miou: Spread | None
-    gap: Spread | None
-    iou: dict[str, Spread | None]
-    points: int
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """One probe of one student, beside its baselines; or (`probe` None) a student's finetunings beside its probes."""
-
-    student: str
-    probe: str | None
-    teacher: str
-    scored_on: str
-    classes: tuple[str, ...]
-    rows: tuple[Row, ...]
-    left_out: tuple[str, ...]
-    unreadable: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Training:
-    """One pretraining: (step, loss) of every step; empty where it is not done.
-
-    unreadable: files that it went without, for they could not be read when the cache was written.
-    curve_lacks: what of the curve is lost or changed, in words; empty where nothing is.
-    """
-
-    student: str
-    seed: int
-    folder: str
-    done: bool
-    curve: tuple[tuple[int, float], ...]
-    seconds: float
-    unreadable: tuple[str, ...]
-    curve_lacks: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is reported of a plan's runs; its id is the digest of their ids.
-
-    Attributes:
-        warnings: of the datasets' values, a line for each dataset and kind.
-    """
-
-    id: str
-    description: str
-    tables: tuple[Table, ...]
-    trainings: tuple[Training, ...]
-    warnings: tuple[str, ...] = ()
 
 
 def report_id(ids: Iterable[str]) -> str:
@@ -135,14 +57,17 @@ def drop_stale_report(plan: Plan) -> None:
             Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
 
 
-def gather(plan: Plan, *, finetunings: bool = True) -> Report:
-    """The results of all runs of the plan that are done, with finetunings or without; the others are named.
+def gather(plan: Plan | Results, *, finetunings: bool = True) -> Report:
+    """The results of all runs that are done, with finetunings or without; the others are named. Of a `Plan` alone those of
+    before the datasets changed are not done.
 
     Raises:
         BadInput: if no run is done yet.
         GriddleError: if a file of a run that is done cannot be read.
     """
-    trainings = tuple(_training(plan, run) for run in plan.runs.values())
+    since = plan.since if isinstance(plan, Results) else {}
+    today = plan.today if isinstance(plan, Results) else plan
+    trainings = tuple(_training(plan, run, since.get(run.folder, ())) for run in plan.runs.values())
     finetune_rows = plan.finetune_rows if finetunings else []
     labelled: list[LabelledRun] = [
         *plan.probe_runs.values(),
@@ -163,7 +88,8 @@ def gather(plan: Plan, *, finetunings: bool = True) -> Report:
         description=plan.experiment.config.description,
         tables=(*probe_tables, *finetune_tables),
         trainings=trainings,
-        warnings=tuple(warnings_of(plan)),
+        warnings=tuple(warnings_of(today)) if today is not None else (),
+        problem=plan.problem if isinstance(plan, Results) else "",
     )
 
 
@@ -173,7 +99,7 @@ def spread(values: list[float]) -> Spread | None:
 
 
 def _beside_probes(
-    plan: Plan, finetunings: list[LabelledRow[FinetuneRun]]
+    plan: Plan | Results, finetunings: list[LabelledRow[FinetuneRun]]
 ) -> list[list[LabelledRow[LabelledRun]]]:
     """For each student and what finetunings are scored on: those from nothing, the student's probes, the finetunings."""
     groups: dict[tuple[str, tuple[str, ...]], list[LabelledRow[LabelledRun]]] = {}
@@ -195,14 +121,18 @@ def _scored_on(row: LabelledRow[LabelledRun]) -> tuple[str, ...]:
 
 
 def _table(
-    plan: Plan, rows: Sequence[LabelledRow[LabelledRun]], metrics: dict[str, Metrics], probe: str | None
+    plan: Plan | Results,
+    rows: Sequence[LabelledRow[LabelledRun]],
+    metrics: dict[str, Metrics],
+    probe: str | None,
 ) -> Table:
     """The table of a probe's rows, or (`probe` None) of finetunings; `metrics` by the folder of a run that is done."""
     first = rows[0].runs[0]
+    recorded = plan.since if isinstance(plan, Results) else {}
     classes = plan.experiment.traits[first.train[0].dataset].classes
     floor_kind = "nothing" if probe is None else "calibrated"
     floor = {
-        (row.name, run.seed): metrics[run.folder]["miou"]
+        _compared(row, run, recorded): metrics[run.folder]["miou"]
         for row in rows
         if row.kind == floor_kind
         for run in row.runs
@@ -224,25 +154,59 @@ def _table(
         teacher="; ".join(teachers) or f"weights: {first.student.starts_from}",
         scored_on=f"{', '.join(datasets)} {first.block.evaluate}",
         classes=classes,
-        rows=tuple(_row(row, classes, metrics, floor) for row in rows),
+        rows=tuple(_row(row, classes, metrics, floor, recorded) for row in rows),
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
+        since=_since(rows, recorded),
+        too_small=tuple(
+            dict.fromkeys(
+                name
+                for run in runs
+                for name in metrics.get(run.folder, {}).get("too_small", {}).get("scans", [])
+            )
+        ),
+        shares=tuple(dict.fromkeys(line for run in runs for line in _shares(metrics.get(run.folder)))),
     )
+
+
+def _since(
+    rows: Sequence[LabelledRow[LabelledRun]], recorded: Mapping[str, Iterable[str]]
+) -> tuple[str, ...]:
+    """Each line once, with the kinds of the rows that it is about, unless it is about all of them."""
+    kinds: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for run in row.runs:
+            for line in recorded.get(run.folder, ()):
+                kinds.setdefault(line, {})[row.kind] = None
+    everywhere = len({row.kind for row in rows})
+    return tuple(
+        line if len(names) == everywhere else f"{line}: {', '.join(names)}" for line, names in kinds.items()
+    )
+
+
+def _shares(metrics: Metrics | None) -> list[str]:
+    """On how much of the scored split a number stands; metrics of before that was recorded say so."""
+    if metrics is None:
+        return []
+    recorded = metrics.get("shares")
+    return [NOT_RECORDED] if recorded is None else [share_line(share) for share in recorded]
 
 
 def _row(
     row: LabelledRow[LabelledRun],
     classes: tuple[str, ...],
     metrics: dict[str, Metrics],
-    floor: dict[tuple[str, int], float],
+    floor: dict[Hashable, float],
+    recorded: Collection[str],
 ) -> Row:
-    """floor: mIoU, from 0 to 1, that the gap is counted from, by the row's name and the seed."""
+    """floor: mIoU, from 0 to 1, that the gap is counted from, by what may be compared."""
     done = {run.seed: metrics[run.folder] for run in row.runs if run.folder in metrics}
     miou = {seed: run["miou"] for seed, run in done.items() if run["miou"] is not None}
-    gaps = [
-        100 * (value - floor[row.name, seed]) for seed, value in miou.items() if (row.name, seed) in floor
-    ]
+    compared = {run.seed: _compared(row, run, recorded) for run in row.runs}
+    gaps = [100 * (value - floor[compared[seed]]) for seed, value in miou.items() if compared[seed] in floor]
     iou = {name: [run["iou"][name] for run in done.values()] for name in classes}
+    scored = [run for run in done.values() if run["miou"] is not None]
+    over_all = [100 * run[ALL_CLASSES] for run in scored if ALL_CLASSES in run]
     return Row(
         kind=row.kind,
         name=row.name,
@@ -255,10 +219,19 @@ def _row(
         },
         points=next((run["points"] for run in done.values()), 0),
         missing=tuple(run.folder for run in row.runs if run.folder not in metrics),
+        miou_all_classes=spread(over_all) if len(over_all) == len(scored) else None,
     )
 
 
-def _metrics(plan: Plan, run: LabelledRun) -> Metrics | None:
+def _compared(row: LabelledRow[LabelledRun], run: LabelledRun, recorded: Collection[str]) -> Hashable:
+    """What two rows must have in common before one is subtracted from the other. recorded: runs of before the datasets
+    changed: these must be scored on the same partitions; all runs of today's plan are."""
+    if run.folder not in recorded:
+        return row.name, run.seed
+    return row.name, run.seed, frozenset((r.dataset, r.partition, r.labels) for r in run.evaluate)
+
+
+def _metrics(plan: Plan | Results, run: LabelledRun) -> Metrics | None:
     """metrics.json of a probe or a finetuning that is done, or None."""
     if not plan.experiment.is_done(run):
         return None
@@ -280,7 +253,7 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         raise GriddleError(f"{folder / name} cannot be read ({error}).\n{mending(folder, [name])}") from error
 
 
-def _training(plan: Plan, run: Run) -> Training:
+def _training(plan: Plan | Results, run: Run, since: tuple[str, ...]) -> Training:
     folder = plan.experiment.run_path(run)
     done = plan.experiment.is_done(run)
     provenance = _read(folder, PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
@@ -294,6 +267,7 @@ def _training(plan: Plan, run: Run) -> Training:
         seconds=_seconds(curve.clock),
         unreadable=tuple(provenance.get("unreadable", [])),
         curve_lacks=curve.lacks,
+        since=since,
     )
 
 

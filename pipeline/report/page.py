@@ -10,7 +10,7 @@ from cache_schemas.manifest import made
 from cache_schemas.publish import write_bytes, write_json
 from pipeline.common.run_files import DONE
 from pipeline.report.curve import line_chart
-from pipeline.report.gather import Report, Spread, Table
+from pipeline.report.tables import Report, Spread, Table
 from pipeline.report.text import (
     NONE,
     WARNINGS,
@@ -74,6 +74,10 @@ def page(report: Report) -> str:
     if report.warnings:
         listed = "".join(f"<li>{escape(line)}</li>" for line in report.warnings)
         body.append(f"<h2>Warnings</h2><p>{escape(WARNINGS)}</p><ul>{listed}</ul>")
+    if report.problem:
+        body.append(
+            f"<p>Only what was done before is shown. Nothing can be planned: {escape(report.problem)}</p>"
+        )
     body.append(f"<footer>report {report.id}; the same numbers: results.csv, results.md</footer>")
     return _document("Griddle: results", "\n".join(body))
 

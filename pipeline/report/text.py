@@ -9,7 +9,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
-from pipeline.report.gather import Report, Row, Spread, Table, Training
+from pipeline.report.tables import NOT_RECORDED, Report, Row, Spread, Table, Training
 
 LABELS = {
     "distilled": ("distilled student", "distilled"),
@@ -75,6 +75,15 @@ def terminal(report: Report) -> str:
                 for part in wrap(f"warning: {line}", COLUMNS, subsequent_indent="  ")
             ]
         )
+    if report.problem:
+        blocks.append(
+            [
+                *wrap(
+                    "only what was done before is shown; today nothing can be planned: " + report.problem,
+                    COLUMNS,
+                )
+            ]
+        )
     if not report.tables:
         blocks.append(["no student of the config names a probe, so there is no table of classes"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -96,6 +105,8 @@ def markdown(report: Report) -> str:
         parts += ["## Left out", unreadable[0], *(f"- {entry}" for entry in unreadable[1:])]
     if report.warnings:
         parts += ["## Warnings", WARNINGS, *(f"- {line}" for line in report.warnings)]
+    if report.problem:
+        parts += ["## Today", f"Only what was done before is shown. Nothing can be planned: {report.problem}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -103,7 +114,7 @@ def comma_separated(report: Report) -> str:
     """results.csv: one line for each row of each table, values in percent, empty where there is none."""
     classes = list(dict.fromkeys(name for table in report.tables for name in table.classes))
     columns = ["student", "probe", "kind", "teacher", "scored_on", "points", "seeds"]
-    for name in ("miou", "gap", *(f"iou_{name}" for name in classes)):
+    for name in ("miou", "miou_all_classes", "gap", *(f"iou_{name}" for name in classes)):
         columns += [name, f"{name}_min", f"{name}_max"]
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
@@ -113,7 +124,8 @@ def comma_separated(report: Report) -> str:
             line: dict[str, Any] = {"student": table.student, "probe": row.name, "kind": row.kind}
             line |= {"teacher": table.teacher, "scored_on": table.scored_on, "points": row.points}
             line |= {"seeds": " ".join(map(str, row.seeds))}
-            values = {"miou": row.miou, "gap": row.gap, **{f"iou_{k}": v for k, v in row.iou.items()}}
+            values = {"miou": row.miou, "miou_all_classes": row.miou_all_classes, "gap": row.gap}
+            values |= {**{f"iou_{k}": v for k, v in row.iou.items()}}
             for name, value in values.items():
                 if value is not None:
                     line |= {name: value.mean, f"{name}_min": value.low, f"{name}_max": value.high}
@@ -170,10 +182,29 @@ def notes(table: Table) -> list[str]:
         lines.append(f"no gap is given: `calibrated` is not among probes.{table.probe}.baselines")
     if any(value is None for row in table.rows if row.seeds for value in row.iou.values()):
         lines.append(f"{NONE} the class is in neither truth nor predictions; mIoU is over the others")
+        lines.append(
+            f"mIoU over all {len(table.classes)} classes, those that do not occur as 0 (as semantic-kitti-api counts): "
+            + ", ".join(
+                f"{row_label(table, number)[1].removesuffix(' *')} {_all_classes(row)}"
+                for number, row in enumerate(table.rows)
+                if row.miou is not None
+            )
+        )
+    lines += [f"trained and scored before the dataset changed; {line}" for line in table.since]
+    lines += [f"scored on {share}" for share in table.shares if share != NOT_RECORDED]
+    if NOT_RECORDED in table.shares:
+        lines.append(f"on how much of {table.scored_on} older rows were scored: {NOT_RECORDED}")
+    if table.too_small:
+        shown = ", ".join(table.too_small[:3]) + (" ..." if len(table.too_small) > 3 else "")
+        lines.append(f"skipped: batches of fewer than 2 points, of {len(table.too_small)} scan(s): {shown}")
     if table.left_out:
         shown = ", ".join(table.left_out[:3]) + (" ..." if len(table.left_out) > 3 else "")
         lines.append(f"left out: {len(table.left_out)} partition(s) without labels: {shown}")
     return lines
+
+
+def _all_classes(row: Row) -> str:
+    return NOT_RECORDED if row.miou_all_classes is None else f"{row.miou_all_classes.mean:.1f}"
 
 
 def class_grid(table: Table) -> list[list[str]]:
@@ -194,6 +225,7 @@ def training_line(training: Training) -> str:
         f"{training.seconds / 60:.1f} min"
         + (f", without {len(training.unreadable)} unreadable file(s)" if training.unreadable else "")
         + (f"; {training.curve_lacks}" if training.curve_lacks else "")
+        + "".join(f"; trained before the dataset changed: {line}" for line in training.since)
         + f": {training.folder}"
     )
 

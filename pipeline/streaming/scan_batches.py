@@ -22,7 +22,7 @@ from pipeline.geometry.neighbours import nearest_others
 from pipeline.geometry.voxels import representatives
 from pipeline.streaming.augment import augmented, point_features
 from pipeline.streaming.order import places_of_step
-from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource
+from pipeline.streaming.scan_source import LabelledPlace, ScanPoints, ScanSource, scan_name
 from pipeline.streaming.view_sample import nearest_to_one
 from pipeline.students.packed import Cloud, PackedClouds, pack
 
@@ -138,6 +138,11 @@ class ScanSteps(Dataset[ScanBatch]):
         scans = [self._scans[place] for place in places]
         return scan_batch([self._sample(scan, epoch) for scan in scans], scans)
 
+    def names(self, step: int) -> tuple[str, ...]:
+        """Of the scans in a step's batch, as in `ScanBatch`."""
+        _, places = places_of_step((len(self._scans),), seed=self._seed, step=step, batch=self._batch)
+        return tuple(scan_name(self._scans[place]) for place in places)
+
     def _sample(self, place: LabelledPlace, epoch: int) -> ScanSample:
         return training_sample(
             self._source.read(place),
@@ -195,5 +200,5 @@ def scan_batch(samples: Sequence[ScanSample], scans: Sequence[LabelledPlace]) ->
         labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples]).astype(np.int64)),
         nearest=torch.from_numpy(np.concatenate(nearest)),
         keys=tuple(scan_key(scan.dataset, scan.name) for scan in scans),
-        names=tuple(f"{scan.dataset} {scan.name}" for scan in scans),
+        names=tuple(map(scan_name, scans)),
     )

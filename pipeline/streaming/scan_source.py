@@ -35,6 +35,11 @@ class LabelledPlace:
     name: str
 
 
+def scan_name(place: LabelledPlace) -> str:
+    """For people."""
+    return f"{place.dataset} {place.name}"
+
+
 def labelled_place(reading: int, dataset: str, name: str, numbers: tuple[int, ...]) -> LabelledPlace:
     """The place of a labelled scan, as `Places` keep it: its only number is its row."""
     return LabelledPlace(reading, numbers[0], dataset, name)

@@ -24,7 +24,7 @@ from pipeline.streaming.grids import TargetBatch, coordinates_in
 from pipeline.streaming.open_partitions import PartitionSource, open_store
 from pipeline.streaming.order import places_of_step
 from pipeline.streaming.scan_places import Places
-from pipeline.streaming.scan_source import LabelledPlace, labelled_place
+from pipeline.streaming.scan_source import LabelledPlace, labelled_place, scan_name
 from pipeline.streaming.view_source import OpenedViews
 from pipeline.teachers.sampling import Sampling
 
@@ -38,27 +38,32 @@ class SeenBatch:
         view: (P,) int64, which of the V views.
         labels: (P,) int64, 255 ignored.
         nearest: (P,) int64: each row itself, because no point stands for another.
+        names: of the scans, for people.
     """
 
     targets: tuple[TargetBatch, ...]
     view: Tensor
     labels: Tensor
     nearest: Tensor
+    names: tuple[str, ...]
 
     def to(self, device: torch.device) -> SeenBatch:
         return SeenBatch(
             tuple(target.to(device) for target in self.targets),
-            *(tensor.to(device, non_blocking=True) for tensor in self._tensors()),
+            self.view.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.nearest.to(device, non_blocking=True),
+            self.names,
         )
 
     def pin_memory(self) -> SeenBatch:
         return SeenBatch(
             tuple(target.pin_memory() for target in self.targets),
-            *(tensor.pin_memory() for tensor in self._tensors()),
+            self.view.pin_memory(),
+            self.labels.pin_memory(),
+            self.nearest.pin_memory(),
+            self.names,
         )
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.view, self.labels, self.nearest
 
 
 class _Opened(OpenedViews):
@@ -141,6 +146,7 @@ class SeenSource(PartitionSource[LabelledReading, _Opened]):
             view=torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             labels=torch.from_numpy(np.concatenate(labels).astype(np.int64)),
             nearest=torch.arange(sum(sizes)),
+            names=tuple(map(scan_name, places)),
         )
 
     def _open(self, number: int) -> _Opened:

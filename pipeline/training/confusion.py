@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.common.run_files import ALL_CLASSES
+
 IGNORE = 255
 """Label of a point without a label. The point counts nowhere, whatever was predicted for it."""
 
@@ -50,10 +52,19 @@ class Confusion:
         iou = self.iou()
         return float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan")
 
+    def mean_iou_of_all(self) -> float:
+        """Mean over all classes; one in neither truth nor predictions counts as 0. NaN before anything was counted.
+
+        So semantic-kitti-api counts (auxiliary/np_ioueval.py: it divides by the union plus 1e-15).
+        """
+        iou = self.iou()
+        return float(np.nan_to_num(iou).mean()) if np.isfinite(iou).any() else float("nan")
+
     def scores(self, classes: Sequence[str]) -> dict[str, Any]:
-        """mIoU and the IoU of each class, for JSON: it has no NaN, so that an unknown value is None."""
+        """mIoU in its two definitions and the IoU of each class, for JSON: it has no NaN, so that an unknown value is None."""
         return {
             "miou": _number(self.mean_iou()),
+            ALL_CLASSES: _number(self.mean_iou_of_all()),
             "iou": {name: _number(value) for name, value in zip(classes, self.iou(), strict=True)},
         }
 

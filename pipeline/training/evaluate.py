@@ -18,6 +18,7 @@ from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.left_out import check_left_out
+from pipeline.plan.split_share import check_whole, share_line
 from pipeline.streaming.scan_batches import scored_together
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
@@ -37,13 +38,16 @@ def evaluate(
     *,
     votes: int | None = None,
     out: Path | None = None,
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Score, and write `evaluations/<dataset>-<split>.json` into the scored folder; with `out`, write the official files there.
 
-    votes: passes over each scan; by default the number in its block. Returns the metrics; without any label miou is None.
+    votes: passes over each scan; by default the number in its block. partial: also where official files would lack scans of
+    the split. Returns the metrics; without any label miou is None.
 
     Raises:
-        BadInput: if there is nothing to score and nothing to write, or the run is not done.
+        BadInput: if there is nothing to score and nothing to write, the run is not done, or the official files would lack
+            scans.
         GriddleError: if its weights are not those that were trained.
         DamagedCache: naming the file, if the cache does not hold what was written.
     """
@@ -58,6 +62,11 @@ def evaluate(
     source = ScanSource(experiment.cache, wanted.readings)
     scans = source.scans()
     left_out = check_left_out(experiment.config.datasets, source.left_out)
+    share = wanted.share.with_scans(len(scans))
+    labelled = sum(wanted.readings[place.reading].labels is not None for place in scans)
+    if out is not None and not partial:
+        check_whole(share)
+    names = _result_names(experiment, wanted) if out is not None else {}
     features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
     evaluations.mkdir(
@@ -68,7 +77,6 @@ def evaluate(
 
     def by_scan() -> Iterator[tuple[str, np.ndarray]]:
         nonlocal points
-        names = _result_names(experiment, wanted) if out is not None else {}
         batches = predictions(task, head, workers=experiment.config.workers, device=device)
         for number, (predicted, labels) in enumerate(batches):
             classes_of_points = predicted.cpu().numpy()
@@ -84,6 +92,8 @@ def evaluate(
         reader = reader_named(dataset.reader)
         written = reader.write_results(out, dataset.version, wanted.split, by_scan())
         log(f"  predictions of {written} scan(s) → {out}")
+        if not share.is_whole:
+            log(f"  they are not the whole split, and no official submission: {share_line(share.recorded())}")
     else:
         for _ in by_scan():
             pass
@@ -101,6 +111,8 @@ def evaluate(
         "scans": len(scans),
         "unlabelled": list(wanted.unlabelled),
         "unreadable": left_out,
+        "shares": [wanted.labelled.with_scans(labelled).recorded()],
+        "dataset_since": list(wanted.since),
         "confusion": confusion.counts.tolist(),
     }
     voted = f"-{votes}-votes" if votes > 1 else ""
@@ -142,7 +154,7 @@ def _task(
     votes: int,
 ) -> Task:
     scored, block = wanted.scored, wanted.scored.block
-    intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset)}
+    intensity = {wanted.dataset: intensity_of(experiment, wanted.dataset, scored.intensity)}
     voted = Votes(
         source,
         scans,
@@ -159,9 +171,20 @@ def _task(
 
 
 def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
-    """For each scan the name that the official evaluation uses."""
+    """For each scan the name that the official evaluation uses.
+
+    Raises:
+        BadInput: for partitions that the cache alone has: only the dataset's index knows these names.
+    """
     index = experiment.indices[wanted.dataset]
     read = {reading.partition for reading in wanted.readings}
+    gone = sorted(read - {entry.name for entry in index.partitions})
+    if gone:
+        raise BadInput(
+            f"{len(gone)} of {len(read)} partition(s) are in the cache and no longer in dataset {wanted.dataset}, so that the "
+            f"official names of their scans are not known: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}. Put "
+            f"their files back and run `griddle index`, or leave out --out"
+        )
     return {
         scan.name: scan.result_name
         for entry in index.partitions

@@ -22,6 +22,7 @@ from pipeline.losses.lovasz import segmentation_loss
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.streaming.order import steps_per_epoch
+from pipeline.streaming.scan_batches import ScanSteps
 from pipeline.streaming.view_batches import stream
 from pipeline.students.heads import ProbeHead
 from pipeline.training import checkpoint as checkpoints
@@ -32,6 +33,7 @@ from pipeline.training.parameter_groups import for_optimiser, layer_groups
 from pipeline.training.recorder import Recorder, read_metrics
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
+from pipeline.training.too_small import TooSmall, mean_by_epoch
 
 
 def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lease: Lease) -> Path:
@@ -65,10 +67,27 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
     recorder = Recorder(
         folder, lease, first, total, per_epoch, what="finetune", skips=stepping.skipped is not None
     )
+    too_small = TooSmall(run.key)
     try:
-        _train(experiment, run, task, head, stepping, optimiser, recorder, lease, first, per_epoch, device)
+        _train(
+            experiment,
+            run,
+            task,
+            head,
+            stepping,
+            optimiser,
+            recorder,
+            lease,
+            first,
+            per_epoch,
+            device,
+            too_small,
+        )
     finally:
         recorder.close()
+    if first:  # those before the restart, too
+        too_small = skipped_in(folder, run.key, task)
+    too_small.check(total)
     trained = time.monotonic()
     confusion, ignored = score(task, head, len(classes), workers=experiment.config.workers, device=device)
     log(
@@ -84,6 +103,8 @@ def finetune(experiment: Experiment, run: FinetuneRun, device: torch.device, lea
         ignored=ignored,
         scans=task.scans,
         unreadable=task.unreadable,
+        shares=task.shares,
+        too_small=too_small,
         losses=loss_by_epoch(folder, per_epoch),
         seconds={"evaluate": round(time.monotonic() - trained, 2)},
         device=device,
@@ -142,6 +163,7 @@ def _train(
     first: int,
     per_epoch: int,
     device: torch.device,
+    too_small: TooSmall,
 ) -> None:
     folder, total = experiment.run_path(run), per_epoch * run.block.epochs
     task.features.train()
@@ -154,17 +176,19 @@ def _train(
         batch = next(batches).to(device)
         waited = time.monotonic() - waited
         rate = set_rates(optimiser, run.block, step, per_epoch)
-        loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
-        stepping.backward(loss)
-        value = loss.item()
-        if not np.isfinite(value):
-            raise GriddleError(
-                f"the loss of {run.folder} is {value} at step {step}. The batch's scans:\n"
-                + "\n".join(f"  {name}" for name in batch.names)
-                + f"\nThe last good checkpoint: {checkpoints.newest(folder / RESUME) or 'none yet'}. Try a smaller "
-                f"{run.key}.lr, or `precision: float32`."
-            )
-        stepping.step()
+        value = np.nan
+        if not too_small.skips(len(batch.labels), batch.names):
+            loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
+            stepping.backward(loss)
+            value = loss.item()
+            if not np.isfinite(value):
+                raise GriddleError(
+                    f"the loss of {run.folder} is {value} at step {step}. The batch's scans:\n"
+                    + "\n".join(f"  {name}" for name in batch.names)
+                    + f"\nThe last good checkpoint: {checkpoints.newest(folder / RESUME) or 'none yet'}. Try a smaller "
+                    f"{run.key}.lr, or `precision: float32`."
+                )
+            stepping.step()
         labels.add(step, batch.labels)
         recorder.step(step + 1, value, rate, batch, waited, skipped=stepping.skipped)
         if time.monotonic() - last_save > experiment.config.checkpoint_minutes * 60:
@@ -176,7 +200,16 @@ def _train(
         stepping.save(folder / RESUME, run.id, total)
 
 
-def loss_by_epoch(folder: Path, per_epoch: int) -> list[float]:
-    """The mean loss of each epoch, also of the epochs before a restart."""
-    losses = [float(row["loss"]) for row in read_metrics(folder / CURVE)]
-    return [float(np.mean(losses[begin : begin + per_epoch])) for begin in range(0, len(losses), per_epoch)]
+def loss_by_epoch(folder: Path, per_epoch: int) -> list[float | None]:
+    """The mean loss of each epoch, also of the epochs before a restart; None where all batches were too small."""
+    return mean_by_epoch([float(row["loss"]) for row in read_metrics(folder / CURVE)], per_epoch)
+
+
+def skipped_in(folder: Path, key: str, task: Task) -> TooSmall:
+    """The batches that were too small, also before a restart: their loss is NaN in the curve."""
+    too_small, steps = TooSmall(key), task.steps
+    assert isinstance(steps, ScanSteps)
+    for row in read_metrics(folder / CURVE):
+        if np.isnan(float(row["loss"])):
+            too_small.add(steps.names(int(row["step"]) - 1))
+    return too_small

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from pipeline.plan import made_of
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.run_record import forget_record, read_facts, write_record
+from pipeline.plan.split_share import SplitShare
 from pipeline.training.confusion import Confusion
+from pipeline.training.too_small import TooSmall
 from pipeline.training.weights_folder import is_complete, save_weights, write_provenance
 
 
@@ -58,7 +61,9 @@ def finish_labelled(
     ignored: int,
     scans: tuple[int, int],
     unreadable: list[str],
-    losses: list[float],
+    shares: Sequence[SplitShare],
+    too_small: TooSmall,
+    losses: Sequence[float | None],
     seconds: dict[str, float],
     device: torch.device,
     steps: int | None = None,
@@ -92,8 +97,10 @@ def finish_labelled(
             "scans": {"train": scans[0], "evaluate": scans[1]},
             "left_out": list(run.left_out),
             "unreadable": unreadable,
+            "shares": [share.recorded() for share in shares],
             "loss": losses[-1] if losses else None,  # of a curve that was lost nothing can be said
-            "loss_by_epoch": losses,
+            "loss_by_epoch": list(losses),
+            "too_small": too_small.recorded(),
             "seconds": seconds,
             "confusion": confusion.counts.tolist(),
         },

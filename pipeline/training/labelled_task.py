@@ -19,6 +19,8 @@ from pipeline.plan.intensity import intensity_of
 from pipeline.plan.label_subset import choose
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.left_out import check_left_out
+from pipeline.plan.split_share import SplitShare, shares_of
+from pipeline.streaming.order import dataset_sizes
 from pipeline.streaming.scan_batches import ScanSteps
 from pipeline.streaming.scan_source import LabelledPlace, ScanSource
 from pipeline.streaming.seen_points import EvaluationSeen, SeenSource, SeenSteps
@@ -40,6 +42,7 @@ class Task:
         scored, batches: the evaluated split, and its number of batches; each batch comes `votes` times in a row.
         scans: in training and in evaluation.
         unreadable: a line for each file that could not be read when the cache was written, and that neither split has.
+        shares: on how much of the evaluated split the score stands, for each dataset.
     """
 
     features: nn.Module
@@ -52,6 +55,7 @@ class Task:
     unreadable: list[str]
     precision: Precision = "float32"
     votes: int = 1
+    shares: tuple[SplitShare, ...] = ()
 
 
 def prepare(experiment: Experiment, run: LabelledRun, device: torch.device) -> Task:
@@ -108,6 +112,7 @@ def prepare(experiment: Experiment, run: LabelledRun, device: torch.device) -> T
         _together(experiment, training, scoring),
         block.precision,
         block.votes,
+        shares_of(experiment, run.evaluate, dataset_sizes(scored)),
     )
 
 
@@ -150,7 +155,8 @@ def _prepare_teacher(experiment: Experiment, run: LabelledRun) -> Task:
     seen = EvaluationSeen(scoring, scored)
     counts = len(scans), len(scored)
     unreadable = _together(experiment, training, scoring)
-    return Task(features, features.channels, False, steps, seen, len(seen), counts, unreadable)
+    shares = shares_of(experiment, run.evaluate, dataset_sizes(scored), images=True)
+    return Task(features, features.channels, False, steps, seen, len(seen), counts, unreadable, shares=shares)
 
 
 def _together(experiment: Experiment, *sources: ScanSource | SeenSource) -> list[str]:

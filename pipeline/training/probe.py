@@ -29,6 +29,7 @@ from pipeline.training.lease import Lease
 from pipeline.training.probe_features import StudentFeatures
 from pipeline.training.schedule import learning_rate
 from pipeline.training.stepping import Stepping
+from pipeline.training.too_small import TooSmall, mean_by_epoch
 
 
 def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lease: Lease) -> Path:
@@ -56,7 +57,10 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lea
         f"{len(classes)} classes, on {device}{backend}"
     )
     started = time.monotonic()
-    losses = fit(task, head, probe, per_epoch, workers=experiment.config.workers, device=device)
+    too_small = TooSmall(probe.key)
+    losses = fit(
+        task, head, probe, per_epoch, workers=experiment.config.workers, device=device, too_small=too_small
+    )
     trained = time.monotonic()
     confusion, ignored = score(task, head, len(classes), workers=experiment.config.workers, device=device)
     seconds = {"train": round(trained - started, 2), "evaluate": round(time.monotonic() - trained, 2)}
@@ -74,6 +78,8 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lea
         ignored=ignored,
         scans=task.scans,
         unreadable=task.unreadable,
+        shares=task.shares,
+        too_small=too_small,
         losses=losses,
         seconds=seconds,
         device=device,
@@ -82,9 +88,23 @@ def run_probe(experiment: Experiment, probe: ProbeRun, device: torch.device, lea
 
 
 def fit(
-    task: Task, head: nn.Module, probe: ProbeRun, per_epoch: int, *, workers: int, device: torch.device
-) -> list[float]:
-    """Train the head, and the features where the task says so; returns the mean loss of each epoch."""
+    task: Task,
+    head: nn.Module,
+    probe: ProbeRun,
+    per_epoch: int,
+    *,
+    workers: int,
+    device: torch.device,
+    too_small: TooSmall | None = None,
+) -> list[float | None]:
+    """Train the head, and the features where the task says so; returns the mean loss of each epoch, None where all its batches
+    were too small to learn from. These are counted in too_small.
+
+    Raises:
+        BadInput: if all labels are ignored, or all batches are too small.
+        GriddleError: if the loss is not finite.
+    """
+    too_small = too_small or TooSmall(probe.key)
     config, total = probe.block, per_epoch * probe.epochs
     parameters = [*head.parameters(), *(task.features.parameters() if task.trained else ())]
     optimiser = torch.optim.AdamW(parameters, lr=probe.lr, weight_decay=config.weight_decay)
@@ -100,24 +120,29 @@ def fit(
         rate = probe_rate(config, step, per_epoch, lr=probe.lr, epochs=probe.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
-        stepping.backward(loss)
-        losses.append(loss.item())
-        if not np.isfinite(losses[-1]):
-            raise GriddleError(
-                f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller {probe.key}.lr"
-            )
-        stepping.step()
+        if too_small.skips(len(batch.labels), batch.names):
+            losses.append(np.nan)
+        else:
+            loss = segmentation_loss(logits_of(task, head, batch, step, device), batch.labels)
+            stepping.backward(loss)
+            losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise GriddleError(
+                    f"the loss of {probe.folder} is {losses[-1]} at step {step}; try a smaller {probe.key}.lr"
+                )
+            stepping.step()
         labels.add(step, batch.labels)
         now = time.monotonic()
         if now - last_line > pause() or step + 1 == total:
             last_line = now
             left = (now - started) / (step + 1) * (total - step - 1)
-            line = f"  step {step + 1}/{total}  loss {losses[-1]:.4f}  lr {rate:.2e}  {left:.0f} s left"
+            value = "none" if np.isnan(losses[-1]) else f"{losses[-1]:.4f}"
+            line = f"  step {step + 1}/{total}  loss {value}  lr {rate:.2e}  {left:.0f} s left"
             tell((step + 1) / total, line)
+    too_small.check(total)
     if stepping.skipped:
         log(f"  {stepping.skipped} of {total} steps skipped: their gradients overflowed float16")
-    return [float(np.mean(losses[first : first + per_epoch])) for first in range(0, total, per_epoch)]
+    return mean_by_epoch(losses, per_epoch)
 
 
 def probe_rate(block: Probe, step: int, per_epoch: int, *, lr: float, epochs: int) -> float:

@@ -110,7 +110,7 @@ def calibrate(
         source.scans()[0],
         run,
         (),
-        {name: intensity_of(experiment, name) for name in run.student.datasets},
+        {name: intensity_of(experiment, name, run.identity["intensity"]) for name in run.student.datasets},
     )
     backbone.eval()
     for module in backbone.modules():

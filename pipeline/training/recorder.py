@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import resource
 import time
@@ -82,7 +83,7 @@ class Recorder:
     ) -> None:
         """Record a finished step.
 
-        parts: the loss of each teacher by name, if there are several. skipped: how many of all steps so far were skipped.
+        loss: NaN of a batch that was too small to learn from. parts: the loss of each teacher by name, if there are several. skipped: how many of all steps so far were skipped.
 
         Raises:
             GriddleError: if another trainer took the folder over, or put another metrics.csv there.
@@ -107,7 +108,8 @@ class Recorder:
         row |= {f"loss_{name}": value for name, value in (parts or {}).items()}
         row |= {} if skipped is None else {"skipped": skipped}
         self._metrics.write(row)
-        self._board.add_scalar(f"{self._what}/loss", loss, done)
+        if not math.isnan(loss):
+            self._board.add_scalar(f"{self._what}/loss", loss, done)
         self._board.add_scalar(f"{self._what}/lr", rate, done)
         if now - self._last_line > pause() or done == self._total:
             self._last_line = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,6 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
 ) -> None:
     root = tmp_path / "toy"
-    import shutil
-
     shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
     shutil.rmtree(root / "lidarseg")
     (root / "v1.0-mini" / "lidarseg.json").unlink()
@@ -134,11 +133,188 @@ def test_without_labels_predictions_are_written_and_nothing_is_scored(
     metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments)
     assert metrics["miou"] is None
     assert len(metrics["unlabelled"]) == 2
+    (share,) = metrics["shares"]
+    assert (share["scans"], {part["why"] for part in share["lacking"]}) == ([0, 4], {"without labels"})
     files = sorted((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())
     sizes = {path.name: len(np.fromfile(path, np.uint8)) for path in files}
     assert len(sizes) == 4
     assert sum(sizes.values()) == metrics["ignored_points"]
     assert refused(tmp_path / "config.yaml", capsys, *arguments[:3]) == 2
+
+
+def without_a_scene(plan: Plan, root: Path) -> tuple[str, int]:
+    """A copy of the toy tree in which no file of the last val scene is there; its name, and how many scans it has."""
+    shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
+    gone = [entry for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    record = plan.experiment.indices["toy"].load_partition(gone)
+    for scan in record.scans:
+        for path in (scan.path, *(image.path for image in scan.images)):
+            (root / path).unlink()
+    return gone.name, gone.scans
+
+
+def test_official_files_that_would_lack_a_scene_are_refused_unless_told(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    scene, scans = without_a_scene(plan, tmp_path / "toy")
+    config = yaml.safe_load(config_path.read_text())
+    config["datasets"]["cut"] = config["datasets"]["toy"] | {"root": str(tmp_path / "toy")}
+    config["datasets"]["chosen"] = config["datasets"]["toy"] | {"leave_out": [scene]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (probe, _) = folders(plan)
+    for dataset, why in (("cut", "without any file"), ("chosen", "left out by the config")):
+        out = tmp_path / f"out {dataset}"
+        arguments = [str(probe), "--dataset", dataset, "--out", str(out)]
+        assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
+        line = f"{dataset} val: 1 of 2 partition(s), {scans} of {2 * scans} scan(s); 1 partition(s) {why}: {scene}"
+        said = capsys.readouterr().err
+        assert line in said
+        assert "--partial" in said
+        assert not out.exists(), "nothing is written"
+        assert not list((plan.experiment.cache / "scans").glob(f"{dataset}-*")), "nor computed"
+        metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
+        assert len(list((out / "lidarseg" / "mini_val").iterdir())) == scans
+        (share,) = metrics["shares"]
+        assert (share["partitions"], share["scans"]) == ([1, 2], [scans, 2 * scans])
+        assert share["lacking"] == [{"name": scene, "scans": scans, "why": why}]
+        main(["evaluate", "--config", str(tmp_path / "config.yaml"), *arguments[:3]])
+        assert line in capsys.readouterr().out, "a score says on how much it stands"
+    assert refused(config_path, capsys, str(probe), "--partial") == 2
+
+
+def test_scans_that_could_not_be_read_are_missing_from_the_official_files(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    root = tmp_path / "toy"
+    shutil.copytree(plan.experiment.config.datasets["toy"].root, root)
+    index = plan.experiment.indices["toy"]
+    first = next(index.load_partition(entry) for entry in index.partitions if entry.split == "val").scans[0]
+    lidar = root / first.path
+    values = np.fromfile(lidar, "<f4")
+    values[0] = np.nan
+    values.tofile(lidar)
+    config = yaml.safe_load(config_path.read_text())
+    config["datasets"]["torn"] = config["datasets"]["toy"] | {"root": str(root), "on_error": "skip"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (probe, _) = folders(plan)
+    arguments = [str(probe), "--dataset", "torn", "--out", str(tmp_path / "out")]
+    assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
+    assert "3 of 4 scan(s); 1 scan(s) that could not be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
+    assert len(list((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())) == 3
+
+
+def test_both_means_are_printed_and_stored(config_path: Path, plan: Plan, capsys: Any) -> None:
+    (probe, _) = folders(plan)
+    metrics = evaluate(config_path, capsys, str(probe))
+    values = list(metrics["iou"].values())
+    occurring = [value for value in values if value is not None]
+    assert len(occurring) < len(values)
+    assert metrics["miou"] == pytest.approx(np.mean(occurring))
+    assert metrics["miou_all_classes"] == pytest.approx(sum(occurring) / len(values))
+    assert json.loads((probe / "metrics.json").read_text())["miou_all_classes"] == metrics["miou_all_classes"]
+    main(["evaluate", "--config", str(config_path), str(probe)])
+    said = capsys.readouterr().out.splitlines()
+    for name, key in (
+        ("over the classes that occur", "miou"),
+        ("over all, those that do not occur 0", "miou_all_classes"),
+    ):
+        (line,) = [line for line in said if line.startswith(f"mIoU %, {name}")]
+        assert line.split()[-1] == f"{100 * metrics[key]:.2f}"
+
+
+def workdir_of_ones_own(config_path: Path, plan: Plan, folder: Path) -> tuple[Path, Path]:
+    """A copy of workdir and recordings that a test may change; the config that names them, and the copy of the probe."""
+    work, root = plan.experiment.workdir, Path(plan.experiment.config.datasets["toy"].root)
+    shutil.copytree(work, folder / "work")
+    shutil.copytree(root, folder / "toy")
+    config = yaml.safe_load(config_path.read_text())
+    config["workdir"] = str(folder / "work")
+    for dataset in config["datasets"].values():
+        dataset["root"] = str(folder / "toy")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder / "config.yaml", folder / "work" / folders(plan)[0].relative_to(work)
+
+
+def remove_scene(plan: Plan, root: Path) -> str:
+    """Remove all files of the last val scene."""
+    entry = [entry for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    for scan in plan.experiment.indices["toy"].load_partition(entry).scans:
+        for path in (scan.path, *(image.path for image in scan.images)):
+            (root / path).unlink()
+    return entry.name
+
+
+def test_what_was_trained_before_the_dataset_shrank_is_scored_from_the_cache(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    own, probe = workdir_of_ones_own(config_path, plan, tmp_path)
+    recorded = json.loads((probe / "metrics.json").read_text())
+    scene = remove_scene(plan, tmp_path / "toy")
+    main(["index", "--config", str(own)])
+    capsys.readouterr()
+    main(["evaluate", "--config", str(own), "--json", str(probe)])
+    said = capsys.readouterr()
+    metrics = json.loads(said.out)
+    for key in ("miou", "iou", "points", "confusion"):
+        assert metrics[key] == recorded[key], "on what it was scored on"
+    line = f"toy val has today 1 partition(s) no longer there: {scene} (2 then, 1 today)"
+    assert line in said.err
+    assert metrics["dataset_since"] == [line]
+    (share,) = metrics["shares"]
+    assert (share["partitions"], share["scans"]) == ([2, 2], [4, 4]), "read from the cache"
+    fewer = evaluate(own, capsys, str(probe), "--dataset", "toy")
+    assert fewer["scans"] == 2, "on what the dataset has today"
+    out = ["--out", str(tmp_path / "out"), "--partial"]
+    assert refused(own, capsys, str(probe), *out) == 2
+    assert f"official names of their scans are not known: {scene}" in capsys.readouterr().err
+    for path in (tmp_path / "work" / "cache").rglob(f"{scene}.*.json"):
+        path.unlink()
+    assert refused(own, capsys, str(probe)) == 2
+    assert "add --dataset toy" in capsys.readouterr().err
+
+
+def test_what_was_trained_before_the_dataset_grew_is_scored_as_it_was(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    own, _ = workdir_of_ones_own(config_path, plan, tmp_path)
+    whole = yaml.safe_load(own.read_text())
+    scene = [entry.name for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    fewer = yaml.safe_load(own.read_text())
+    fewer["datasets"]["toy"]["leave_out"] = [scene]
+    own.write_text(yaml.safe_dump(fewer))
+    baseline = next(r for r in plan_experiment(load_config(own)).probe_runs.values() if r.kind == "random")
+    main(["probe", "--config", str(own), "--baseline", Path(baseline.folder).name])
+    own.write_text(yaml.safe_dump(whole))
+    probe = tmp_path / "work" / baseline.folder
+    for path in (tmp_path / "work" / "cache").rglob("*.json"):
+        if path.name.partition(".")[0] != scene and "full_scans" in path.parts:
+            path.unlink()  # a full scan that the dataset still has the files for: it is computed again
+    metrics = evaluate(own, capsys, str(probe))
+    assert metrics["confusion"] == json.loads((probe / "metrics.json").read_text())["confusion"]
+    assert metrics["dataset_since"] == [f"toy val has today 1 partition(s) more: {scene} (1 then, 2 today)"]
+    assert refused(own, capsys, str(probe), "--out", str(tmp_path / "out")) == 2
+    assert "1 of 2 partition(s)" in capsys.readouterr().err
+    official = ["--dataset", "toy", "--out", str(tmp_path / "out")]
+    assert evaluate(own, capsys, str(probe), *official)["scans"] == 4
+
+
+def test_no_advice_to_make_the_call_that_was_just_made(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    changed = yaml.safe_load(config_path.read_text())
+    changed["students"]["s"]["network"]["width"] = 16
+    (probe, _) = folders(plan)
+    beside = probe.parent.parent / "config.yaml"
+    beside.write_text(yaml.safe_dump(changed))
+    try:
+        assert refused(beside, capsys, str(probe)) == 2
+        said = capsys.readouterr().err
+        assert "--config" not in said
+        assert f"has another id than {probe.name}" in said
+    finally:
+        beside.unlink()
 
 
 def refused(config_path: Path, capsys: Any, *arguments: str) -> int:

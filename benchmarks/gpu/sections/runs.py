@@ -182,7 +182,7 @@ def _train(main: Experiment, what: str, folder: str) -> Row:
 
 def _evaluate(main: Experiment, folder: str) -> Row:
     out = main.workdir / "predictions" / Path(folder).name
-    main.stage("evaluate", str(main.workdir / folder), "--votes", "3", "--out", str(out))
+    main.stage("evaluate", str(main.workdir / folder), "--votes", "3", "--out", str(out), "--partial")
     return {"files": sum(path.is_file() for path in out.rglob("*"))}
 
 

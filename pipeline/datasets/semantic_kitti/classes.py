@@ -40,6 +40,14 @@ CLASS_OF_ID = {raw: (number - 1 if number else IGNORE) for raw, number in _BENCH
 ID_OF_CLASS = (10, 11, 15, 18, 20, 30, 31, 32, 40, 44, 48, 49, 50, 51, 70, 71, 72, 80, 81)
 """For each class the id that predictions are written as."""
 
+SCANS_OF_SEQUENCE = {
+    "00": 4541, "01": 1101, "02": 4661, "03": 801, "04": 271, "05": 2761, "06": 1101, "07": 1101, "08": 4071, "09": 1591,
+    "10": 1201, "11": 921, "12": 1061, "13": 3281, "14": 631, "15": 1901, "16": 1731, "17": 491, "18": 1801, "19": 4981,
+    "20": 831, "21": 2721,
+}  # fmt: skip
+"""Lidar files in each sequence of KITTI's odometry benchmark: 23,201 with labels (19,130 train, 4,071 val), 20,351 of test, as
+the paper has them (Behley et al., ICCV 2019, table 1)."""
+
 SPLIT_OF_SEQUENCE = (
     {f"{number:02d}": "train" for number in (*range(8), 9, 10)}
     | {"08": "val"}

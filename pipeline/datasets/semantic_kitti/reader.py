@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,12 @@ from pipeline.datasets.files import read_file
 from pipeline.datasets.listing import is_reachable, names_of
 from pipeline.datasets.reader import AbsentPartition, Reader, Traits, Typical
 from pipeline.datasets.records import PartitionRecord, ScanRecord
-from pipeline.datasets.semantic_kitti.classes import CLASS_OF_ID, CLASSES, SPLIT_OF_SEQUENCE
+from pipeline.datasets.semantic_kitti.classes import (
+    CLASS_OF_ID,
+    CLASSES,
+    SCANS_OF_SEQUENCE,
+    SPLIT_OF_SEQUENCE,
+)
 from pipeline.datasets.semantic_kitti.sequence import CAMERA, LABEL_BYTES, POINT_BYTES, RUN, Sequence
 from pipeline.geometry.calibration import MaskRule
 
@@ -85,6 +90,12 @@ class SemanticKittiReader(Reader):
         for name in names_of(folder):
             if name not in SPLIT_OF_SEQUENCE and os.path.isdir(folder / name / "velodyne"):
                 yield AbsentPartition(re.sub(r"[^A-Za-z0-9_-]", "_", name), "train", 0, why=UNKNOWN)
+
+    def official_scans(self, version: str, split: str) -> Mapping[str, int]:
+        return {name: SCANS_OF_SEQUENCE[name] for name, its in SPLIT_OF_SEQUENCE.items() if its == split}
+
+    def recording_of(self, partition: str) -> str:
+        return partition.partition("-")[0]
 
     def read_points(self, root: Path, scan: ScanRecord) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np

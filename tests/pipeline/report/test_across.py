@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.gather import Report, Row, Spread, Table
+from pipeline.report.tables import Report, Row, Spread, Table
 from pipeline.report.text import across, markdown, terminal
 
 

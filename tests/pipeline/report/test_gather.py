@@ -72,6 +72,31 @@ def test_the_table_of_one_seed(tmp_path: Path) -> None:
     assert " to " not in text.split("IoU %")[0], "one seed has no spread"
 
 
+def test_both_means_and_on_how_much_they_stand(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [0])
+    train(plan)
+    text = " ".join(terminal(gather(plan)).split())
+    assert "mIoU over all 16 classes, those that do not occur as 0 (as semantic-kitti-api counts)" in text
+    assert "distilled not recorded, calibrated not recorded" in text, "metrics of before"
+    assert "on how much of toy val older rows were scored: not recorded" in text
+    path = plan.experiment.run_path(plan.probe_rows[0].runs[0]) / "metrics.json"
+    lacking = [{"name": "scene-0003", "scans": 40, "why": "without any file"}]
+    share = {"dataset": "toy", "split": "val", "partitions": [1, 2], "scans": [40, 80], "lacking": lacking}
+    metrics = json.loads(path.read_text()) | {"miou_all_classes": 0.285, "shares": [share]}
+    write_json(path, metrics)
+    report = gather(plan)
+    text = " ".join(terminal(report).split())
+    assert "distilled 28.5, calibrated not recorded" in text
+    assert (
+        "scored on toy val: 1 of 2 partition(s), 40 of 80 scan(s); 1 partition(s) without any file: scene-0003"
+        in text
+    )
+    folder = write_report(tmp_path, report)
+    assert all("40 of 80 scan(s)" in (folder / name).read_text() for name in ("results.md", "index.html"))
+    rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
+    assert (rows[0]["miou_all_classes"], rows[1]["miou_all_classes"]) == ("28.499999999999996", "")
+
+
 def test_several_seeds_are_a_mean_and_how_far_they_go(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0, 1, 2])
     train(plan)

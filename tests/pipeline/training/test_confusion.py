@@ -60,3 +60,21 @@ def test_wrong_labels_are_refused() -> None:
         Confusion(3).add(np.array([0, 1]), np.array([-1, 7]))
     with pytest.raises(ValueError, match="shape"):
         Confusion(3).add(np.array([0, 1]), np.array([0]))
+
+
+def test_the_mean_over_all_classes_is_that_of_semantic_kittis_evaluation() -> None:
+    """The definition written down anew: intersection over union plus 1e-15 of every class, also of those that do not occur."""
+    rng = np.random.default_rng(5)
+    truth, prediction = rng.choice([0, 1, 3, IGNORE], 200), rng.choice([0, 1, 4], 200)
+    confusion = Confusion(6)
+    confusion.add(truth, prediction)
+    counted = truth != IGNORE
+    ratios = []
+    for c in range(6):
+        hit = np.sum((truth == c) & (prediction == c))
+        union = np.sum(((truth == c) | (prediction == c)) & counted) + 1e-15
+        ratios.append(hit / union)
+    scores = confusion.scores(list("abcdef"))
+    assert scores["miou_all_classes"] == pytest.approx(np.mean(ratios))
+    assert scores["miou"] == pytest.approx(np.sum(ratios) / 4), "classes 2 and 5 do not occur"
+    assert Confusion(6).scores(list("abcdef"))["miou_all_classes"] is None
