@@ -105,7 +105,9 @@ class PartitionSizes:
                 "group": -(-channels // GROUP),
             }
             schema = features_schema(source.storage)
-            return partition_size(schema, sizes, names=entry.images, identity=store.identity)
+            return partition_size(
+                schema, sizes, names=entry.images, identity=store.identity, sources=entry.images
+            )
         if store.stage == "full_scans":
             measured = self.full_scan_share(lot)
             kept = round(measured.kept * points)
@@ -113,11 +115,21 @@ class PartitionSizes:
             full = {**sizes, "representative": kept, "neighbour": neighbours}
             in_scan = measured.most or kept // max(1, entry.scans)
             largest = {"kept": points // max(1, entry.scans), "neighbours": in_scan, "nearest": in_scan}
-            return partition_size(FULL_SCANS, full, largest, names=entry.scans, identity=store.identity)
+            return partition_size(
+                FULL_SCANS,
+                full,
+                largest,
+                names=entry.scans,
+                identity=store.identity,
+                sources=entry.scans,
+            )
         if isinstance(source, Points):
             return self._views(lot, source, entry, points, names)
         schema = LABELS if store.stage == "labels" else SCANS
-        return partition_size(schema, {**schema.sizes, **sizes}, names=names, identity=store.identity)
+        files = entry.scans * (2 if store.stage == "labels" else 1)
+        return partition_size(
+            schema, {**schema.sizes, **sizes}, names=names, identity=store.identity, sources=files
+        )
 
     def view_shares(self, lot: Lot) -> ViewShares:
         """What views keep of a scan's points."""
@@ -161,7 +173,9 @@ class PartitionSizes:
         # A row of a scan may be any of its points; a place in a view is smaller than what the view sees.
         in_view = seen // max(1, entry.images)
         largest = {"point": count // max(1, entry.scans), "kept": in_view, "neighbours": in_view}
-        return partition_size(VIEWS, sizes, largest, names=names, identity=lot.store.identity)
+        return partition_size(
+            VIEWS, sizes, largest, names=names, identity=lot.store.identity, sources=entry.scans
+        )
 
 
 def pending(plan: Plan, lots: Iterable[Lot], sizes: PartitionSizes | None = None) -> list[StoreEstimate]:

@@ -19,9 +19,9 @@ from pipeline.config.model_names import channels, stride
 
 CRC, INDEX_ENTRY = 4, 16
 """Bytes of a checksum, and of a chunk's place in its shard's index."""
-ARRAY_TEXT, FILE_TEXT, NAME_TEXT, STORE_TEXT = 2_900, 150, 90, 1_100
+ARRAY_TEXT, FILE_TEXT, NAME_TEXT, SOURCE_TEXT, STORE_TEXT = 2_900, 150, 90, 62, 1_100
 """Bytes of JSON, about: of an array (its own, and its copy in the group's), of a file in the manifest, of the name of
-an image or scan, and of the rest. They matter only where a partition is tiny."""
+an image or scan, of what a file held, and of the rest. They matter only where a partition is tiny."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def partition_size(
     *,
     names: int,
     identity: dict[str, Any],
+    sources: int = 0,
 ) -> Size:
     """One partition of a store: its group, sidecar and manifest.
 
@@ -50,6 +51,7 @@ def partition_size(
         largest: the largest value of an array whose type depends on it, by name.
         names: of images and scans that the attributes list.
         identity: of the store, which metadata and manifest repeat.
+        sources: files that it is made of; the manifest says what each held.
     """
     arrays = [_array(spec, sizes, (largest or {}).get(spec.name)) for spec in schema.arrays]
     chunks = sum(chunks for _, chunks in arrays)
@@ -57,7 +59,9 @@ def partition_size(
     files = stored.files + len(arrays) + 3  # zarr.json of each array and of the group, sidecar, manifest
     # In the group, in the manifest; a feature store also names its teacher whole, the weights' digest and licence.
     repeated = 4 if "teacher" in schema.attributes else 2
-    text = len(arrays) * ARRAY_TEXT + files * FILE_TEXT + names * NAME_TEXT + STORE_TEXT
+    text = (
+        len(arrays) * ARRAY_TEXT + files * FILE_TEXT + names * NAME_TEXT + sources * SOURCE_TEXT + STORE_TEXT
+    )
     text += repeated * int(1.3 * len(canonical_json(identity)))
     return Size(files, stored.bytes + chunks * CRC + text)
 
