@@ -20,7 +20,7 @@ from pipeline.plan.split_share import share_line
 from pipeline.report.loss_curve import Curve, read_curve
 from pipeline.report.tables import NOT_RECORDED, Report, Row, Spread, Table, Training
 
-FORMAT = 2
+FORMAT = 1
 """Raised by hand when the report's files change; part of its digest, so that a report is written anew."""
 
 Metrics = dict[str, Any]
