@@ -46,7 +46,7 @@ def main(scenes: int, megabytes: int) -> None:
         records = [write_scene(root, cache, f"scene-{number:04d}") for number in range(scenes)]
         files = scenes * SCANS * (2 + CAMERAS)
         click.echo(f"{scenes} scenes, {files:,} files, {len(STAGES) * scenes:,} manifests")
-        known = KnownContents()
+        known = KnownContents(Path(temporary) / "index", cache / "contents" / "d.json")
         seconds, comparison = compare(root, cache, records, known)
         click.echo(
             f"  all times as recorded:        {seconds:6.1f} s, {len(comparison.changed)} scene(s) changed"

@@ -59,6 +59,11 @@ class Manifest:
         """Of values that are unlikely, one entry a kind; none in what was made before values were looked at."""
         return self.body.get("warnings", [])
 
+    @property
+    def lost_scans(self) -> set[str]:
+        """The names of the scans whose files could not be read."""
+        return {item["scan"] for item in self.left_out if "scan" in item}
+
     @cached_property
     def store(self) -> Path:
         """The Zarr group that this manifest describes."""

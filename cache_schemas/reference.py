@@ -20,10 +20,11 @@ MANIFEST_FIELDS = {
     "measured": "figures about the content: of features how near the stored values are to the computed ones",
     "files": "size and SHA-256 of every file of the store",
     "crc": "size and SHA-256 of the sidecar, and for each array its first entry there and how many it has",
-    "sources": "of each file of the dataset that was read, in the order of the scans or images, the first 32 hex digits of its "
+    "sources": "of each lidar, label or image file that it was made of, in the order of the scans or images (of labels first the label "
+    "files, then the lidar files), the first 32 hex digits of its "
     "SHA-256; null where it could not be opened; absent where it was not recorded yet",
     "digest": "of all the above: SHA-256 of the JSON with sorted keys and no spaces",
-    "made": "time, host and versions, and when each of `sources` was last changed: recorded, outside every digest",
+    "made": "time, host and versions, and when each of `sources` was last written: recorded, outside every digest",
 }
 
 LATER_FIELDS = ("warnings", "sources")

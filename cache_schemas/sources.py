@@ -40,7 +40,8 @@ class Content:
 
 
 Sources = Sequence[Content | None]
-"""Of each file in the order of the partition's scans, or of its images; None for one that could not be opened."""
+"""Of each file in the order of the partition's scans, or of its images; of labels first their own files, then those of the lidar.
+None for one that could not be opened."""
 
 
 def stamp_of(path: AnyPath) -> Stamp:

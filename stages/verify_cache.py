@@ -97,14 +97,14 @@ def _recompute(
     plan: Plan | None, paths: tuple[Path, ...], count: int, result: Verification
 ) -> list[Recomputed]:
     from cache_schemas.errors import BadInput
-    from pipeline.cache.recompute import made_of_it, recompute
+    from pipeline.cache.recompute import made_from_wrong_scans, recompute
     from stages.options import pick_device
 
     if plan is None:
         raise BadInput("--recompute needs the datasets: give the --config that this cache was computed with")
     items = recompute(plan, paths, count, lambda: pick_device("recompute"))
     result.problems += [item.problem for item in items if item.problem is not None]
-    result.problems += [problem for item in items for problem in made_of_it(plan, item)]
+    result.problems += [problem for item in items for problem in made_from_wrong_scans(plan, item)]
     return items
 
 

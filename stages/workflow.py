@@ -16,8 +16,8 @@ from pipeline.common.log import log
 from pipeline.config.load import check_folder, load_config
 from pipeline.config.model import Config
 from pipeline.datasets.index import is_fresh, sound_index
+from pipeline.plan.contents_read import of_other_content
 from pipeline.plan.lot_status import drop_stale_lots
-from pipeline.plan.made_of import of_other_content
 from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
 from pipeline.plan.selection import wanted_datasets

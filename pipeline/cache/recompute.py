@@ -161,7 +161,7 @@ def _scans(plan: Plan, stage: str, paths: Sequence[Path], count: int) -> list[Re
     return recomputed
 
 
-def made_of_it(plan: Plan, item: Recomputed) -> list[Problem]:
+def made_from_wrong_scans(plan: Plan, item: Recomputed) -> list[Problem]:
     """The views and full scans that were computed of scans whose values differ: they go with them."""
     if item.stage != "scans" or item.result != "differs":
         return []

@@ -60,7 +60,7 @@ class ComparedScan:
 def scans_in(experiment: Experiment, store: Store, entry: PartitionEntry, member: str) -> list[int]:
     """The scans of a stored partition that can be computed again: their files could be read then."""
     manifest = read_manifest(manifest_path(experiment.store_path(store), entry.name, member))
-    lost = {item["scan"] for item in manifest.left_out if "scan" in item}
+    lost = manifest.lost_scans
     if store.stage in ("views", "full_scans") and _points_of(experiment, store, entry) is None:
         return []
     record = experiment.indices[store.dataset].load_partition(entry)

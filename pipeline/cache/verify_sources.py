@@ -72,7 +72,7 @@ class ComparedSources:
 def compare_sources(plan: Plan, paths: Sequence[Path] = (), threads: int = 2) -> ComparedSources:
     """Compare all files that the plan's stores were made of, or those of `paths`: stores or manifests.
 
-    What the files hold that differ is noted beside the index: `griddle index --force` then knows, even where their times did
+    The content of files that differ is noted beside the index: `griddle index --force` then knows, even where their times did
     not change.
 
     Raises:

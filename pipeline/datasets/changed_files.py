@@ -104,7 +104,9 @@ class Comparison:
             path: content.digest
             for path, content in now.items()
             if content is not None
-            and self._known.changed(path, [then.digest for then in made_of.get(path, ())], content.digest)
+            and self._known.note_if_changed(
+                path, [then.digest for then in made_of.get(path, ())], content.digest
+            )
         }
         if not changed:
             return partition
@@ -122,7 +124,7 @@ class Comparison:
         """Log how many files were read, and which hold something else."""
         if self._read:
             log(
-                f"  {self._dataset}: {self._read:,} file(s) were written or replaced since the cache was made of them, or lie beside such; "
+                f"  {self._dataset}: {self._read:,} file(s) may have changed since the cache was made of them: "
                 f"their content was compared ({self._bytes / 1e6:,.1f} MB)"
             )
         paths = [path for files in self.changed.values() for path in files]

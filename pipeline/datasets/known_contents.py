@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,16 +67,17 @@ class KnownContents:
         content = self.looked_at.get(path)
         return content if content is not None and content.stamp == stamp else None
 
-    def changed(self, path: str, made_of: Iterable[str], now: str) -> bool:
+    def note_if_changed(self, path: str, made_of: Iterable[str], now: str) -> bool:
         """Whether a file holds something else than one of the stores that were made of it; remembered if so.
 
         Args:
             made_of: digests of what stores were made of whose member digest does not name content.
         """
         before = sorted({*made_of, *self.first.get(path, ())})
-        if any(value != now for value in before):
+        changed = any(value != now for value in before)
+        if changed:
             self.first[path] = before
-        return any(value != now for value in before)
+        return changed
 
     def save(self) -> None:
         """Write it; into the cache only what is new, and only if it may be written."""
@@ -91,16 +92,25 @@ class KnownContents:
         write_json(self.folder / NAME, sealed(body))
         if not self.first:
             return
-        with suppress(CannotWrite), writing_to(self.shared.parent):
-            self.shared.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self.shared.parent):
-                known = _read(self.shared).get("first", {})
-                both = {
-                    path: sorted({*self.first.get(path, ()), *known.get(path, ())})
-                    for path in {**self.first, **known}
-                }
-                if both != known:
-                    write_json(self.shared, sealed({"griddle": KIND, "first": both}))
+        try:
+            with writing_to(self.shared.parent):
+                self._share()
+        except CannotWrite as error:
+            log(
+                f"index: that files were replaced could not be noted for other workdirs of this cache: {error} They see it as long as "
+                f"the partitions are there that were made of the files before"
+            )
+
+    def _share(self) -> None:
+        self.shared.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.shared.parent):
+            known = _read(self.shared).get("first", {})
+            both = {
+                path: sorted({*self.first.get(path, ()), *known.get(path, ())})
+                for path in {**self.first, **known}
+            }
+            if both != known:
+                write_json(self.shared, sealed({"griddle": KIND, "first": both}))
 
 
 @contextmanager

@@ -55,9 +55,27 @@ def check_traits(traits: Traits) -> None:
             ),
             "None, or a mean and a standard deviation over 0",
         ),
+        (
+            "intensity_range",
+            traits.intensity_range is None or _is_range(traits.intensity_range),
+            "None, or the least and a greater greatest intensity",
+        ),
+        (
+            "reach",
+            traits.reach is None or (_is_number(traits.reach) and traits.reach > 0),
+            "None, or metres over 0",
+        ),
     ):
         if not right:
             raise ValueError(f"traits.{key} is {getattr(traits, key)!r:.100}; give {wanted}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_range(pair: object) -> bool:
+    return isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_number, pair)) and pair[0] < pair[1]
 
 
 def _are_names(names: object) -> bool:

@@ -20,9 +20,9 @@ def check_times(scans: Sequence[ScanRecord], warnings: Warnings) -> None:
             continue
         findings = []
         if before is not None and scan.time <= before:
-            findings = [
-                Finding("times", f"it is {before - scan.time:,.3f} s earlier than the scan before it")
-            ]
+            earlier = before - scan.time
+            what = f"it is {earlier:,.3f} s earlier than" if earlier else "it has the same time as"
+            findings = [Finding("times", f"{what} the scan before it")]
         before = scan.time
         apart = {image.path: abs(image.time - scan.time) for image in scan.images if image.time is not None}
         far = max(apart, key=apart.__getitem__, default=None)

@@ -27,7 +27,7 @@ def left_out_of(stores: Iterable[PartitionReader]) -> list[str]:
 
 def lost_scans(store: PartitionReader) -> set[str]:
     """The names of the scans of which a scan or label store lacks the file."""
-    return {item["scan"] for item in store.manifest.left_out if "scan" in item}
+    return store.manifest.lost_scans
 
 
 def check_left_out(datasets: Mapping[str, Dataset], left_out: Mapping[str, Sequence[str]]) -> list[str]:

@@ -57,39 +57,39 @@ def drop_stale_report(plan: Plan) -> None:
             Path(report_marker(plan, finetuned=finetuned)).unlink(missing_ok=True)
 
 
-def gather(plan: Plan | Results, *, finetunings: bool = True) -> Report:
-    """The results of all runs that are done, with finetunings or without; the others are named. Of a `Plan` alone those of
-    before the datasets changed are not done.
+def gather(results: Results, *, finetunings: bool = True) -> Report:
+    """The results of all runs that are done, with finetunings or without; the others are named.
 
     Raises:
         BadInput: if no run is done yet.
         GriddleError: if a file of a run that is done cannot be read.
     """
-    since = plan.since if isinstance(plan, Results) else {}
-    today = plan.today if isinstance(plan, Results) else plan
-    trainings = tuple(_training(plan, run, since.get(run.folder, ())) for run in plan.runs.values())
-    finetune_rows = plan.finetune_rows if finetunings else []
+    since, today = results.since, results.today
+    trainings = tuple(_training(results, run, since.get(run.folder, ())) for run in results.runs.values())
+    finetune_rows = results.finetune_rows if finetunings else []
     labelled: list[LabelledRun] = [
-        *plan.probe_runs.values(),
+        *results.probe_runs.values(),
         *(run for row in finetune_rows for run in row.runs),
     ]
-    metrics = {run.folder: value for run in labelled if (value := _metrics(plan, run)) is not None}
+    metrics = {run.folder: value for run in labelled if (value := _metrics(results, run)) is not None}
     if not any(training.done for training in trainings) and not metrics:
         raise BadInput("nothing to report yet: no run is done. Run `snakemake pretrain_all --cores 8` first.")
     groups: dict[tuple[str, str], list[LabelledRow[LabelledRun]]] = {}
-    for row in plan.probe_rows:
+    for row in results.probe_rows:
         groups.setdefault((row.student, row.name), []).append(row)
-    done = [run.id for run, training in zip(plan.runs.values(), trainings, strict=True) if training.done]
+    done = [run.id for run, training in zip(results.runs.values(), trainings, strict=True) if training.done]
     scored = [run.id for run in labelled if run.folder in metrics]
-    probe_tables = [_table(plan, rows, metrics, probe) for (_, probe), rows in groups.items()]
-    finetune_tables = [_table(plan, rows, metrics, None) for rows in _beside_probes(plan, finetune_rows)]
+    probe_tables = [_table(results, rows, metrics, probe) for (_, probe), rows in groups.items()]
+    finetune_tables = [
+        _table(results, rows, metrics, None) for rows in _beside_probes(results, finetune_rows)
+    ]
     return Report(
         id=report_id([*done, *scored]),
-        description=plan.experiment.config.description,
+        description=results.experiment.config.description,
         tables=(*probe_tables, *finetune_tables),
         trainings=trainings,
         warnings=tuple(warnings_of(today)) if today is not None else (),
-        problem=plan.problem if isinstance(plan, Results) else "",
+        problem=results.problem,
     )
 
 
@@ -99,7 +99,7 @@ def spread(values: list[float]) -> Spread | None:
 
 
 def _beside_probes(
-    plan: Plan | Results, finetunings: list[LabelledRow[FinetuneRun]]
+    results: Results, finetunings: list[LabelledRow[FinetuneRun]]
 ) -> list[list[LabelledRow[LabelledRun]]]:
     """For each student and what finetunings are scored on: those from nothing, the student's probes, the finetunings."""
     groups: dict[tuple[str, tuple[str, ...]], list[LabelledRow[LabelledRun]]] = {}
@@ -108,7 +108,7 @@ def _beside_probes(
     for (student, scored_on), rows in groups.items():
         rows += [
             row
-            for row in plan.probe_rows
+            for row in results.probe_rows
             if row.kind == "distilled" and (row.student, _scored_on(row)) == (student, scored_on)
         ]
         rows.sort(key=lambda row: ("nothing", "distilled", "finetuned").index(row.kind))
@@ -121,18 +121,18 @@ def _scored_on(row: LabelledRow[LabelledRun]) -> tuple[str, ...]:
 
 
 def _table(
-    plan: Plan | Results,
+    results: Results,
     rows: Sequence[LabelledRow[LabelledRun]],
     metrics: dict[str, Metrics],
     probe: str | None,
 ) -> Table:
     """The table of a probe's rows, or (`probe` None) of finetunings; `metrics` by the folder of a run that is done."""
     first = rows[0].runs[0]
-    recorded = plan.since if isinstance(plan, Results) else {}
-    classes = plan.experiment.traits[first.train[0].dataset].classes
+    since = results.since
+    classes = results.experiment.traits[first.train[0].dataset].classes
     floor_kind = "nothing" if probe is None else "calibrated"
     floor = {
-        _compared(row, run, recorded): metrics[run.folder]["miou"]
+        _compared(row, run, since): metrics[run.folder]["miou"]
         for row in rows
         if row.kind == floor_kind
         for run in row.runs
@@ -141,7 +141,7 @@ def _table(
     datasets = sorted({reading.dataset for reading in first.evaluate})
     teachers = [
         f"{teacher.model}, {STAND_IN if teacher.weights == 'untrained' else f'weights: {teacher.weights}'}"
-        for teacher in plan.experiment.teachers_of(first.student)
+        for teacher in results.experiment.teachers_of(first.student)
     ]
     runs = [run for row in rows for run in row.runs]
     left_out = dict.fromkeys(name for run in runs for name in run.left_out)
@@ -154,10 +154,10 @@ def _table(
         teacher="; ".join(teachers) or f"weights: {first.student.starts_from}",
         scored_on=f"{', '.join(datasets)} {first.block.evaluate}",
         classes=classes,
-        rows=tuple(_row(row, classes, metrics, floor, recorded) for row in rows),
+        rows=tuple(_row(row, classes, metrics, floor, since) for row in rows),
         left_out=tuple(left_out),
         unreadable=tuple(unreadable),
-        since=_since(rows, recorded),
+        since=_since(rows, since),
         too_small=tuple(
             dict.fromkeys(
                 name
@@ -169,14 +169,12 @@ def _table(
     )
 
 
-def _since(
-    rows: Sequence[LabelledRow[LabelledRun]], recorded: Mapping[str, Iterable[str]]
-) -> tuple[str, ...]:
+def _since(rows: Sequence[LabelledRow[LabelledRun]], since: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Each line once, with the kinds of the rows that it is about, unless it is about all of them."""
     kinds: dict[str, dict[str, None]] = {}
     for row in rows:
         for run in row.runs:
-            for line in recorded.get(run.folder, ()):
+            for line in since.get(run.folder, ()):
                 kinds.setdefault(line, {})[row.kind] = None
     everywhere = len({row.kind for row in rows})
     return tuple(
@@ -197,12 +195,12 @@ def _row(
     classes: tuple[str, ...],
     metrics: dict[str, Metrics],
     floor: dict[Hashable, float],
-    recorded: Collection[str],
+    since: Collection[str],
 ) -> Row:
     """floor: mIoU, from 0 to 1, that the gap is counted from, by what may be compared."""
     done = {run.seed: metrics[run.folder] for run in row.runs if run.folder in metrics}
     miou = {seed: run["miou"] for seed, run in done.items() if run["miou"] is not None}
-    compared = {run.seed: _compared(row, run, recorded) for run in row.runs}
+    compared = {run.seed: _compared(row, run, since) for run in row.runs}
     gaps = [100 * (value - floor[compared[seed]]) for seed, value in miou.items() if compared[seed] in floor]
     iou = {name: [run["iou"][name] for run in done.values()] for name in classes}
     scored = [run for run in done.values() if run["miou"] is not None]
@@ -223,19 +221,19 @@ def _row(
     )
 
 
-def _compared(row: LabelledRow[LabelledRun], run: LabelledRun, recorded: Collection[str]) -> Hashable:
-    """What two rows must have in common before one is subtracted from the other. recorded: runs of before the datasets
+def _compared(row: LabelledRow[LabelledRun], run: LabelledRun, since: Collection[str]) -> Hashable:
+    """What two rows must have in common before one is subtracted from the other. since: runs of before the datasets
     changed: these must be scored on the same partitions; all runs of today's plan are."""
-    if run.folder not in recorded:
+    if run.folder not in since:
         return row.name, run.seed
     return row.name, run.seed, frozenset((r.dataset, r.partition, r.labels) for r in run.evaluate)
 
 
-def _metrics(plan: Plan | Results, run: LabelledRun) -> Metrics | None:
+def _metrics(results: Results, run: LabelledRun) -> Metrics | None:
     """metrics.json of a probe or a finetuning that is done, or None."""
-    if not plan.experiment.is_done(run):
+    if not results.experiment.is_done(run):
         return None
-    folder = plan.experiment.run_path(run)
+    folder = results.experiment.run_path(run)
     metrics = _read(folder, METRICS)
     if metrics.get("probe_id") != run.id:
         raise GriddleError(
@@ -253,9 +251,9 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
         raise GriddleError(f"{folder / name} cannot be read ({error}).\n{mending(folder, [name])}") from error
 
 
-def _training(plan: Plan | Results, run: Run, since: tuple[str, ...]) -> Training:
-    folder = plan.experiment.run_path(run)
-    done = plan.experiment.is_done(run)
+def _training(results: Results, run: Run, since: tuple[str, ...]) -> Training:
+    folder = results.experiment.run_path(run)
+    done = results.experiment.is_done(run)
     provenance = _read(folder, PROVENANCE) if done and (folder / PROVENANCE).exists() else {}
     curve = read_curve(folder, provenance.get("steps")) if done else Curve((), (), "")
     return Training(

@@ -13,6 +13,7 @@ from pipeline.report.curve import line_chart
 from pipeline.report.tables import Report, Spread, Table
 from pipeline.report.text import (
     NONE,
+    ONLY_BEFORE,
     WARNINGS,
     class_grid,
     comma_separated,
@@ -75,9 +76,7 @@ def page(report: Report) -> str:
         listed = "".join(f"<li>{escape(line)}</li>" for line in report.warnings)
         body.append(f"<h2>Warnings</h2><p>{escape(WARNINGS)}</p><ul>{listed}</ul>")
     if report.problem:
-        body.append(
-            f"<p>Only what was done before is shown. Nothing can be planned: {escape(report.problem)}</p>"
-        )
+        body.append(f"<p>{ONLY_BEFORE} {escape(report.problem)}</p>")
     body.append(f"<footer>report {report.id}; the same numbers: results.csv, results.md</footer>")
     return _document("Griddle: results", "\n".join(body))
 

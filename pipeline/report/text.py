@@ -34,6 +34,7 @@ ABREAST = 6
 NONE = "–"
 SHOWN = 5
 """Files that could not be read are listed on a terminal up to this number; the report's files list all."""
+ONLY_BEFORE = "Only what was done before is shown. Nothing can be planned today:"
 WARNINGS = "Values of the datasets that are unlikely; `allow` in a dataset's block says that they are right."
 TAIL = 0.05
 """The share of a pretraining's last steps over which its final loss is averaged."""
@@ -76,14 +77,7 @@ def terminal(report: Report) -> str:
             ]
         )
     if report.problem:
-        blocks.append(
-            [
-                *wrap(
-                    "only what was done before is shown; today nothing can be planned: " + report.problem,
-                    COLUMNS,
-                )
-            ]
-        )
+        blocks.append(wrap(f"{ONLY_BEFORE} {report.problem}", COLUMNS))
     if not report.tables:
         blocks.append(["no student of the config names a probe, so there is no table of classes"])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
@@ -106,7 +100,7 @@ def markdown(report: Report) -> str:
     if report.warnings:
         parts += ["## Warnings", WARNINGS, *(f"- {line}" for line in report.warnings)]
     if report.problem:
-        parts += ["## Today", f"Only what was done before is shown. Nothing can be planned: {report.problem}"]
+        parts += ["## Today", f"{ONLY_BEFORE} {report.problem}"]
     return "\n\n".join(parts) + "\n"
 
 

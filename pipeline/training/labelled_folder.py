@@ -12,8 +12,8 @@ from torch import nn
 
 from cache_schemas.canonical import sha256_file
 from cache_schemas.publish import write_bytes, write_json
-from pipeline.common.run_files import CONFIG, METRICS, PROVENANCE, WEIGHTS
-from pipeline.plan import made_of
+from pipeline.common.run_files import CONFIG, MADE_OF, METRICS, PROVENANCE, WEIGHTS
+from pipeline.plan.contents_read import contents_digest
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.run_record import forget_record, read_facts, write_record
@@ -110,7 +110,7 @@ def finish_labelled(
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        made_of.KEY: made_of.made_of(experiment, run),
+        MADE_OF: contents_digest(experiment, run),
     }
     if steps is not None:
         facts |= {"steps": steps, "hours": round(hours or 0.0, 4), "unreadable": unreadable}

@@ -9,8 +9,8 @@ import yaml
 from torch import nn
 
 from cache_schemas.publish import write_bytes
-from pipeline.common.run_files import CONFIG, WEIGHTS
-from pipeline.plan import made_of
+from pipeline.common.run_files import CONFIG, MADE_OF, WEIGHTS
+from pipeline.plan.contents_read import contents_digest
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.parts import Run
@@ -73,7 +73,7 @@ def finish(
         "cache": str(experiment.cache.resolve()),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        made_of.KEY: made_of.made_of(experiment, run),
+        MADE_OF: contents_digest(experiment, run),
     }
     write_provenance(folder, run.id, run.identity, facts)
     write_marker(folder, run)

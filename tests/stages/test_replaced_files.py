@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from manifests import rewritten
+from manifests import without
 from PIL import Image
 
 from cache_schemas.manifest import read_manifest
@@ -20,10 +20,10 @@ from pipeline.datasets.index import read_index
 
 Run = Callable[..., tuple[int, str]]
 SCENE = "scene-0061"
-KINDS = {
-    "labels": ("lidarseg/**/*.bin", {"labels"}),
-    "lidar": ("samples/LIDAR_TOP/*.bin", {"scans", "labels", "views", "full_scans"}),
-    "images": ("samples/CAM_FRONT/*", {"features"}),
+MADE_OF = {
+    "labels": {"labels"},
+    "lidar": {"scans", "labels", "views", "full_scans"},
+    "images": {"features"},
 }
 
 
@@ -69,7 +69,7 @@ def replace(path: Path, *, same_time: bool = False, in_place: bool = False) -> N
     os.utime(path, ns=(time, time))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MADE_OF)
 def test_what_was_made_of_a_replaced_file_is_made_anew_and_nothing_else(
     full: Any, run: Run, root: Path, kind: str
 ) -> None:
@@ -80,13 +80,12 @@ def test_what_was_made_of_a_replaced_file_is_made_anew_and_nothing_else(
     assert (code, "1 file(s) of 1 partition(s) hold something else" in said) == (0, True), said
     assert str(path.relative_to(root)) in said
     after = members(full)
-    assert {stage for stage in after if after[stage] != before[stage]} == KINDS[kind][1]
+    assert {stage for stage in after if after[stage] != before[stage]} == MADE_OF[kind]
     assert members(full, "scene-0655")["scans"], "the other scene is as it was"
 
     plan = json.loads(run("plan", "--json")[1])["stores"]
     assert {store["stage"]: store["to_compute"] for store in plan} == {
-        stage: int(stage in KINDS[kind][1])
-        for stage in ("scans", "labels", "views", "full_scans", "features")
+        stage: int(stage in MADE_OF[kind]) for stage in ("scans", "labels", "views", "full_scans", "features")
     }
     # Looked at again, and again after the old partitions are gone: the same members.
     assert run("index", "--force")[0] == 0
@@ -267,10 +266,9 @@ def test_a_cache_that_others_filled_is_compared_too(full: Any, run: Run, root: P
 def test_stores_of_before_are_taken_as_they_are(full: Any, run: Run, root: Path) -> None:
     before = members(full)
     for path in (full.work / "cache").rglob(f"{SCENE}.*.json"):
-        body = read_manifest(path).body
-        rewritten(path, sources=None)
+        assert read_manifest(path).body["sources"]
+        without(path, "sources")
         assert sources_of(read_manifest(path)) is None
-        assert body["sources"]
     path = file_of(full, root, "labels")
     replace(path)
     os.utime(path, (2**32, 2**32))

@@ -188,6 +188,10 @@ class Reader(griddle.Reader):
         ({"intensity": (1, 0)}, "a standard deviation over 0"),
         ({"intensity": "18"}, "traits.intensity is '18'"),
         ({"published_mask": "strict"}, "give a griddle.MaskRule"),
+        ({"reach": "far"}, "traits.reach is 'far'; give None, or metres over 0"),
+        ({"reach": -1}, "metres over 0"),
+        ({"intensity_range": 255.0}, "traits.intensity_range is 255.0"),
+        ({"intensity_range": (255, 0)}, "the least and a greater greatest intensity"),
     ],
 )
 def test_traits_of_other_kinds_are_refused(own: Callable[[str], str], traits: Any, told: str) -> None:

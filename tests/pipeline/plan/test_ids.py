@@ -15,6 +15,7 @@ from pipeline.config.load import load_config
 from pipeline.plan.lot_status import read_lot
 from pipeline.plan.parts import STAGES
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.results import results_of
 from pipeline.report.gather import gather
 from pipeline.students.distilled import build
 from pipeline.training.labelled_folder import is_scored
@@ -69,7 +70,7 @@ def test_all_of_an_old_workdir_is_this_plans_and_done(old: Plan) -> None:
 
 
 def test_an_old_run_is_reported_and_opened(old: Plan) -> None:
-    report = gather(old)
+    report = gather(results_of(old.experiment))
     assert [row.kind for table in report.tables for row in table.rows] == [
         *("distilled", "calibrated", "random", "scratch", "inputs", "teacher"),
         *("nothing", "distilled", "finetuned"),

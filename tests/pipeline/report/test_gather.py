@@ -18,6 +18,7 @@ from cache_schemas.publish import write_json
 from pipeline.config.model import Config
 from pipeline.datasets.nuscenes.classes import CLASSES
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.results import results_of
 from pipeline.report.gather import before_report, gather, report_marker
 from pipeline.report.page import write_report
 from pipeline.report.text import plain, terminal
@@ -59,7 +60,7 @@ def score(plan: Plan, run: Any, miou: float) -> None:
 def test_the_table_of_one_seed(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0])
     train(plan)
-    text = terminal(gather(plan))
+    text = terminal(gather(results_of(plan.experiment)))
     assert max(map(len, text.splitlines())) <= 120
     assert "teacher: vit_tiny_patch16_224, stand-in teacher (untrained)" in text
     lines = [line.split() for line in text.splitlines()]
@@ -75,7 +76,7 @@ def test_the_table_of_one_seed(tmp_path: Path) -> None:
 def test_both_means_and_on_how_much_they_stand(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0])
     train(plan)
-    text = " ".join(terminal(gather(plan)).split())
+    text = " ".join(terminal(gather(results_of(plan.experiment))).split())
     assert "mIoU over all 16 classes, those that do not occur as 0 (as semantic-kitti-api counts)" in text
     assert "distilled not recorded, calibrated not recorded" in text, "metrics of before"
     assert "on how much of toy val older rows were scored: not recorded" in text
@@ -84,7 +85,7 @@ def test_both_means_and_on_how_much_they_stand(tmp_path: Path) -> None:
     share = {"dataset": "toy", "split": "val", "partitions": [1, 2], "scans": [40, 80], "lacking": lacking}
     metrics = json.loads(path.read_text()) | {"miou_all_classes": 0.285, "shares": [share]}
     write_json(path, metrics)
-    report = gather(plan)
+    report = gather(results_of(plan.experiment))
     text = " ".join(terminal(report).split())
     assert "distilled 28.5, calibrated not recorded" in text
     assert (
@@ -102,7 +103,7 @@ def test_several_seeds_are_a_mean_and_how_far_they_go(tmp_path: Path) -> None:
     train(plan)
     last = plan.probe_rows[0].runs[2]
     score(plan, last, 0.70)
-    text = terminal(gather(plan))
+    text = terminal(gather(results_of(plan.experiment)))
     row = next(line for line in text.splitlines() if line.startswith("distilled student"))
     # The gap is of each seed to the calibrated student of the same seed: 14, 14 and 70 - 47.
     assert "62.0 (57.0 to 70.0)" in row
@@ -114,10 +115,10 @@ def test_several_seeds_are_a_mean_and_how_far_they_go(tmp_path: Path) -> None:
 def test_what_is_not_done_is_named_and_the_rest_is_shown(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0, 1])
     train(plan)
-    complete = gather(plan).id
+    complete = gather(results_of(plan.experiment)).id
     gone = plan.probe_rows[0].runs[1]
     (plan.experiment.workdir / gone.folder / "done.json").unlink()
-    report = gather(plan)
+    report = gather(results_of(plan.experiment))
     assert report.id != complete
     text = terminal(report)
     assert f"not done yet: distilled student: {gone.folder}" in " ".join(text.split())
@@ -130,13 +131,13 @@ def test_the_time_of_a_run_that_was_interrupted_is_the_sum(tmp_path: Path) -> No
     path = plan.experiment.run_path(plan.runs["s"]) / "metrics.csv"
     head, *lines = path.read_text().splitlines()
     path.write_text("\n".join([head, *lines[:60], *lines[:40]]) + "\n")
-    assert gather(plan).trainings[0].seconds == pytest.approx(6.0 + 4.0)
+    assert gather(results_of(plan.experiment)).trainings[0].seconds == pytest.approx(6.0 + 4.0)
 
 
 def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0])
     train(plan)
-    assert gather(plan).warnings == ()
+    assert gather(results_of(plan.experiment)).warnings == ()
     for number, lot in enumerate(plan.lots("scans")):
         entry = {
             "kind": "origin",
@@ -149,7 +150,7 @@ def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Pa
             "partitions": [{"name": part.name, "warnings": [entry]} for part in lot.entries],
         }
         write_json(plan.experiment.lot_path(lot), {**body, "digest": digest(body)})
-    report = gather(plan)
+    report = gather(results_of(plan.experiment))
     assert report.warnings == (
         "toy: origin: 6 in 2 partition(s); scene-0001: 3 of 40 lidar files, the first 0.bin: zeros",
     )
@@ -163,7 +164,7 @@ def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Pa
 
 def test_nothing_done_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no run is done"):
-        gather(plan_of(tmp_path, [0]))
+        gather(results_of(plan_of(tmp_path, [0]).experiment))
 
 
 def test_metrics_of_another_probe_are_refused(tmp_path: Path) -> None:
@@ -173,13 +174,13 @@ def test_metrics_of_another_probe_are_refused(tmp_path: Path) -> None:
     path = plan.experiment.run_path(run) / "metrics.json"
     write_json(path, json.loads(path.read_text()) | {"probe_id": "other"})
     with pytest.raises(GriddleError, match=r"metrics.json belongs to other"):
-        gather(plan)
+        gather(results_of(plan.experiment))
 
 
 def test_real_weights_are_no_stand_in(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0], weights="hub")
     train(plan)
-    assert "stand-in" not in terminal(gather(plan))
+    assert "stand-in" not in terminal(gather(results_of(plan.experiment)))
 
 
 class Links(HTMLParser):
@@ -196,7 +197,7 @@ class Links(HTMLParser):
 def test_the_files_hold_the_same_numbers(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [0, 1])
     train(plan)
-    report = gather(plan)
+    report = gather(results_of(plan.experiment))
     folder = write_report(tmp_path, report)
     assert folder / "done.json" == Path(report_marker(plan)), "what Snakemake waits for"
     assert before_report(plan) == [*plan.run_markers(), *plan.probe_markers()], (

@@ -17,6 +17,7 @@ from pipeline.config.model import Config
 from pipeline.losses.lovasz import IGNORE
 from pipeline.plan.finetunes import FinetuneRun
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.results import results_of
 from pipeline.report.gather import gather
 from pipeline.report.text import terminal
 from pipeline.students.distilled import build
@@ -315,7 +316,7 @@ def test_the_command_and_the_rows_of_the_table(config_path: Path, plan: Plan, ca
     main(["finetune", "--config", str(config_path)])
     said = capsys.readouterr().err
     assert said.count("complete already") == 3
-    report = gather(plan)
+    report = gather(results_of(plan.experiment))
     text = terminal(report)
     assert max(map(len, text.splitlines())) <= 120
     table = report.tables[-1]
@@ -326,7 +327,7 @@ def test_the_command_and_the_rows_of_the_table(config_path: Path, plan: Plan, ca
         assert words in text
     assert table.rows[2].gap is not None
     assert table.rows[3].gap is None
-    assert len(gather(plan, finetunings=False).tables) == 1
+    assert len(gather(results_of(plan.experiment), finetunings=False).tables) == 1
     main(["report", "--config", str(config_path)])
     assert "(4) finetuned: half" in capsys.readouterr().out
     run = run_of(plan, "finetuned")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache_schemas.canonical import digest
-from pipeline.common.run_files import PROVENANCE
+from pipeline.common.run_files import MADE_OF, PROVENANCE
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.lot_status import read_lot
@@ -17,11 +17,8 @@ from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
 from pipeline.plan.run_record import read_facts
 
-KEY = "made_of"
-"""Of a run's provenance."""
 
-
-def made_of(experiment: Experiment, run: Run | LabelledRun) -> str | None:
+def contents_digest(experiment: Experiment, run: Run | LabelledRun) -> str | None:
     """A digest of the contents of all files that the partitions were made of which a training reads, as its lot manifests say;
     None where some of that was not recorded, or its lots are not there.
 
@@ -59,9 +56,9 @@ def of_other_content(plan: Plan) -> list[Path]:
         if not experiment.is_done(run):
             continue
         try:
-            recorded = read_facts(folder, PROVENANCE).get(KEY)
+            recorded = read_facts(folder, PROVENANCE).get(MADE_OF)
         except (OSError, ValueError):
             continue  # `griddle cache verify` says so
-        if recorded is not None and made_of(experiment, run) not in (None, recorded):
+        if recorded is not None and contents_digest(experiment, run) not in (None, recorded):
             folders.append(folder)
     return folders
