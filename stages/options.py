@@ -93,6 +93,14 @@ def open_cache_of(
         return named or cache_folder_of(config_path, workdir), None
 
 
+def to_type(command: str, config_path: str, workdir: Path | None) -> str:
+    """A command as the user must type it, with the config and workdir of this call."""
+    import shlex
+
+    place = [] if workdir is None else ["--workdir", str(workdir)]
+    return f"{command} {shlex.join(['--config', config_path, *place])}"
+
+
 def chosen_lots(plan: Plan, stage: str, digest: str | None, number: int | None) -> list[Lot]:
     """The lots that `--lot` or `--number` names; all of the stage without them.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stages.options import config_option, json_option, open_cache_of, workdir_option
+from stages.options import config_option, json_option, open_cache_of, to_type, workdir_option
 
 if TYPE_CHECKING:
     from pipeline.cache.recompute import Recomputed
@@ -60,7 +60,8 @@ def verify(
     folder, plan = open_cache_of(config_path, workdir, cache_of(paths[0]) if paths else None)
     result = verify_cache(folder, plan, paths, sample=sample, threads=threads)
     recomputed = _recompute(plan, paths, recompute, result) if recompute else []
-    compared = _compare_sources(plan, paths, threads) if sources else None
+    index = to_type("griddle index", config_path, workdir)
+    compared = _compare_sources(plan, paths, threads, index) if sources else None
     if mend:
         repair(result, [plan.experiment.workdir] if plan is not None else [], plan)
     facts = {
@@ -84,9 +85,10 @@ def verify(
     if as_json:
         click.echo(json.dumps(facts, indent=1))
     else:
-        _print_verified(result, recomputed)
+        mending = to_type("griddle cache verify --repair", config_path, workdir)
+        _print_verified(result, recomputed, mending, to_type("griddle index --force", config_path, workdir))
         if compared is not None:
-            _print_sources(compared)
+            _print_sources(compared, to_type("griddle index --force", config_path, workdir))
     left = [p for p in (*result.problems, *result.workdir_files) if p.manifest not in result.repaired]
     changed = any(item.result in ("source changed", "not computed") for item in recomputed)
     if result.unreachable or left or changed or (compared is not None and not compared.all_same):
@@ -108,19 +110,21 @@ def _recompute(
     return items
 
 
-def _compare_sources(plan: Plan | None, paths: tuple[Path, ...], threads: int) -> ComparedSources:
+def _compare_sources(plan: Plan | None, paths: tuple[Path, ...], threads: int, index: str) -> ComparedSources:
     from cache_schemas.errors import BadInput
     from pipeline.cache.verify_sources import compare_sources
 
     if plan is None:
         raise BadInput(
-            "--sources needs the index of the datasets: run `griddle index` first, with the --config that this cache was computed "
-            "with"
+            f"--sources needs the index of the datasets: run `{index}` first, with the config that this cache was computed with"
         )
     return compare_sources(plan, paths, threads)
 
 
-def _print_verified(result: Verification, recomputed: list[Recomputed]) -> None:
+def _print_verified(
+    result: Verification, recomputed: list[Recomputed], repairing: str, indexing: str
+) -> None:
+    """repairing, indexing: the commands, as they must be typed."""
     from pipeline.common.log import bytes_in_words
 
     for folder, row in result.stores.items():
@@ -134,12 +138,12 @@ def _print_verified(result: Verification, recomputed: list[Recomputed]) -> None:
     changed = [item.what for item in recomputed if item.result == "source changed"]
     if changed:
         click.echo(
-            f"{len(changed)} of them differ because their files hold something else now; `griddle index --force`, with the "
-            f"same options, looks at all files whose time has changed, and --sources at every file"
+            f"{len(changed)} of them differ because their files hold something else now; `{indexing}` looks at all files that were "
+            f"touched since, and `griddle cache verify --sources` at every file"
         )
     for problem in (*result.problems, *result.workdir_files):
         click.echo(f"damaged: {problem}")
-    _print_workdir(result)
+    _print_workdir(result, repairing, indexing)
     if result.missing:
         click.echo(f"{len(result.missing)} partition(s) of this config are not computed yet")
     if result.leftovers:
@@ -158,15 +162,15 @@ def _print_verified(result: Verification, recomputed: list[Recomputed]) -> None:
     else:
         broken = len({problem.manifest for problem in result.problems})
         click.echo(
-            f"{broken} broken. `griddle cache verify --repair` with the same options removes them; then run the "
-            f"same snakemake command again: it computes just these"
+            f"{broken} broken. `{repairing}` removes them (with the stores or options of this call); then run the same snakemake "
+            f"command again: it computes just these"
         )
     left = {p.path for p in result.workdir_files if p.manifest not in result.repaired}
     if left:
         click.echo(f"{len(left)} file(s) of the workdir are damaged; what mends each stands above")
 
 
-def _print_workdir(result: Verification) -> None:
+def _print_workdir(result: Verification, repairing: str, indexing: str) -> None:
     """What mends files of the workdir: one line for an index, one for a run."""
     from pipeline.plan.run_record import mending
 
@@ -179,10 +183,7 @@ def _print_workdir(result: Verification) -> None:
         p.manifest for p in result.workdir_files if p.manifest not in result.repaired
     ):
         if marker.name == "index.json":
-            click.echo(
-                f"{marker}: `griddle cache verify --repair` or `griddle index --force`, with the same options, makes this "
-                f"index anew"
-            )
+            click.echo(f"{marker}: `{repairing}` or `{indexing}` makes this index anew")
         elif marker.parent.name == "stats":
             click.echo(f"{marker}: delete it and run the same snakemake command again: it is measured anew")
         else:
@@ -190,7 +191,7 @@ def _print_workdir(result: Verification) -> None:
             click.echo(f"{marker.parent}: {mending(marker.parent, names)}")
 
 
-def _print_sources(compared: ComparedSources) -> None:
+def _print_sources(compared: ComparedSources, indexing: str) -> None:
     """What the files of the datasets hold, beside what the cache was made of."""
     from pipeline.common.log import bytes_in_words
 
@@ -199,21 +200,25 @@ def _print_sources(compared: ComparedSources) -> None:
     for path, why in compared.lost.items():
         click.echo(f"lost: {path} cannot be read: {why}")
     for what in compared.other_records:
-        click.echo(f"another index: {what}")
+        click.echo(f"the index is out of date: {what}")
     if compared.unrecorded:
         newer = f"; {compared.newer:,} of their files are newer than they are" if compared.newer else ""
         click.echo(
             f"{len(compared.unrecorded)} partition(s) were made by an older Griddle, which did not record what files held{newer}; "
             f"`--recompute N` compares values of them"
         )
-    what = f"{compared.files:,} file(s), {bytes_in_words(compared.bytes)}, of which {compared.partitions} partition(s) were made"
     if compared.unnoted:
-        click.echo(f"what was seen could not be noted for `griddle index --force`: {compared.unnoted}")
+        click.echo(f"what was seen could not be noted for `{indexing}`: {compared.unnoted}")
+    files = f"sources: of {compared.files:,} file(s) ({bytes_in_words(compared.bytes)}) that {compared.partitions} partition(s) were made of"
     if compared.all_same:
-        click.echo(f"{what}: all hold what they held" if compared.files else "no file could be compared")
-    else:
-        click.echo(
-            f"{what}: {len(compared.changed):,} changed, {len(compared.lost):,} lost, and {len(compared.other_records)} "
-            f"partition(s) are not as the index says. Run `griddle index --force` with the same options, then the same snakemake "
-            f"command: it computes anew what was made of them"
-        )
+        click.echo(f"{files} all are unchanged" if compared.files else "sources: no file could be compared")
+        return
+    click.echo(
+        f"{files} {len(compared.changed):,} changed and {len(compared.lost):,} are lost; {len(compared.other_records)} partition(s) are "
+        f"not as the index says"
+    )
+    if compared.lost:
+        click.echo("Put lost files back first, or leave their partitions out (`leave_out` in the config).")
+    click.echo(
+        f"Then `{indexing}` and the same snakemake command compute anew what was made of what has changed."
+    )

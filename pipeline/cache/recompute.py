@@ -71,7 +71,7 @@ class Recomputed:
         if self.damaged is not None:
             return "damaged"
         if self.agreement >= self.needed:
-            return "bit-equal" if self.equal else "same"
+            return "bit-equal" if self.equal else "within tolerance"
         return "source changed" if self.source_changed else "differs"
 
     @property

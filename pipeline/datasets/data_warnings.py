@@ -98,7 +98,12 @@ def shown(entries: Iterable[Mapping[str, Any]], allow: Collection[str]) -> list[
 
 def line(entry: Mapping[str, Any]) -> str:
     """An entry of a manifest as a line of a log."""
-    return f"warning: {entry['kind']}: {entry['what']}: {entry['why']}"
+    return f"warning: {entry['kind']}: {entry['what']}: {entry['why']}. {if_right(entry['kind'])}"
+
+
+def if_right(kind: str) -> str:
+    """What to write where such values are right."""
+    return f"If that is right: allow: [{kind}]"
 
 
 def summed(dataset: str, partitions: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[str]:
@@ -112,9 +117,9 @@ def summed(dataset: str, partitions: Sequence[tuple[str, Sequence[Mapping[str, A
         for entry in entries:
             by_kind.setdefault(entry["kind"], []).append((name, entry))
     return [
-        f"{dataset}: {kind}: {sum(entry['count'] for _, entry in noted):,} in {len(noted)} partition(s); "
-        f"{noted[0][0]}: {noted[0][1]['what']}: {noted[0][1]['why']}"
+        f"{dataset}: {kind}: {sum(entry['count'] for _, entry in noted):,} file(s) of {len(noted)} partition(s); {noted[0][0]}: "
+        f"{noted[0][1]['what']}: {noted[0][1]['why']}. {if_right(kind)}"
         for kind, noted in sorted(
-            by_kind.items(), key=lambda item: KINDS.index(item[0]) if item[0] in KINDS else 99
+            by_kind.items(), key=lambda item: KINDS.index(item[0]) if item[0] in KINDS else len(KINDS)
         )
     ]

@@ -426,7 +426,7 @@ def test_recompute_takes_what_rounds_otherwise(full: Any, run: Run) -> None:
     rewrite_values(full.work, "views", "pixel", lambda values: values + np.float32(0.01))
     folder = str(manifest_of(full.work, "views").parent)
     code, said = run("cache", "verify", "--recompute", "2", folder)
-    assert (code, said.count(": same (agreement ")) == (0, 2), said
+    assert (code, said.count(": within tolerance (agreement ")) == (0, 2), said
 
 
 def test_recompute_tells_a_replaced_file_from_a_damaged_store(full: Any, run: Run) -> None:

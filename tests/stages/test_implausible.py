@@ -112,7 +112,10 @@ def test_what_is_unlikely_is_kept_and_shown(world: World) -> None:
     world.change_points(1, zeros(0.1))
     name = world.lidar(1).relative_to(world.toy).as_posix()
     code, said = world.griddle("index", "--look", "2")
-    assert (code, f"warning: nuscenes: origin: 1 in 1 partition(s); {SCENE}: 1 of 2 lidar files" in said) == (
+    assert (
+        code,
+        f"warning: nuscenes: origin: 1 file(s) of 1 partition(s); {SCENE}: 1 of 2 lidar files" in said,
+    ) == (
         0,
         True,
     )
@@ -125,7 +128,7 @@ def test_what_is_unlikely_is_kept_and_shown(world: World) -> None:
     (lot,) = (world.workspace.work / "lots" / "scans").glob("*.json")
     assert json.loads(lot.read_bytes())["partitions"][0]["warnings"] == [entry]
     (line,) = world.warned()
-    assert line.startswith("nuscenes: origin: 1 in 1 partition(s); ")
+    assert line.startswith("nuscenes: origin: 1 file(s) of 1 partition(s); ")
     assert f"warning: {line}" in world.griddle("plan")[1]
     lot.unlink()
     assert world.warned() == [line], "where the lot is not done, from the partitions that are"
@@ -186,7 +189,7 @@ def test_times(world: World) -> None:
     code, said = world.griddle("index", "--look", "1")
     assert code == 0
     assert (
-        f"times: 2 in 1 partition(s); {SCENE}: 2 of 2 scans, the first {first}: its image {image} is 0."
+        f"times: 2 file(s) of 1 partition(s); {SCENE}: 2 of 2 scans, the first {first}: its image {image} is 0."
         in said
     )
     assert world.griddle("scans")[0] == 0
@@ -198,7 +201,7 @@ def test_labels_without_a_class(world: World) -> None:
     path = scene_labels(world.toy, SCENE)[0]
     path.write_bytes(bytes(len(path.read_bytes())))
     code, said = world.griddle("index", "--look", "2")
-    assert (code, f"labels: 1 in 1 partition(s); {SCENE}: 1 of 2 label files" in said) == (0, True)
+    assert (code, f"labels: 1 file(s) of 1 partition(s); {SCENE}: 1 of 2 label files" in said) == (0, True)
     world.griddle("scans")
     assert world.griddle("scans", "--labels")[0] == 0
     (entry,) = world.manifest("labels")["warnings"]
@@ -245,7 +248,7 @@ def test_pictures_that_are_black_or_the_same(world: World) -> None:
     shutil.copy(pictures[2], pictures[3])
     code, said = world.griddle("index", "--force", "--look", "2")
     assert code == 0
-    assert f"images: 2 in 1 partition(s); {SCENE}: 2 of 12 images looked at, the first " in said
+    assert f"images: 2 file(s) of 1 partition(s); {SCENE}: 2 of 12 images looked at, the first " in said
     assert world.griddle("features")[0] == 0
     (entry,) = world.manifest("features")["warnings"]
     assert (entry["kind"], entry["count"]) == ("images", 2)
@@ -308,7 +311,7 @@ def test_short_scans_and_times_that_go_back(world: World, kitti: Path) -> None:
     code, said = world.griddle("index", "--force", "--look", "4")
     assert code == 0
     for kind, name in (("short", "000001.bin"), ("times", "000003.bin")):
-        assert f"warning: nuscenes: {kind}: 1 in 1 partition(s)" in said
+        assert f"warning: nuscenes: {kind}: 1 file(s) of 1 partition(s)" in said
         assert f"{name}: " in said
     assert world.griddle("scans")[0] == 0
     assert [line.split(": ")[1] for line in world.warned()] == ["short", "times"]

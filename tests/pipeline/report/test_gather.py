@@ -152,7 +152,8 @@ def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Pa
         write_json(plan.experiment.lot_path(lot), {**body, "digest": digest(body)})
     report = gather(results_of(plan.experiment))
     assert report.warnings == (
-        "toy: origin: 6 in 2 partition(s); scene-0001: 3 of 40 lidar files, the first 0.bin: zeros",
+        "toy: origin: 6 file(s) of 2 partition(s); scene-0001: 3 of 40 lidar files, the first 0.bin: zeros. "
+        "If that is right: allow: [origin]",
     )
     assert max(map(len, terminal(report).splitlines())) <= 120
     assert "warning: toy: origin: 6 in 2 partition(s)" in terminal(report)
