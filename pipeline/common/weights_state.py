@@ -54,7 +54,7 @@ def read_weights(path: Path) -> Weights:
         tensors = _flat(content)
         plain = _plain(inner)
         networks = prefixes(tensors)
-        if "" in prefixes(plain) or not networks:
+        if len(networks) < 2 and ("" in prefixes(plain) or not networks):
             backbone, source = backbone_of(list(plain)), plain
             here = [prefix for prefix in networks if prefix.startswith(place)]
             beside = tuple(prefix for prefix in networks if prefix not in here)

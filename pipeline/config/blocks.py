@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema, PydanticUndefined, core_schema
 
 from cache_schemas.canonical import digest
 from cache_schemas.places import NAME_LENGTH
-from pipeline.config.written import takes_text, with_numbers
+from pipeline.config.written import takes, with_numbers
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=NAME_LENGTH)]
 Pair = tuple[PositiveInt, PositiveInt]
@@ -139,12 +139,16 @@ class Block(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _numbers_as_written(cls, values: Any) -> Any:
-        """Texts such as `3e-4` are numbers, where a number is asked for and a text is not."""
+        """Texts such as `3e-4` are numbers, where a number is asked for and a text is not; `on` and `yes` are none there."""
         if not isinstance(values, dict):
             return values
-        fields = {name for name, info in cls.model_fields.items() if not takes_text(info.annotation)}
+        fields = {
+            name: takes(bool, info.annotation)
+            for name, info in cls.model_fields.items()
+            if not takes(str, info.annotation)
+        }
         return {
-            key: with_numbers(value)
+            key: with_numbers(value, switches=fields[key])
             if key in fields and block_in(cls.model_fields[key].annotation) is None
             else value
             for key, value in values.items()

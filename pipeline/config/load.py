@@ -134,6 +134,7 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _m
 
 def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
     """An integer, unless YAML counts its digits by eights: 010 would be 8 without a word."""
+    _refuse_sixties(node)
     number: int = yaml.SafeLoader.construct_yaml_int(loader, node)
     digits = node.value.lstrip("+-").replace("_", "")
     if digits.isdigit() and int(digits) != abs(number):
@@ -144,7 +145,22 @@ def _integer(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
     return number
 
 
+def _float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
+    _refuse_sixties(node)
+    number: float = yaml.SafeLoader.construct_yaml_float(loader, node)
+    return number
+
+
+def _refuse_sixties(node: yaml.ScalarNode) -> None:
+    if ":" in node.value:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: {node.value} is a number to YAML, which counts by sixties at a colon; write "
+            f"'{node.value}' in quotes where a name is meant, and the number itself where one is"
+        )
+
+
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def _expand(value: Any, where: str, path: Path, keep_unset: bool) -> Any:

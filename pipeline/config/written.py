@@ -36,32 +36,37 @@ PathText = Annotated[str, AfterValidator(expand_home)]
 """The path of a file or folder in a config; of a reader, the file and its class."""
 
 
-def takes_text(annotation: Any) -> bool:
-    """Whether a field may hold a text of any kind; of a mapping, its values.
+def takes(kind: type, annotation: Any) -> bool:
+    """Whether a field may hold any value of a kind, a text or a truth value; of a mapping, its values.
 
-    >>> takes_text(float | Literal["paper"]), takes_text(list[str]), takes_text(dict[str, float])
-    (False, True, False)
+    >>> takes(str, float | Literal["paper"]), takes(str, list[str]), takes(str, dict[str, float]), takes(bool, list[bool])
+    (False, True, False, True)
     """
-    if annotation is str or annotation is Any:
+    if annotation is kind or annotation is Any:
         return True
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return False
     if origin is Annotated:
-        return takes_text(parts[0])
-    return any(takes_text(part) for part in (parts[1:] if origin is dict else parts))
+        return takes(kind, parts[0])
+    return any(takes(kind, part) for part in (parts[1:] if origin is dict else parts))
 
 
-def with_numbers(value: Any) -> Any:
+def with_numbers(value: Any, *, switches: bool = False) -> Any:
     """A value, or the values of a list or mapping, with numbers in place of texts such as `3e-4`.
 
-    >>> with_numbers(["3e-4", "paper", "2E4", 1])
-    [0.0003, 'paper', 20000.0, 1]
+    Args:
+        switches: whether truth values are meant. YAML reads `on`, `yes` and `true` as such, and Python counts with them.
+
+    >>> with_numbers(["3e-4", "paper", "2E4", 1, True])
+    [0.0003, 'paper', 20000.0, 1, 'true']
     """
+    if isinstance(value, bool) and not switches:
+        return str(value).lower()  # no number: it is refused as what it is
     if isinstance(value, str):
         return float(value) if _EXPONENT.fullmatch(value.strip()) else value
     if isinstance(value, list | tuple):
-        return [with_numbers(item) for item in value]
+        return [with_numbers(item, switches=switches) for item in value]
     if isinstance(value, dict):
-        return {key: with_numbers(item) for key, item in value.items()}
+        return {key: with_numbers(item, switches=switches) for key, item in value.items()}
     return value

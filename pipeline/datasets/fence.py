@@ -85,8 +85,11 @@ def fenced(items: Iterable[Item], what: str) -> Iterator[Item]:
 
 def shown(error: BaseException) -> str:
     """An error's type and the beginning of its message."""
-    text = " ".join(str(error).split())
     kind = type(error).__name__
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # of a class of the user's own
+        text = "its message cannot be made"
     return f"{kind}: {text[:SHOWN]}{' ...' if len(text) > SHOWN else ''}" if text else kind
 
 

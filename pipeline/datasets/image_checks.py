@@ -43,7 +43,7 @@ class Pictures:
                 warnings.note(
                     row, path, [Finding("images", "the picture is black, or all of one colour")], path
                 )
-            elif checksum in first:
+            elif first.get(checksum, path) != path:  # one file may serve several scans
                 finding = Finding("images", f"it is the same picture as {first[checksum]}")
                 warnings.note(row, path, [finding], path)
             first.setdefault(checksum, path)

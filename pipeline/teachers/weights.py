@@ -132,6 +132,15 @@ def _check_fit(model: nn.Module, state: Mapping[str, Tensor], name: str, where: 
     own = model.state_dict()
     wrong = [key for key in own if key not in state or state[key].shape != own[key].shape]
     extra = [key for key in state if key not in own]
+    other = [
+        key for key in own if key in state and own[key].is_floating_point() != state[key].is_floating_point()
+    ]
+    if other and not wrong:
+        raise BadInput(
+            f"{where} does not hold the weights of {name} as they are computed with: {len(other)} of its {len(own)} tensors are of "
+            f"another kind. First: {other[0]}: the file has {state[other[0]].dtype}, the model {own[other[0]].dtype}. If they were "
+            f"quantised, give the file from before."
+        )
     if not wrong and not extra:
         return
     key = wrong[0] if wrong else extra[0]

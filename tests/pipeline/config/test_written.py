@@ -87,6 +87,13 @@ def test_a_number_may_be_written_with_an_exponent_alone(read: Read) -> None:
     assert read(("version: v1.0-mini", "partitions: [1e5]")).datasets["roads"].partitions == ["1e5"]
 
 
+@pytest.mark.parametrize("key", ["lr: on", "epochs: yes", "batch: true"])
+def test_a_switch_is_no_number(read: Read, key: str) -> None:
+    """Python counts with them: `epochs: yes` would be one epoch."""
+    with pytest.raises(BadInput, match=rf"pretrain.{key.split(':')[0]}: .*\(got 'true'\)"):
+        read(("teacher: dino}", f"teacher: dino, pretrain: {{{key}}}}}"))
+
+
 def test_a_sweep_of_numbers_keeps_the_names_of_its_students(read: Read) -> None:
     swept = "teacher: dino, sweep: {pretrain.weight_decay: [3e-4, 0.03]}}"
     students = read(("teacher: dino}", swept)).students
@@ -100,6 +107,7 @@ def test_a_sweep_of_numbers_keeps_the_names_of_its_students(read: Read) -> None:
     ("key", "complaint"),
     [
         ("partitions: [002]", r"datasets\.roads\.partitions\.0: .*\(got 2\); put it in quotes: '002'"),
+        ("leave_out: [1:30]", r"line 4: 1:30 is a number to YAML, which counts by sixties"),
         ("leave_out: [010]", r"line 4: 010 is the number 8 .* write '010' in quotes"),
         ("splits: {train: [001]}", r"datasets\.roads\.splits\.train\.0: .*; put it in quotes: '001'"),
         ("splits: {train: []}", r"datasets\.roads\.splits\.train: List should have at least 1 item"),

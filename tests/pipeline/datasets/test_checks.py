@@ -256,6 +256,14 @@ def test_an_indexs_partitions_are_in_order_whatever_the_readers(
         make_index(tmp_path / "work", "d", dataset.model_copy(update={"splits": {"val": ["q*"]}}))
 
 
+def test_an_error_without_a_message_of_its_own_is_named(own: Callable[[str], str], tmp_path: Path) -> None:
+    text = OWN % ("'one'", "(1,)")
+    text = text.replace("import griddle", "import griddle\nclass Bad(Exception):\n    __str__ = None", 1)
+    text = text.replace('        for name in ("p10", "p9"):', "        raise Bad\n        for name in ():")
+    with pytest.raises(griddle.BadInput, match=r"mine.py:Reader.* Bad: its message cannot be made"):
+        make_index(tmp_path / "work", "d", Dataset(reader=own(text), root=str(tmp_path)))
+
+
 def test_a_reader_that_fails_before_it_yields_is_named_too(own: Callable[[str], str], tmp_path: Path) -> None:
     """`partitions` may give a list: then it does all its work in the call."""
     text = OWN % ("'one'", "(1,)")

@@ -156,7 +156,7 @@ def test_warnings_about_values_are_a_line_for_each_dataset_and_kind(tmp_path: Pa
         "If that is right: allow: [origin]",
     )
     assert max(map(len, terminal(report).splitlines())) <= 120
-    assert "warning: toy: origin: 6 in 2 partition(s)" in terminal(report)
+    assert "warning: toy: origin: 6 file(s) of 2 partition(s)" in terminal(report)
     assert plain(report)["warnings"] == report.warnings
     folder = write_report(tmp_path, report)
     for name in ("results.md", "index.html"):

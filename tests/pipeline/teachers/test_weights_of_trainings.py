@@ -127,6 +127,9 @@ FORMS: dict[str, Any] = {
         "state_dict": {**under("student_backbone.vit.", OTHER), **under("teacher_backbone.vit.", PLAIN)}
     },
     "with its average": {**under("model.", OTHER), **under("ema.module.", PLAIN)},
+    "its average beside it": {"model": OTHER, "model_ema": PLAIN},
+    "its average in another state": {"state_dict": OTHER, "state_dict_ema": PLAIN},
+    "a teacher within": {"teacher": {"model": PLAIN}, "model": OTHER},
     "one of two": {"student": under("module.backbone.", PLAIN)},
     "MAE's decoder": {
         "model": {**PLAIN, "decoder_embed.weight": torch.ones(2, 2), "decoder_pos_embed": torch.ones(1)}
@@ -182,6 +185,9 @@ def test_the_same_values_and_the_same_id(
         "DINO's",
         "Lightning's teacher",
         "with its average",
+        "its average beside it",
+        "its average in another state",
+        "a teacher within",
     )
     assert ("the moving average" in said) == averaged
     more = averaged or form in (
@@ -192,6 +198,14 @@ def test_the_same_values_and_the_same_id(
         "transformers' classifier",
     )
     assert ("left out: " in said) == more
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool])
+def test_quantised_weights_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    """Their scales are not in the file: as they are, they are other values."""
+    state = {name: (value * 10).to(kind) for name, value in PLAIN.items()}
+    with pytest.raises(BadInput, match=r"tensors are of another kind. First: .*: the file has torch\."):
+        loaded(save(state, tmp_path / "w.pth"))
 
 
 def test_what_was_taken_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
