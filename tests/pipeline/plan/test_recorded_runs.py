@@ -105,6 +105,13 @@ def test_each_training_is_given_as_the_plan_gives_it(work: Path) -> None:
     assert [r.views for r in calibrated.run.readings] == [r.views for r in plan.runs["wi_tiny"].readings]
 
 
+def test_no_counts_where_there_are_as_many(work: Path) -> None:
+    run = next(iter(Plan(experiment_of(work)).runs.values()))
+    change_index(work, replaced)
+    lines = dataset_since(experiment_of(work), run)
+    assert lines == ["nuscenes train: 1 partition with other files: scene-0655"]
+
+
 def without_a_scene(config: dict[str, Any]) -> None:
     config["datasets"]["nuscenes"]["leave_out"] = ["scene-0655"]
 

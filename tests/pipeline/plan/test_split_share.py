@@ -136,7 +136,7 @@ def test_a_sequence_that_is_cut_short_counts_once(tmp_path: Path) -> None:
 
 def test_a_sequence_that_is_left_out_and_cut_short_is_listed_once(tmp_path: Path) -> None:
     entries = [entry("00-0000", scans=250), entry("01-0000", scans=2), entry("02-0000", scans=4661)]
-    copy = {"name": "00_copy", "split": "train", "scans": 0, "why": "whose folder's name is none of 00 to 21"}
+    copy = {"name": "00-copy", "split": "train", "scans": 0, "why": "whose folder's name is none of 00 to 21"}
     experiment = experiment_of(tmp_path, entries, [copy], reader="semantic_kitti", leave_out=["01-0000"])
     share = split_share(experiment, "d", "train", {"00-0000", "02-0000"})
     assert share.partitions == (2, 10), "a copy is no official sequence"
