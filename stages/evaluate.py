@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from stages.options import config_option, json_option, pick_device, set_threads, workdir_option
 
 if TYPE_CHECKING:
     from pipeline.config.training import Split
+    from pipeline.plan.whole_split import Commands
 
 
 @click.command()
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
 @click.option(
     "--partial",
     is_flag=True,
-    help="With --out: write predictions also where scans of the split are not there. No official evaluation takes them.",
+    help="With --out: write predictions also where scans of the split are not there, are left out by the config, or could "
+    "not be read. No official evaluation takes them.",
 )
 @click.option("--threads", type=int, help="Threads of a CPU.")
 @json_option
@@ -68,10 +72,11 @@ def evaluate(
     What the cache lacks for that (scans, labels, full scans) is computed first.
     """
     import json
+    from dataclasses import replace
 
     from cache_schemas.errors import BadInput
     from pipeline.plan.open_evaluation import open_evaluation
-    from pipeline.plan.split_share import check_whole
+    from pipeline.plan.whole_split import check_whole
     from pipeline.preprocessing.fill import fill
     from pipeline.preprocessing.intensity_stats import measure_if_missing
     from pipeline.training.evaluate import evaluate as score
@@ -80,8 +85,9 @@ def evaluate(
     if partial and out is None:
         raise BadInput("--partial is for --out: a score alone says on how much of the split it stands")
     experiment, evaluation = open_evaluation(config_path, workdir, run, dataset, split, keys)
+    evaluation = replace(evaluation, commands=_commands(click.get_current_context(), config_path, workdir))
     if out is not None and not partial:
-        check_whole(evaluation.share)
+        check_whole(evaluation.share, experiment.config.datasets[evaluation.dataset], evaluation.commands)
     for lot in evaluation.lots:
         fill(experiment, lot, threads)
     if evaluation.to_measure is not None:
@@ -92,6 +98,25 @@ def evaluate(
             experiment, evaluation, pick_device("evaluate"), votes=votes, out=out, partial=partial
         )
     click.echo(json.dumps(metrics, indent=1) if as_json else _table(metrics))
+
+
+def _commands(context: click.Context, config_path: str, workdir: Path | None) -> Commands:
+    """Commands for messages: of the index, and this one as it was given."""
+    from pipeline.plan.whole_split import Commands
+
+    where = ["--config", config_path, *(["--workdir", str(workdir)] if workdir is not None else [])]
+    given = [str(context.params["run"]), *where]
+    for name, option in (
+        ("dataset", "--dataset"),
+        ("split", "--split"),
+        ("votes", "--votes"),
+        ("out", "--out"),
+    ):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            given += [option, str(context.params[name])]
+    for key in context.params["keys"]:
+        given += ["--as", key]
+    return Commands(shlex.join(["griddle", "index", *where]), shlex.join(["griddle", "evaluate", *given]))
 
 
 def _table(metrics: dict[str, Any]) -> str:
@@ -108,7 +133,6 @@ def _table(metrics: dict[str, Any]) -> str:
             f"{metrics['dataset']} {metrics['split']}: {metrics['scans']} scans, {metrics['points']:,} labelled points"
             + (f", {metrics['votes']} votes" if metrics["votes"] > 1 else ""),
             *(f"on {share_line(share)}" for share in metrics["shares"]),
-            *(f"trained before the dataset changed: {line}" for line in metrics["dataset_since"]),
             *(lines if metrics["points"] else ["no labels: nothing to score"]),
             f"{'mIoU %, over the classes that occur':<44}{percent(metrics['miou']):>8}",
             f"{'mIoU %, over all, those that do not occur 0':<44}{percent(metrics[ALL_CLASSES]):>8}",

@@ -92,6 +92,8 @@ class Reader(ABC):
     """
 
     traits: Traits
+    official_unit = "partition"
+    """What the dataset calls a recording of `official_scans`, in messages."""
 
     def check(self, root: Path, version: str) -> None:
         """Raise BadInput, in words for the user, unless `root` holds this version of the dataset."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipeline.plan.parts import Lot, cut, identities_of, member_of
 from pipeline.plan.run_record import read_facts
 from pipeline.plan.split_share import SplitShare, split_share
 from pipeline.plan.starting_weights import Facts, student_of_weights
+from pipeline.plan.whole_split import Commands
 
 RELEASED_AVERAGING = {"relu": "scalr", "gelu": "scalr_plus"}
 """Of a cell's points, by the activation of a network of the authors: it tells which of their two codes computes it."""
@@ -170,6 +171,7 @@ class Evaluation:
         labelled: how much of the split is read and has labels: on that a score stands.
         to_measure: how intensities are spread, where that is not measured yet; its lots are in `lots`.
         since: what the datasets have more or less than when the run was trained, a line for each.
+        commands: that messages name.
     """
 
     scored: Scored
@@ -182,6 +184,7 @@ class Evaluation:
     labelled: SplitShare
     to_measure: ToMeasure | None = None
     since: tuple[str, ...] = ()
+    commands: Commands = field(default_factory=Commands)
 
 
 def plan_evaluation(experiment: Experiment, scored: Scored, dataset: str, split: Split) -> Evaluation:

@@ -31,7 +31,7 @@ from pipeline.plan.missing import lacking_of
 from pipeline.plan.parts import Lot, cut
 from pipeline.plan.plan import Plan
 from pipeline.plan.recorded_runs import RecordedRuns
-from pipeline.plan.since_training import dataset_since
+from pipeline.plan.since_training import OTHER_DATA, dataset_since
 from pipeline.plan.split_share import split_share
 
 
@@ -81,7 +81,7 @@ def open_evaluation(
             f"{len(calibrating)}, as they were then: {', '.join(sorted(calibrating)[:3])}. Without them it cannot be scored again"
         )
     for line in since:
-        log(f"evaluate: {folder} was trained before the dataset changed: {line}")
+        log(f"evaluate: {folder} was {OTHER_DATA}: {line}. snakemake trains on today's")
     if dataset is None and split == run.block.evaluate:
         evaluation = as_trained(experiment, scored, run)
     else:

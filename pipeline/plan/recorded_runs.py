@@ -79,12 +79,6 @@ class RecordedRuns:
                         runs += self._same(folder, _finetune(self.experiment, kind, name, run, facts))
         return runs
 
-    def pretraining(self, name: str, seed: int) -> Run | None:
-        """The last one of a student and a seed."""
-        return next(
-            (run for run in reversed(self.pretrainings) if (run.name, run.seed) == (name, seed)), None
-        )
-
     def in_folder(self, folder: str) -> LabelledRun | None:
         """The probe, the baseline or the finetuning in a folder, relative to the workdir."""
         return next((run for run in (*self.probes, *self.finetunes) if run.folder == folder), None)

@@ -1,10 +1,10 @@
-"""What there is to report: the trainings of a plan, and in place of those that are not done the last that are, of the same
-config, from when a dataset was another. No torch, no zarr.
+"""What there is to report: the trainings of a plan, and in place of those that are not done one that is, of the same
+config, from when a dataset was another: the one that read most of what the dataset has today. No torch, no zarr.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -18,10 +18,12 @@ from pipeline.plan.plan import Plan
 from pipeline.plan.pretraining import run_key
 from pipeline.plan.probes import ProbeRun, kinds_of_probe
 from pipeline.plan.recorded_runs import RecordedRuns
-from pipeline.plan.since_training import dataset_since
+from pipeline.plan.since_training import dataset_since, nearness
 
 Item = TypeVar("Item", bound=InFolder)
 Labelled = TypeVar("Labelled", ProbeRun, FinetuneRun)
+Trained = TypeVar("Trained", Run, ProbeRun, FinetuneRun)
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,12 @@ def results_of(experiment: Experiment) -> Results:
         return Results(experiment, plan.runs, plan.probe_rows, plan.finetune_rows, {}, today=plan)
     recorded = RecordedRuns(experiment)
     runs: dict[str, Run] = {}
+    nearest = _nearest(experiment, recorded.pretrainings, lambda run: (run.name, run.seed))
     for name, student in experiment.students.items():
         for seed in student.seeds:
             key = run_key(name, student, seed)
-            planned, before = plan.runs[key] if plan else None, recorded.pretraining(name, seed)
+            planned = plan.runs[key] if plan else None
+            before = nearest.get((name, seed))
             if run := _done_or_recorded(experiment, planned, before):
                 runs[key] = run
     probe_keys = [
@@ -101,7 +105,7 @@ def _rows(
 ) -> list[LabelledRow[Labelled]]:
     """Rows by student, name and kind; without those of which no run is known."""
     planned = {_key(run): run for row in planned_rows for run in row.runs}
-    before = {_key(run): run for run in recorded}  # the one that was made last
+    before = _nearest(experiment, recorded, _key)
     rows = []
     for student, name, kind in keys:
         wanted = [(student, name, kind, seed) for seed in experiment.students[student].seeds]
@@ -110,6 +114,18 @@ def _rows(
         if known:
             rows.append(LabelledRow(student, name, kind, known))
     return rows
+
+
+def _nearest(
+    experiment: Experiment, recorded: Iterable[Trained], key: Callable[[Trained], Key]
+) -> dict[Key, Trained]:
+    """Of the trainings with the same key the one that read most of what the datasets have today; of equal ones the last."""
+    best: dict[Key, tuple[tuple[int, int], Trained]] = {}
+    for run in recorded:
+        near = nearness(experiment, run)
+        if key(run) not in best or near >= best[key(run)][0]:
+            best[key(run)] = near, run
+    return {name: run for name, (_, run) in best.items()}
 
 
 def _key(run: LabelledRun) -> tuple[str, str, str, int]:

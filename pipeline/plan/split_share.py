@@ -1,8 +1,8 @@
 """On how much of a split a number stands: the partitions and scans of the whole split, those that are read, and why others
 are not.
 
-The whole split is what the dataset's tables name, or what is officially in it where the files alone cannot tell. No torch,
-no zarr.
+The whole split is what the dataset's tables name, or what is officially in it where the files alone cannot tell. There the
+official recordings are counted, each once, and not the partitions that they are cut into. No torch, no zarr.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.index import Index
 from pipeline.datasets.reader import ABSENT, Reader
@@ -24,15 +23,25 @@ from pipeline.plan.selection import is_chosen
 SHOWN = 3
 UNREADABLE = "that could not be read"
 UNSEEN = "that could not be read, or that no camera sees"
+LEFT_OUT = "left out by the config"
+NOT_THERE = "not there"
+CUT_SHORT = "cut short"
+PARTITION = "partition"
 
 
 @dataclass(frozen=True)
 class Lacking:
-    """Scans of a split that a number does not stand on: a whole partition, or (`name` empty) some of several."""
+    """Scans of a split that a number does not stand on: of a partition or a recording, or (`name` empty) some of several.
+
+    Attributes:
+        scans: how many are lacking.
+        whole: how many the partition or the recording has; 0 where `name` is empty.
+    """
 
     name: str
     scans: int
     why: str
+    whole: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class SplitShare:
     """How much of one split of one dataset is read.
 
     Attributes:
-        partitions, scans: how many are read, and how many the whole split has.
+        unit: what `partitions` counts: partitions, or the official recordings as the dataset calls them (`sequence`).
+        partitions, scans: how many are read, and how many the whole split has. What is read in part is read.
     """
 
     dataset: str
@@ -48,6 +58,7 @@ class SplitShare:
     partitions: tuple[int, int]
     scans: tuple[int, int]
     lacking: tuple[Lacking, ...]
+    unit: str = PARTITION
 
     @property
     def is_whole(self) -> bool:
@@ -88,25 +99,32 @@ def split_share(
     config, index = experiment.config.datasets[dataset], experiment.indices[dataset]
     reader = reader_named(config.reader)
     entries = [entry for entry in index.partitions if entry.split == split]
+    used = {entry.name: entry.scans for entry in entries if entry.name in read} | dict(cached or {})
     lacking = [
-        Lacking(entry.name, entry.scans, why if is_chosen(config, entry.name) else "left out by the config")
+        Lacking(entry.name, entry.scans, why if is_chosen(config, entry.name) else LEFT_OUT, entry.scans)
         for entry in entries
-        if entry.name not in read
+        if entry.name not in used
     ]
-    cached = cached or {}
-    lacking += [part for part in _absent(reader, config, index, split) if part.name not in cached]
-    lacking += _beyond_the_files(reader, config, split, index, cached)
-    whole = sum(entry.scans for entry in entries if entry.name in read) + sum(cached.values())
+    lacking += [part for part in _absent(reader, config, index, split) if part.name not in used]
+    # Splits of the user's own have nothing official.
+    official = reader.official_scans(config.version, split) if config.splits is None else {}
+    unit = PARTITION
+    if official:
+        unit = reader.official_unit
+        used = _by_recording(reader, used)
+        lacking = _of_recordings(reader, official, used, lacking)
+    whole = sum(used.values())
     counted = whole if scans is None else scans
     if counted < whole:
         lacking.append(Lacking("", whole - counted, why_scans))
-    used = sum(entry.name in read for entry in entries) + len(cached)
+    names = used.keys() | {part.name for part in lacking if part.name}
     return SplitShare(
         dataset,
         split,
-        (used, used + sum(bool(part.name) for part in lacking)),
+        (len(used), len(names)),
         (counted, counted + sum(part.scans for part in lacking)),
         tuple(lacking),
+        unit,
     )
 
 
@@ -127,58 +145,95 @@ def shares_of(
     )
 
 
-def check_whole(share: SplitShare) -> None:
-    """Raise BadInput unless an official submission would hold every scan of the split."""
-    if share.is_whole:
-        return
-    raise BadInput(
-        f"the official evaluation wants predictions of every scan of a split. {share_line(share.recorded())}.\n"
-        f"Put the files there and run `griddle index` and this again, or give --partial to write what can be written."
-    )
-
-
 def share_line(recorded: Mapping[str, Any]) -> str:
-    """In words, from what is recorded: `toy val: 1 of 2 partitions, 2 of 4 scans; 1 without any file: scene-0002`."""
+    """In words, from what is recorded: `toy val: 1 of 2 partitions, 2 of 4 scans; 1 partition without any file: scene-0002`,
+    or `kitti val: 3 of 4,071 scans; sequence 08 is cut short (3 of 4,071)`.
+
+    Shares of before `unit` was recorded may count a recording twice; theirs are shown without the count of partitions.
+    """
     (used, partitions), (counted, scans) = recorded["partitions"], recorded["scans"]
+    unit = recorded.get("unit", PARTITION)
+    miscounted = "unit" not in recorded and any(CUT_SHORT in part["why"] for part in recorded["lacking"])
+    parts = (
+        f"{used:,} of {counted_in_words(partitions, unit)}, " if used < partitions and not miscounted else ""
+    )
     line = (
-        f"{recorded['dataset']} {recorded['split']}: {used:,} of {partitions:,} partition(s), "
-        f"{counted:,} of {scans:,} scan(s)"
+        f"{recorded['dataset']} {recorded['split']}: {parts}{counted:,} of {counted_in_words(scans, 'scan')}"
     )
     reasons: dict[str, list[Mapping[str, Any]]] = {}
     for part in recorded["lacking"]:
         reasons.setdefault(part["why"], []).append(part)
-    for why, parts in reasons.items():
-        names = [part["name"] for part in parts if part["name"]]
-        count = f"{len(names)} partition(s)" if names else f"{sum(part['scans'] for part in parts)} scan(s)"
-        shown = f": {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else ""
-        line += f"; {count} {why}{shown}"
+    for why, lacking in reasons.items():
+        names = [_name_in_words(part) for part in lacking if part["name"]]
+        if miscounted and names:
+            line += f"; {why}: {some_of(names)}"
+        elif unit != PARTITION and len(names) == 1:
+            name, _, count = names[0].partition(" ")
+            line += f"; {unit} {name} is {why}{' ' if count else ''}{count}"
+        elif names:
+            line += f"; {counted_in_words(len(names), unit)} {why}: {some_of(names)}"
+        else:
+            line += f"; {counted_in_words(sum(part['scans'] for part in lacking), 'scan')} {why}"
     return line
+
+
+def counted_in_words(count: int, unit: str) -> str:
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first names, and how many more there are: `a, b, c and 2 more`."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(list(names)[:SHOWN]) + more
+
+
+def _name_in_words(part: Mapping[str, Any]) -> str:
+    """Where only some of its scans are lacking, with how many are read: `08 (3 of 4,071)`."""
+    whole = part.get("whole", part["scans"])
+    read = whole - part["scans"]
+    return f"{part['name']} ({read:,} of {whole:,})" if read > 0 else str(part["name"])
 
 
 def _absent(reader: Reader, config: Dataset, index: Index, split: str) -> list[Lacking]:
     """The partitions that the tables name, and that the index left out."""
     return [
-        Lacking(part["name"], part.get("scans", 0), part.get("why", ABSENT))
+        Lacking(part["name"], part.get("scans", 0), part.get("why", ABSENT), part.get("scans", 0))
         for part in index.body["absent"]
         if split_of_absent(reader, config.splits, part["name"], part.get("split", "")) == split
     ]
 
 
-def _beyond_the_files(
-    reader: Reader, config: Dataset, split: str, index: Index, cached: Mapping[str, int]
-) -> list[Lacking]:
-    """What is officially in a split, and of which no file says that it exists. Splits of the user's own have nothing official."""
-    if config.splits is not None:
-        return []
-    known: dict[str, int] = {}
-    parts = {part["name"]: part.get("scans", 0) for part in index.body["absent"]}
-    parts |= {entry.name: entry.scans for entry in index.partitions} | dict(cached)
-    for name, scans in parts.items():
+def _by_recording(reader: Reader, scans: Mapping[str, int]) -> dict[str, int]:
+    """How many scans each recording has, from those of partitions."""
+    summed: dict[str, int] = {}
+    for name, count in scans.items():
         recording = reader.recording_of(name)
-        known[recording] = known.get(recording, 0) + scans
-    official = reader.official_scans(config.version, split)
-    return [
-        Lacking(name, scans - known.get(name, 0), "not there, or cut short")
-        for name, scans in official.items()
-        if known.get(name, 0) < scans
-    ]
+        summed[recording] = summed.get(recording, 0) + count
+    return summed
+
+
+def _of_recordings(
+    reader: Reader, official: Mapping[str, int], used: Mapping[str, int], partitions: Iterable[Lacking]
+) -> list[Lacking]:
+    """What is lacking of each official recording: one entry for each, with all its reasons.
+
+    Args:
+        official: how many scans each has.
+        used: how many of each are read.
+        partitions: that are there or named, and are not read. Those without scans are none of an official recording.
+    """
+    known: dict[str, list[Lacking]] = {}
+    for part in partitions:
+        if part.scans:
+            known.setdefault(reader.recording_of(part.name), []).append(part)
+    lacking = []
+    for name in [*official, *(name for name in known if name not in official)]:
+        parts, read = known.get(name, []), used.get(name, 0)
+        in_files = read + sum(part.scans for part in parts)
+        whole = max(official.get(name, 0), in_files)
+        reasons = dict.fromkeys(part.why for part in parts)
+        if in_files < whole:
+            reasons[CUT_SHORT if in_files else NOT_THERE] = None
+        if read < whole:
+            lacking.append(Lacking(name, whole - read, " and ".join(reasons), whole))
+    return lacking

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
 
+from pipeline.plan.since_training import OTHER_DATA
 from pipeline.report.tables import NOT_RECORDED, Report, Row, Spread, Table, Training
 
 LABELS = {
@@ -184,7 +185,7 @@ def notes(table: Table) -> list[str]:
                 if row.miou is not None
             )
         )
-    lines += [f"trained and scored before the dataset changed; {line}" for line in table.since]
+    lines += [f"{OTHER_DATA}, and scored so: {line}" for line in table.since]
     lines += [f"scored on {share}" for share in table.shares if share != NOT_RECORDED]
     if NOT_RECORDED in table.shares:
         lines.append(f"on how much of {table.scored_on} older rows were scored: {NOT_RECORDED}")
@@ -219,7 +220,7 @@ def training_line(training: Training) -> str:
         f"{training.seconds / 60:.1f} min"
         + (f", without {len(training.unreadable)} unreadable file(s)" if training.unreadable else "")
         + (f"; {training.curve_lacks}" if training.curve_lacks else "")
-        + "".join(f"; trained before the dataset changed: {line}" for line in training.since)
+        + "".join(f"; {OTHER_DATA}: {line}" for line in training.since)
         + f": {training.folder}"
     )
 

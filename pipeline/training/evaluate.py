@@ -18,7 +18,8 @@ from pipeline.plan.evaluation import Evaluation, Scored
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.intensity import intensity_of
 from pipeline.plan.left_out import check_left_out
-from pipeline.plan.split_share import check_whole, share_line
+from pipeline.plan.split_share import PARTITION, counted_in_words, share_line, some_of
+from pipeline.plan.whole_split import check_whole
 from pipeline.streaming.scan_batches import scored_together
 from pipeline.streaming.scan_source import ScanSource
 from pipeline.streaming.votes import Votes
@@ -65,7 +66,7 @@ def evaluate(
     share = wanted.share.with_scans(len(scans))
     labelled = sum(wanted.readings[place.reading].labels is not None for place in scans)
     if out is not None and not partial:
-        check_whole(share)
+        check_whole(share, experiment.config.datasets[wanted.dataset], wanted.commands)
     names = _result_names(experiment, wanted) if out is not None else {}
     features, head = trained(experiment, scored, device)
     evaluations = scored.folder / "evaluations"
@@ -181,9 +182,9 @@ def _result_names(experiment: Experiment, wanted: Evaluation) -> dict[str, str]:
     gone = sorted(read - {entry.name for entry in index.partitions})
     if gone:
         raise BadInput(
-            f"{len(gone)} of {len(read)} partition(s) are in the cache and no longer in dataset {wanted.dataset}, so that the "
-            f"official names of their scans are not known: {', '.join(gone[:3])}{', ...' if len(gone) > 3 else ''}. Put "
-            f"their files back and run `griddle index`, or leave out --out"
+            f"{len(gone)} of {counted_in_words(len(read), PARTITION)} are in the cache and no longer in dataset "
+            f"{wanted.dataset}, so that the official names of their scans are not known: {some_of(gone)}.\n"
+            f"Put their files back, run `{wanted.commands.index}` and then `{wanted.commands.evaluate}`; or leave out --out."
         )
     return {
         scan.name: scan.result_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -166,17 +167,22 @@ def test_official_files_that_would_lack_a_scene_are_refused_unless_told(
         out = tmp_path / f"out {dataset}"
         arguments = [str(probe), "--dataset", dataset, "--out", str(out)]
         assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
-        line = f"{dataset} val: 1 of 2 partition(s), {scans} of {2 * scans} scan(s); 1 partition(s) {why}: {scene}"
+        line = f"{dataset} val: 1 of 2 partitions, {scans} of {2 * scans} scans; 1 partition {why}: {scene}"
         said = capsys.readouterr().err
         assert line in said
         assert "--partial" in said
+        own = shlex.quote(str(tmp_path / "config.yaml"))
+        again = shlex.join(["griddle", "evaluate", str(probe), "--config", str(tmp_path / "config.yaml")])
+        assert f"Then run `{again} --dataset {dataset} --out {shlex.quote(str(out))}`" in said
+        assert (f"Take {scene} out of datasets.chosen.leave_out" in said) == (dataset == "chosen")
+        assert (f"and run `griddle index --config {own}`" in said) == (dataset == "cut")
         assert not out.exists(), "nothing is written"
         assert not list((plan.experiment.cache / "scans").glob(f"{dataset}-*")), "nor computed"
         metrics = evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
         assert len(list((out / "lidarseg" / "mini_val").iterdir())) == scans
         (share,) = metrics["shares"]
         assert (share["partitions"], share["scans"]) == ([1, 2], [scans, 2 * scans])
-        assert share["lacking"] == [{"name": scene, "scans": scans, "why": why}]
+        assert share["lacking"] == [{"name": scene, "scans": scans, "why": why, "whole": scans}]
         main(["evaluate", "--config", str(tmp_path / "config.yaml"), *arguments[:3]])
         assert line in capsys.readouterr().out, "a score says on how much it stands"
     assert refused(config_path, capsys, str(probe), "--partial") == 2
@@ -199,7 +205,10 @@ def test_scans_that_could_not_be_read_are_missing_from_the_official_files(
     (probe, _) = folders(plan)
     arguments = [str(probe), "--dataset", "torn", "--out", str(tmp_path / "out")]
     assert refused(tmp_path / "config.yaml", capsys, *arguments) == 2
-    assert "3 of 4 scan(s); 1 scan(s) that could not be read" in capsys.readouterr().err
+    assert "3 of 4 scans; 1 scan that could not be read" in (said := capsys.readouterr().err)
+    own = shlex.quote(str(tmp_path / "config.yaml"))
+    assert f"Mend the files that could not be read, and run `griddle index --config {own} --force`" in said
+    assert "not there" not in said
     assert not (tmp_path / "out").exists()
     evaluate(tmp_path / "config.yaml", capsys, *arguments, "--partial")
     assert len(list((tmp_path / "out" / "lidarseg" / "mini_val").iterdir())) == 3
@@ -259,8 +268,12 @@ def test_what_was_trained_before_the_dataset_shrank_is_scored_from_the_cache(
     metrics = json.loads(said.out)
     for key in ("miou", "iou", "points", "confusion"):
         assert metrics[key] == recorded[key], "on what it was scored on"
-    line = f"toy val has today 1 partition(s) no longer there: {scene} (2 then, 1 today)"
-    assert line in said.err
+    line = f"toy val: 1 partition no longer there: {scene} (2 partitions then, 1 today)"
+    assert said.err.count(line) == 1
+    assert f"trained on other data than today's: {line}. snakemake trains on today's" in said.err
+    main(["evaluate", "--config", str(own), str(probe)])
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(line) == 1
     assert metrics["dataset_since"] == [line]
     (share,) = metrics["shares"]
     assert (share["partitions"], share["scans"]) == ([2, 2], [4, 4]), "read from the cache"
@@ -268,7 +281,9 @@ def test_what_was_trained_before_the_dataset_shrank_is_scored_from_the_cache(
     assert fewer["scans"] == 2, "on what the dataset has today"
     out = ["--out", str(tmp_path / "out"), "--partial"]
     assert refused(own, capsys, str(probe), *out) == 2
-    assert f"official names of their scans are not known: {scene}" in capsys.readouterr().err
+    refusal = capsys.readouterr().err
+    assert f"official names of their scans are not known: {scene}" in refusal
+    assert f"run `griddle index --config {shlex.quote(str(own))}` and then `griddle evaluate " in refusal
     for path in (tmp_path / "work" / "cache").rglob(f"{scene}.*.json"):
         path.unlink()
     assert refused(own, capsys, str(probe)) == 2
@@ -293,11 +308,40 @@ def test_what_was_trained_before_the_dataset_grew_is_scored_as_it_was(
             path.unlink()  # a full scan that the dataset still has the files for: it is computed again
     metrics = evaluate(own, capsys, str(probe))
     assert metrics["confusion"] == json.loads((probe / "metrics.json").read_text())["confusion"]
-    assert metrics["dataset_since"] == [f"toy val has today 1 partition(s) more: {scene} (1 then, 2 today)"]
+    assert metrics["dataset_since"] == [
+        f"toy val: 1 partition more today: {scene} (1 partition then, 2 today)"
+    ]
     assert refused(own, capsys, str(probe), "--out", str(tmp_path / "out")) == 2
-    assert "1 of 2 partition(s)" in capsys.readouterr().err
+    assert "1 of 2 partitions" in capsys.readouterr().err
     official = ["--dataset", "toy", "--out", str(tmp_path / "out")]
     assert evaluate(own, capsys, str(probe), *official)["scans"] == 4
+
+
+def test_what_the_config_leaves_out_is_said_to_be_left_out(
+    config_path: Path, plan: Plan, tmp_path: Path, capsys: Any
+) -> None:
+    own, probe = workdir_of_ones_own(config_path, plan, tmp_path)
+    scene = [entry.name for entry in plan.experiment.indices["toy"].partitions if entry.split == "val"][-1]
+    config = yaml.safe_load(own.read_text())
+    config["datasets"]["toy"]["leave_out"] = [scene]
+    own.write_text(yaml.safe_dump(config))
+    capsys.readouterr()
+    main(["evaluate", "--config", str(own), "--json", str(probe)])
+    said = capsys.readouterr()
+    line = f"toy val: 1 partition left out by this config: {scene} (2 partitions then, 1 today)"
+    assert json.loads(said.out)["dataset_since"] == [line]
+    assert line in said.err
+    assert "dataset changed" not in said.err
+    assert refused(own, capsys, str(probe), "--dataset", "toy", "--out", str(tmp_path / "out")) == 2
+    assert (
+        f"Take {scene} out of datasets.toy.leave_out.\nThen run `griddle evaluate" in capsys.readouterr().err
+    )
+
+
+def test_help_names_every_reason_for_partial(capsys: Any) -> None:
+    main(["evaluate", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not there, are left out by the config, or could not be read" in said
 
 
 def test_no_advice_to_make_the_call_that_was_just_made(

@@ -49,6 +49,7 @@ class SemanticKittiReader(Reader):
     """Reader of whole or partial trees, with calibration in the sequences' folders or beside them."""
 
     traits = TRAITS
+    official_unit = "sequence"
 
     def check(self, root: Path, version: str) -> None:
         super().check(root, version)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cache_schemas.canonical import sealed
+from cache_schemas.canonical import digest, sealed
 from cache_schemas.errors import BadInput
 from cache_schemas.publish import write_json
 from pipeline.config.model import Config
@@ -21,6 +21,7 @@ from pipeline.plan.labelled import LabelledRun
 from pipeline.plan.plan import Plan
 from pipeline.plan.recorded_runs import RecordedRuns
 from pipeline.plan.results import Results, results_of
+from pipeline.plan.since_training import dataset_since
 from pipeline.report.gather import gather
 from pipeline.report.page import write_report
 from pipeline.report.text import markdown, terminal
@@ -104,6 +105,28 @@ def test_each_training_is_given_as_the_plan_gives_it(work: Path) -> None:
     assert [r.views for r in calibrated.run.readings] == [r.views for r in plan.runs["wi_tiny"].readings]
 
 
+def test_no_counts_where_there_are_as_many(work: Path) -> None:
+    run = next(iter(Plan(experiment_of(work)).runs.values()))
+    change_index(work, replaced)
+    lines = dataset_since(experiment_of(work), run)
+    assert lines == ["nuscenes train: 1 partition with other files: scene-0655"]
+
+
+def without_a_scene(config: dict[str, Any]) -> None:
+    config["datasets"]["nuscenes"]["leave_out"] = ["scene-0655"]
+
+
+def test_what_the_config_leaves_out_is_no_change_of_the_dataset(work: Path) -> None:
+    experiment = experiment_of(work)
+    run = next(iter(Plan(experiment).runs.values()))
+    assert dataset_since(experiment, run) == []
+    assert dataset_since(experiment_of(work, without_a_scene), run) == [
+        "nuscenes train: 1 partition left out by this config: scene-0655 (3 partitions then, 2 today)"
+    ]
+    report = terminal(gather(results_of(experiment_of(work, without_a_scene))))
+    assert "dataset changed" not in report
+
+
 def rows_of(results: Results) -> list[Any]:
     report = gather(results)
     return [(t.probe, r.kind, r.seeds, r.miou, r.iou, r.gap) for t in report.tables for r in t.rows]
@@ -112,14 +135,17 @@ def rows_of(results: Results) -> list[Any]:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (grown, "nuscenes train has today 1 partition(s) more: scene-9999 (3 then, 4 today)"),
-        (shrunk, "nuscenes train has today 1 partition(s) no longer there: scene-0655 (3 then, 2 today)"),
-        (replaced, "nuscenes train has today 1 partition(s) with other files: scene-0655 (3 then, 3 today)"),
+        (grown, "nuscenes train: 1 partition more today: scene-9999 (3 partitions then, 4 today)"),
+        (
+            shrunk,
+            "nuscenes train: 1 partition no longer there: scene-0655 (3 partitions then, 2 today)",
+        ),
+        (replaced, "nuscenes train: 1 partition with other files: scene-0655"),
         (
             with_a_broken_one,
-            "nuscenes train has today 1 partition(s) no longer there: scene-0655 (3 then, 2 today)",
+            "nuscenes train: 1 partition that cannot be used today: scene-0655 (3 partitions then, 2 today)",
         ),
-        (without_val, "nuscenes val has today 1 partition(s) no longer there: scene-0103 (1 then, 0 today)"),
+        (without_val, "nuscenes val: 1 partition no longer there: scene-0103 (1 partition then, 0 today)"),
     ],
 )
 def test_what_is_done_is_shown_and_what_the_dataset_has_since(
@@ -181,8 +207,6 @@ def test_of_two_of_before_the_last_one_is_shown(work: Path) -> None:
     folder = experiment.run_path(next(iter(Plan(experiment).runs.values())))
     provenance = json.loads((folder / "provenance.json").read_text())
     for seconds, partitions in (("59", 1), ("01", 2)):
-        from cache_schemas.canonical import digest
-
         identity = {**provenance["identity"], "reads": provenance["identity"]["reads"][:partitions]}
         other = folder.with_name(f"wi_tiny-{digest(identity)}")
         made = {**provenance["made"], "time": f"2099-01-01T00:00:{seconds}Z"}
@@ -190,6 +214,43 @@ def test_of_two_of_before_the_last_one_is_shown(work: Path) -> None:
         write_json(other / "done.json", {})
     runs = RecordedRuns(experiment).pretrainings
     assert [len(run.readings) for run in runs] == [3, 2, 1]
+
+
+def with_identity(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]], time: str) -> Path:
+    """The same training as a copy with another identity, in the folder that it makes."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    identity = change(provenance["identity"])
+    other = folder.with_name(f"{folder.name.rpartition('-')[0]}-{digest(identity)}")
+    shutil.copytree(folder, other)
+    made = {**provenance["made"], "time": time}
+    write_json(other / "provenance.json", {**provenance, "identity": identity, "made": made})
+    return other
+
+
+def of_bad_files(identity: dict[str, Any]) -> dict[str, Any]:
+    reads = [
+        [*row[:3], *([folder, "0000000000"] for folder, _ in row[3:5]), *row[5:]] for row in identity["reads"]
+    ]
+    return {**identity, "reads": reads}
+
+
+def test_of_those_of_before_the_nearest_to_today_is_shown(work: Path) -> None:
+    experiment = experiment_of(work)
+    plan = Plan(experiment)
+    good = next(iter(plan.runs.values()))
+    bad = with_identity(experiment.run_path(good), of_bad_files, "2099-01-01T00:00:00Z")
+    random_probe = next(run for run in plan.probe_runs.values() if run.kind == "random")
+    bad_probe = with_identity(experiment.run_path(random_probe), of_bad_files, "2099-01-01T00:00:00Z")
+    change_index(work, grown)
+    experiment = experiment_of(work)
+    recorded = RecordedRuns(experiment)
+    assert [Path(run.folder).name for run in recorded.pretrainings][-1] == bad.name, "the last one"
+    assert bad_probe.name in [Path(run.folder).name for run in recorded.probes if run.kind == "random"]
+    results = results_of(experiment)
+    assert results.runs["wi_tiny"].folder == good.folder
+    shown = {run.kind: run.folder for run in results.probe_runs.values()}
+    assert shown["random"] == random_probe.folder
+    assert shown["distilled"].startswith(good.folder)
 
 
 def other_rate(config: dict[str, Any]) -> None:

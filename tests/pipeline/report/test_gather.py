@@ -89,11 +89,11 @@ def test_both_means_and_on_how_much_they_stand(tmp_path: Path) -> None:
     text = " ".join(terminal(report).split())
     assert "distilled 28.5, calibrated not recorded" in text
     assert (
-        "scored on toy val: 1 of 2 partition(s), 40 of 80 scan(s); 1 partition(s) without any file: scene-0003"
+        "scored on toy val: 1 of 2 partitions, 40 of 80 scans; 1 partition without any file: scene-0003"
         in text
     )
     folder = write_report(tmp_path, report)
-    assert all("40 of 80 scan(s)" in (folder / name).read_text() for name in ("results.md", "index.html"))
+    assert all("40 of 80 scans" in (folder / name).read_text() for name in ("results.md", "index.html"))
     rows = list(csv.DictReader(io.StringIO((folder / "results.csv").read_text())))
     assert (rows[0]["miou_all_classes"], rows[1]["miou_all_classes"]) == ("28.499999999999996", "")
 
