@@ -138,7 +138,7 @@ def _pretraining(experiment: Experiment, name: str, student: Student, recorded: 
         return Run(name, student, seed, what, (), ()) if digest(what) == digest(recorded) else None
     reads = recorded.get("reads", [])
     what = run_identity(student, seed, experiment.teacher_ids(student), recorded.get("intensity", {}), reads)
-    if digest(what) != digest(recorded):
+    if digest(what) != digest(recorded) or not _of_datasets(student.datasets, recorded):
         return None
     made_for = _made_for(experiment, student, None, {row[0] for row in reads})
     readings = tuple(
@@ -189,6 +189,8 @@ def _labelled(run: AnyLabelled, experiment: Experiment) -> AnyLabelled | None:
     """The same with what it read; None where the stores that it read are no longer those that the config names."""
     block, seen = run.block, run.kind == "teacher"
     rows = run.identity["reads"]
+    if not _of_datasets(block.datasets or run.student.datasets, run.identity):
+        return None
     made_for = _made_for(experiment, run.student, block, {row[0] for row in rows})
     readings = [_labelled_reading(row, made_for, seen=seen) for row in rows]
     if not _is_known(readings, made_for):
@@ -236,6 +238,13 @@ def _made_for(
             seen_as = student.model_copy(update={"points": points})
             made_for |= identities_of(experiment.stores(dataset, seen_as))
     return made_for
+
+
+def _of_datasets(named: Iterable[str], recorded: Facts) -> bool:
+    """Whether a training is of just the datasets that the config names for it: an id holds none of their names but in what was
+    read."""
+    read = recorded.get("intensity") or {row[0]: None for row in recorded.get("reads", [])}
+    return set(read) == set(named)
 
 
 def _is_known(readings: Iterable[Reading | LabelledReading], made_for: Identities) -> bool:

@@ -198,7 +198,8 @@ def _row(
     since: Collection[str],
 ) -> Row:
     """floor: mIoU, from 0 to 1, that the gap is counted from, by what may be compared."""
-    done = {run.seed: metrics[run.folder] for run in row.runs if run.folder in metrics}
+    together, apart = _scored_together([run for run in row.runs if run.folder in metrics], since)
+    done = {run.seed: metrics[run.folder] for run in together}
     miou = {seed: run["miou"] for seed, run in done.items() if run["miou"] is not None}
     compared = {run.seed: _compared(row, run, since) for run in row.runs}
     gaps = [100 * (value - floor[compared[seed]]) for seed, value in miou.items() if compared[seed] in floor]
@@ -217,8 +218,33 @@ def _row(
         },
         points=next((run["points"] for run in done.values()), 0),
         missing=tuple(run.folder for run in row.runs if run.folder not in metrics),
+        apart=tuple(f"{run.folder}, mIoU {_percent(metrics[run.folder]['miou'])}" for run in apart),
         miou_all_classes=spread(over_all) if len(over_all) == len(scored) else None,
     )
+
+
+def _scored_together(
+    runs: Sequence[LabelledRun], since: Collection[str]
+) -> tuple[list[LabelledRun], list[LabelledRun]]:
+    """Those of which a mean says something, for they were scored on the same partitions: those of today's plan, or where none
+    is done the most; and the others."""
+    groups: dict[Hashable, list[LabelledRun]] = {}
+    for run in runs:
+        groups.setdefault(_scored_partitions(run), []).append(run)
+    together = max(
+        groups.values(),
+        key=lambda group: (any(run.folder not in since for run in group), len(group)),
+        default=[],
+    )
+    return together, [run for run in runs if run not in together]
+
+
+def _scored_partitions(run: LabelledRun) -> Hashable:
+    return frozenset((r.dataset, r.partition, r.labels) for r in run.evaluate)
+
+
+def _percent(miou: float | None) -> str:
+    return "not known" if miou is None else f"{100 * miou:.1f} %"
 
 
 def _compared(row: LabelledRow[LabelledRun], run: LabelledRun, since: Collection[str]) -> Hashable:
@@ -226,7 +252,7 @@ def _compared(row: LabelledRow[LabelledRun], run: LabelledRun, since: Collection
     changed: these must be scored on the same partitions; all runs of today's plan are."""
     if run.folder not in since:
         return row.name, run.seed
-    return row.name, run.seed, frozenset((r.dataset, r.partition, r.labels) for r in run.evaluate)
+    return row.name, run.seed, _scored_partitions(run)
 
 
 def _metrics(results: Results, run: LabelledRun) -> Metrics | None:

@@ -31,6 +31,7 @@ class Row:
         miou_all_classes: percent; mIoU over all classes, where those that do not occur count as 0. None where a seed's metrics
             are from before it was recorded.
         missing: folders of seeds that are not done yet.
+        apart: folders of seeds that were scored on other partitions than the others, with mIoU; they are in no mean.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Row:
     iou: dict[str, Spread | None]
     points: int
     missing: tuple[str, ...]
+    apart: tuple[str, ...] = ()
     miou_all_classes: Spread | None = None
 
 

@@ -173,6 +173,11 @@ def notes(table: Table) -> list[str]:
             )
         for folder in row.missing:
             lines.append(f"not done yet: {row_label(table, number)[0].removesuffix(' *')}: {folder}")
+        for seed in row.apart:
+            lines.append(
+                f"in no mean, for it was scored on other partitions than the other seeds: "
+                f"{row_label(table, number)[0].removesuffix(' *')}: {seed}"
+            )
     if table.probe is not None and not any(row.kind == "calibrated" for row in table.rows):
         lines.append(f"no gap is given: `calibrated` is not among probes.{table.probe}.baselines")
     if any(value is None for row in table.rows if row.seeds for value in row.iou.values()):

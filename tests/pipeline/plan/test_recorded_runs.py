@@ -172,6 +172,42 @@ def test_what_is_done_is_shown_and_what_the_dataset_has_since(
         assert results.problem.split("\n")[0] in text
 
 
+def of_another_dataset(config: dict[str, Any]) -> None:
+    """Two students, one of each of two datasets, that exchange them."""
+    config["datasets"]["other"] = dict(config["datasets"]["nuscenes"])
+    config["students"]["another"] = config["students"]["wi_tiny"] | {"datasets": ["nuscenes"], "probes": []}
+    config["students"]["wi_tiny"]["datasets"] = ["other"]
+
+
+def test_a_training_is_never_shown_as_one_of_another_dataset(work: Path) -> None:
+    shutil.copytree(work / "index" / "nuscenes", work / "index" / "other")
+    body = json.loads((work / "index" / "other" / "index.json").read_text())
+    body.pop("digest", None)
+    write_json(work / "index" / "other" / "index.json", sealed({**body, "dataset": "other"}))
+    recorded = RecordedRuns(experiment_of(work, of_another_dataset))
+    assert [run.name for run in recorded.pretrainings if run.name == "wi_tiny"] == []
+    assert [run.folder for run in (*recorded.probes, *recorded.finetunes) if run.run.name == "wi_tiny"] == []
+
+
+def test_no_mean_over_scores_on_other_partitions(work: Path) -> None:
+    results = results_of(experiment_of(work))
+    distilled, *others = results.probe_rows
+    (run,) = distilled.runs
+    elsewhere = replace(
+        run,
+        run=replace(run.run, seed=1),
+        evaluate=(*run.evaluate, replace(run.evaluate[0], partition="scene-0001")),
+    )
+    rows = [replace(distilled, runs=(run, elsewhere)), *others]
+    first = gather(replace(results, probe_rows=rows)).tables[0].rows[0]
+    assert (first.seeds, len(first.apart)) == ((run.seed,), 1)
+    text = " ".join(terminal(gather(replace(results, probe_rows=rows))).split())
+    assert (
+        "in no mean, for it was scored on other partitions than the other seeds: distilled student: runs/"
+        in text
+    )
+
+
 def test_no_gap_between_scores_on_other_partitions(work: Path) -> None:
     change_index(work, grown)
     results = results_of(experiment_of(work))
