@@ -38,6 +38,20 @@ def is_reachable(path: Path) -> bool:
     return True
 
 
+def why_unreachable(path: Path, error: OSError) -> list[str | int | None]:
+    """Of a path that has no facts, what tells apart why: a link to nothing, a folder above that is missing, a right.
+
+    Args:
+        error: that the system answered with.
+
+    Returns:
+        Its number, the lowest of path and folders above that is there, be it a link, and where that leads if it is one.
+    """
+    above = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    leads_to = os.readlink(above) if above is not None and os.path.islink(above) else None
+    return [error.errno, None if above is None else os.path.abspath(above), leads_to]
+
+
 def names_of(folder: Path) -> list[str]:
     """The names in a folder, sorted, but hidden ones; none where there is no such folder.
 
@@ -99,9 +113,10 @@ def empty_beside(folder: Path, counts: Mapping[Path, int]) -> str | None:
     full = next((other for other, count in counts.items() if count), None)
     if full is None:
         return None
+    lack, called = ("has no file of its kind", "folder") if names_of(folder) else ("is empty", "empty folder")
     return (
-        f"{folder} has no such files, but {full} has {counts[full]}: extract its archive again; or remove the empty folder, "
-        f"if there are to be none"
+        f"{folder} {lack}, but {full} has {counts[full]} file{'' if counts[full] == 1 else 's'}: extract its archive again; or "
+        f"remove the {called}, if there are to be none"
     )
 
 
