@@ -43,7 +43,7 @@ class Stumbled(BadInput):
     line = ""
 
 
-def like(error: BadInput, text: str) -> BadInput:
+def like(error: GriddleError, text: str) -> BadInput:
     """An error of other words that keeps what is known of the reader's code."""
     if not isinstance(error, Stumbled):
         return BadInput(text)
@@ -70,7 +70,7 @@ def reading(what: str, *, names: Sequence[str] = ()) -> Iterator[None]:
         yield
     except GriddleError as error:
         if names and type(error) in (BadInput, Stumbled) and not any(name in str(error) for name in names):
-            raise BadInput(f"{what}: {error}{_place(error)}") from error
+            raise like(error, f"{what}: {error}{_place(error)}") from error
         raise
     except OSError as error:
         if error.errno in FULL:
