@@ -7,6 +7,7 @@ A link to a disk that is not mounted, or a folder without the right to read it, 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -47,9 +48,13 @@ def why_unreachable(path: Path, error: OSError) -> list[str | int | None]:
     Returns:
         Its number, the lowest of path and folders above that is there, be it a link, and where that leads if it is one.
     """
-    above = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
-    leads_to = os.readlink(above) if above is not None and os.path.islink(above) else None
-    return [error.errno, None if above is None else os.path.abspath(above), leads_to]
+    for above in (path, *path.parents):
+        try:
+            is_link = stat.S_ISLNK(os.lstat(above).st_mode)
+            return [error.errno, os.path.abspath(above), os.readlink(above) if is_link else None]
+        except OSError:
+            continue
+    return [error.errno, None, None]
 
 
 def names_of(folder: Path) -> list[str]:
