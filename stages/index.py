@@ -10,7 +10,9 @@ import click
 from stages.options import config_option, json_option, only_option, workdir_option
 
 if TYPE_CHECKING:
-    from pipeline.config.model import Config
+    from pipeline.config.model import Config, Dataset
+    from pipeline.datasets.index import Index
+    from pipeline.datasets.look import Looked
 
 SHOWN = 5
 
@@ -40,6 +42,7 @@ def index(
     import json
     from dataclasses import asdict
 
+    from cache_schemas.errors import GriddleError
     from pipeline.common.log import log
     from pipeline.config.load import load_config
     from pipeline.datasets.index import make_index
@@ -51,7 +54,8 @@ def index(
     config = load_config(config_path)
     folder = workdir or Path(config.workdir)
     report: dict[str, dict[str, Any]] = {}
-    problems: dict[str, list[str]] = {}
+    looks: dict[str, Looked] = {}
+    indices: dict[str, Index] = {}
     for name in wanted_datasets(config, only):
         log(f"index {name}: reading {config.datasets[name].root}")
         dataset_index, made_anew = make_index(
@@ -69,24 +73,33 @@ def index(
             "copies": dataset_index.copies,
             "broken": {entry.name: entry.problem for entry in entries if entry.problem},
         }
-        _print(name, report[name])
+        indices[name] = dataset_index
+        _print(name, config.datasets[name], dataset_index, report[name])
         if scans is not None:
             looked = look(name, config.datasets[name], dataset_index, scans)
             report[name]["look"] = asdict(looked)
-            problems[name] = looked.problems
+            looks[name] = looked
             log(f"  {name}: {looked.cost()}")
             for line in looked.warnings:
                 log(f"  warning: {line}")
     if as_json:
         click.echo(json.dumps(report, indent=1))
-    _refuse(config, problems)
-    plan_experiment(config, folder, only)  # refuses what the config selects and the index found broken
+    refusal = ""
+    try:
+        _refuse(config, looks)
+        plan_experiment(config, folder, only)  # refuses what the config selects and the index found broken
+    except GriddleError as error:
+        refusal = str(error)
+        raise
+    finally:
+        _print_broken(config, indices, refusal)
 
 
-def _print(name: str, facts: dict[str, Any]) -> None:
+def _print(name: str, dataset: Dataset, dataset_index: Index, facts: dict[str, Any]) -> None:
     from pipeline.common.log import log
     from pipeline.datasets.copies import about_copies
     from pipeline.datasets.index import why_absent
+    from pipeline.plan.selection import is_chosen
 
     log(
         f"  {name}: {facts['partitions']} partition(s), {facts['scans']:,} scans, {facts['images']:,} images, "
@@ -97,35 +110,57 @@ def _print(name: str, facts: dict[str, Any]) -> None:
     if facts["left_out"]:
         shown = ", ".join(facts["left_out"][:5]) + (" ..." if len(facts["left_out"]) > 5 else "")
         log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
-    if facts["copies"]:
-        log(f"  {name}: {about_copies(facts['copies'])}")
-    for partition, problem in list(facts["broken"].items())[:5]:
-        log(f"  {name}: cannot be used: {partition}: {problem}")
+    splits = {entry.name: entry.split for entry in dataset_index.partitions if not entry.problem}
+    copies = about_copies(dataset_index.copies, splits, lambda partition: is_chosen(dataset, partition))
+    if copies:
+        log(f"  {name}: {copies}")
 
 
-def _refuse(config: Config, problems: dict[str, list[str]]) -> None:
+def _print_broken(config: Config, indices: dict[str, Index], refusal: str) -> None:
+    """Name the partitions that cannot be used, but those that an error names.
+
+    Args:
+        refusal: the error that comes next, or nothing.
+    """
+    from pipeline.common.log import log
+    from pipeline.plan.selection import is_chosen
+
+    for name, dataset_index in indices.items():
+        named = refusal.startswith(f"dataset {name}: ")
+        broken = [
+            entry
+            for entry in dataset_index.partitions
+            if entry.problem and not (named and is_chosen(config.datasets[name], entry.name))
+        ]
+        for entry in broken[:SHOWN]:
+            log(f"  {name}: cannot be used: {entry.name}: {entry.problem}")
+
+
+def _refuse(config: Config, looks: dict[str, Looked]) -> None:
     """Say what cannot be read or cannot be right; an error but where the dataset says `on_error: skip`.
 
     Args:
-        problems: by dataset.
+        looks: by dataset.
 
     Raises:
-        BadInput: with the first five of a dataset.
+        BadInput: with the first five of a dataset; for a mistake of its reader in any case.
     """
     from cache_schemas.errors import BadInput
     from pipeline.common.log import log
 
-    for name, lines in problems.items():
+    for name, looked in looks.items():
+        lines, block = looked.problems, config.datasets[name]
         if not lines:
             continue
         more = [f"  ... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         text = "\n".join(
             [
-                f"{name}: {len(lines)} of what was looked at cannot be used:",
+                f"{name}: {looked.cannot_be_used()}:",
                 *(f"  {line}" for line in lines[:SHOWN]),
                 *more,
+                *([f"Mend the reader {block.reader}: no file is at fault."] if looked.mistaken else []),
             ]
         )
-        if config.datasets[name].on_error == "raise":
+        if looked.mistaken or block.on_error == "raise":
             raise BadInput(text)
         log(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_origin
@@ -71,9 +72,10 @@ def _complaint(place: Place, items: list[Any], text: str) -> str:
     if isinstance(value, (dict, BaseModel)):
         return message
     wants_text = any(item["type"] == "string_type" for item in items)
-    if wants_text and isinstance(value, bool | int | float):
+    if wants_text and isinstance(value, bool | int | float | date):  # a time of day is a date, too
         written = _written(place, text) or str(value)
-        return f"{message} (got {short(repr(value))}); put it in quotes: '{short(written)}'"
+        got = f"the date {value}" if isinstance(value, date) else repr(value)
+        return f"{message} (got {short(got)}); put it in quotes: '{short(written)}'"
     return f"{message} (got {short(repr(value))})"
 
 

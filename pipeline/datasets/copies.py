@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,10 @@ from cache_schemas.canonical import digest
 from cache_schemas.errors import BadInput
 from pipeline.datasets.files import read_file
 from pipeline.datasets.records import PartitionRecord
+
+SHOWN = 5
+HELD_OUT = ("test", "val", "train")
+"""Splits, the one that is most to be kept from the others first."""
 
 
 class Copies:
@@ -47,11 +51,52 @@ class Copies:
         return originals
 
 
-def about_copies(originals: Mapping[str, str]) -> str:
-    """A line for people: which partitions are copies, and how each recording is used once."""
-    some = [f"{name} of {original}" for name, original in list(originals.items())[:5]]
-    more = " ..." if len(originals) > 5 else ""
+def about_copies(
+    originals: Mapping[str, str],
+    splits: Mapping[str, str],
+    is_used: Callable[[str], bool] = lambda name: True,
+) -> str | None:
+    """Lines for people: which partitions are copies, in which splits, and how each recording is used once. None: all are.
+
+    Of a recording that is in several splits, what is held out stays: test before val, val before train.
+
+    Args:
+        originals: as `Copies.originals` gives them, of partitions before they are split.
+        splits: the split of each partition of the index.
+        is_used: whether the config selects a partition of the index.
+    """
+    groups: dict[str, list[str]] = {}
+    for copy, original in originals.items():
+        groups.setdefault(original, [original]).append(copy)
+    leaks, others, leave_out = [], [], []
+    for names in groups.values():
+        parts = {name: [part for part in _parts_of(name, splits) if is_used(part)] for name in names}
+        held = {name: {splits[part] for part in its} for name, its in parts.items() if its}
+        if len(held) < 2:
+            continue
+        kept = min(held, key=lambda name: (min(map(HELD_OUT.index, held[name])), names.index(name)))
+        leave_out += [part for name in held if name != kept for part in parts[name]]
+        original, *copies = held
+        for copy in copies:
+            line = f"{_with_splits(copy, held)} is a copy of {_with_splits(original, held)}; both are used"
+            if held[copy] == held[original]:
+                others.append(line)
+            else:
+                both = sorted(held[copy] | held[original], key=HELD_OUT.index, reverse=True)
+                leaks.append(f"{line}: the recording is in {' and '.join(both)}")
+    lines = leaks + others
+    if not lines:
+        return None
+    some = "; ".join(lines[:SHOWN]) + (f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else "")
+    return f"{some}. To use each recording once, write leave_out: [{', '.join(leave_out)}]"
+
+
+def _parts_of(name: str, splits: Mapping[str, str]) -> list[str]:
+    """A partition as the index has it: whole, or in parts where `splits` of the config cut it (`splits.resplit`)."""
     return (
-        f"{len(originals)} partition(s) hold the same lidar files as another, and both are used: {', '.join(some)}{more}. To use "
-        f"each recording once, write leave_out: [{', '.join(list(originals)[:5])}{more}]"
+        [name] if name in splits else [part for part in (f"{name}-{s}" for s in HELD_OUT) if part in splits]
     )
+
+
+def _with_splits(name: str, held: Mapping[str, set[str]]) -> str:
+    return f"{name} ({', '.join(sorted(held[name], key=HELD_OUT.index, reverse=True))})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,25 @@ class ReaderMistake(BadInput):
     """A reader is wrong, and no file is at fault: `on_error: skip` does not go on without the file."""
 
 
+class Stumbled(BadInput):
+    """The code of a reader raised what is not in our words: a file is at fault, or the reader.
+
+    Attributes:
+        line: of the user's code, as in `my/poss.py, line 55`; empty where none was in it.
+    """
+
+    line = ""
+
+
+def like(error: GriddleError, text: str) -> BadInput:
+    """An error of other words that keeps what is known of the reader's code."""
+    if not isinstance(error, Stumbled):
+        return BadInput(text)
+    stumbled = Stumbled(text)
+    stumbled.line = error.line
+    return stumbled
+
+
 @contextmanager
 def reading(what: str, *, names: Sequence[str] = ()) -> Iterator[None]:
     """A context for reading what is not ours. Errors that are in our words already pass; any other gets them.
@@ -43,14 +63,14 @@ def reading(what: str, *, names: Sequence[str] = ()) -> Iterator[None]:
 
     Raises:
         ReaderMistake: for what no file makes a reader raise, and for `sys.exit`.
-        BadInput: for any other exception, with its type, its message and the line of the user's code that it came from.
+        Stumbled: for any other exception, with its type, its message and the line of the user's code that it came from.
         GriddleError: if the memory does not suffice.
     """
     try:
         yield
     except GriddleError as error:
-        if names and type(error) is BadInput and not any(name in str(error) for name in names):
-            raise BadInput(f"{what}: {error}{_place(error)}") from error
+        if names and type(error) in (BadInput, Stumbled) and not any(name in str(error) for name in names):
+            raise like(error, f"{what}: {error}{_place(error)}") from error
         raise
     except OSError as error:
         if error.errno in FULL:
@@ -63,7 +83,9 @@ def reading(what: str, *, names: Sequence[str] = ()) -> Iterator[None]:
     except OWN_MISTAKES as error:
         raise ReaderMistake(f"{what}: {shown(error)}{_place(error)}") from error
     except Exception as error:
-        raise BadInput(f"{what}: {shown(error)}{_place(error)}") from error
+        stumbled = Stumbled(f"{what}: {shown(error)}{_place(error)}")
+        stumbled.line = _own_line(error) or ""
+        raise stumbled from error
 
 
 def fenced(items: Iterable[Item], what: str) -> Iterator[Item]:
@@ -87,20 +109,41 @@ def shown(error: BaseException) -> str:
     """An error's type and the beginning of its message."""
     kind = type(error).__name__
     try:
-        text = " ".join(str(error).split())
+        # That of a SyntaxError repeats the place, which is given once, as for every other.
+        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     except Exception:  # of a class of the user's own
         text = "its message cannot be made"
     return f"{kind}: {text[:SHOWN]}{' ...' if len(text) > SHOWN else ''}" if text else kind
 
 
+def name_of_class(reader: type) -> str:
+    """A user's own reader as a config names it, `my/poss.py:Reader`; one of ours by its class alone."""
+    file = getattr(sys.modules.get(reader.__module__), "__file__", None)
+    return f"{_path_as_written(file)}:{reader.__name__}" if file and _is_users(file) else reader.__name__
+
+
 def _place(error: BaseException) -> str:
     """The file and line that raised it, the last of the user's code if there is any: who writes a reader looks there."""
+    own = _own_line(error)
+    if own is not None:
+        return f" ({own})"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_users(frame.filename)]
-    if not frames:
-        return ""
-    last = (own or frames)[-1]
-    return f" ({Path(last.filename).name}, line {last.lineno})"
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _own_line(error: BaseException) -> str | None:
+    """The last line of the user's code that an error came from: `my/poss.py, line 6`."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    own = [(file, line) for file, line in places if _is_users(file)]
+    return f"{_path_as_written(own[-1][0])}, line {own[-1][1]}" if own else None
+
+
+def _path_as_written(file: str) -> str:
+    """From where the command runs, if the file lies below."""
+    path, here = os.path.abspath(file), os.path.abspath(os.curdir)
+    return os.path.relpath(path, here) if path.startswith(here.rstrip("/") + "/") else path
 
 
 def _is_users(file: str) -> bool:

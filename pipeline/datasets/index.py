@@ -18,7 +18,7 @@ from pipeline.datasets.fence import reading
 from pipeline.datasets.held import Held
 from pipeline.datasets.index_files import read_sealed, read_summary, write_if_other
 from pipeline.datasets.known_contents import KnownContents, locked
-from pipeline.datasets.listing import unreachable_below
+from pipeline.datasets.listing import unreachable_below, why_unreachable
 from pipeline.datasets.reader import ABSENT
 from pipeline.datasets.readers import reader_named, source_of
 from pipeline.datasets.record_checks import natural
@@ -131,14 +131,14 @@ def make_cue(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _stamp(path: Path) -> list[int | None]:
+def _stamp(path: Path) -> list[int | str | None]:
     """Times and size of a file; of a folder the times alone: its size does not change when a file is added. The second time
-    tells a folder that an archive gave its old time. None for what is not there or cannot be reached: the reader says so, where it
-    looks."""
+    tells a folder that an archive gave its old time. For what is not there or cannot be reached, None and why: the reader says so,
+    where it looks."""
     try:
         stat = path.stat()
-    except OSError:
-        return [None]
+    except OSError as error:
+        return [None, *why_unreachable(path, error)]
     return [stat.st_mtime_ns, stat.st_ctime_ns, None if path.is_dir() else stat.st_size]
 
 

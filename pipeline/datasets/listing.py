@@ -7,6 +7,7 @@ A link to a disk that is not mounted, or a folder without the right to read it, 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,6 +37,24 @@ def is_reachable(path: Path) -> bool:
             f"{path!s:.300} cannot be reached ({reason}): get the right to read it, or mend the disk or the link"
         ) from error
     return True
+
+
+def why_unreachable(path: Path, error: OSError) -> list[str | int | None]:
+    """Of a path that has no facts, what tells apart why: a link to nothing, a folder above that is missing, a right.
+
+    Args:
+        error: that the system answered with.
+
+    Returns:
+        Its number, the lowest of path and folders above that is there, be it a link, and where that leads if it is one.
+    """
+    for above in (path, *path.parents):
+        try:
+            is_link = stat.S_ISLNK(os.lstat(above).st_mode)
+            return [error.errno, os.path.abspath(above), os.readlink(above) if is_link else None]
+        except OSError:
+            continue
+    return [error.errno, None, None]
 
 
 def names_of(folder: Path) -> list[str]:
@@ -99,9 +118,10 @@ def empty_beside(folder: Path, counts: Mapping[Path, int]) -> str | None:
     full = next((other for other, count in counts.items() if count), None)
     if full is None:
         return None
+    lack, called = ("has no file of its kind", "folder") if names_of(folder) else ("is empty", "empty folder")
     return (
-        f"{folder} has no such files, but {full} has {counts[full]}: extract its archive again; or remove the empty folder, "
-        f"if there are to be none"
+        f"{folder} {lack}, but {full} has {counts[full]} file{'' if counts[full] == 1 else 's'}: extract its archive again; or "
+        f"remove the {called}, if there are to be none"
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.config.model import Dataset
 from pipeline.datasets.array_checks import read_labels, read_points
 from pipeline.datasets.camera_checks import Sight, cameras_of, check_cameras
 from pipeline.datasets.data_warnings import Warnings, shown, summed
+from pipeline.datasets.fence import ReaderMistake
 from pipeline.datasets.files import check_size
 from pipeline.datasets.image_checks import Pictures, thumbnail
 from pipeline.datasets.index import Index
@@ -38,6 +39,8 @@ class Looked:
     Attributes:
         warnings: a line for each kind, with counts.
         problems: what cannot be read or cannot be right, in words.
+        unusable: how many of `scans`, `images` and `cameras` these are about.
+        mistaken: whether the reader is wrong, and no file is at fault.
         scan_seconds, image_seconds: of one thread, for one scan and for one image.
         seconds: in all.
     """
@@ -46,16 +49,29 @@ class Looked:
     images: int = 0
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unusable: dict[str, int] = field(default_factory=dict)
+    mistaken: bool = False
     scan_seconds: float = 0.0
     image_seconds: float = 0.0
     seconds: float = 0.0
 
     def cost(self) -> str:
         """In words: how much was looked at, and what it cost."""
+        images = f" and {self.images:,} images ({self.image_seconds:.4f} s each)" if self.images else ""
         return (
-            f"looked at {self.scans:,} scans ({self.scan_seconds:.4f} s each) and {self.images:,} images "
-            f"({self.image_seconds:.4f} s each) in {self.seconds:.1f} s"
+            f"looked at {self.scans:,} scans ({self.scan_seconds:.4f} s each){images} in {self.seconds:.1f} s"
         )
+
+    def cannot_be_used(self) -> str:
+        """How much, in words: `2 scans and 1 image cannot be used`."""
+        counts = [f"{count:,} {what if count > 1 else what[:-1]}" for what, count in self.unusable.items()]
+        return f"{' and '.join(counts)} cannot be used"
+
+    def note(self, what: str, error: BadInput) -> None:
+        """Keep what is wrong with one of `scans`, `images` or `cameras`."""
+        self.problems.append(str(error))
+        self.unusable[what] = self.unusable.get(what, 0) + 1
+        self.mistaken |= isinstance(error, ReaderMistake)
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,9 @@ def look(name: str, dataset: Dataset, index: Index, count: int, threads: int | N
         looked.scan_seconds += part.scan_seconds
         looked.image_seconds += part.image_seconds
         looked.problems += [f"{entry.name}: {problem}" for problem in part.problems]
+        looked.mistaken |= part.mistaken
+        for what, number in part.unusable.items():
+            looked.unusable[what] = looked.unusable.get(what, 0) + number
         if partition_entries:
             noted.append((entry.name, partition_entries))
     looked.warnings = summed(name, noted)
@@ -123,7 +142,7 @@ def _look_at(
         try:
             xyz = _points_and_labels(reader, root, dataset, scan, number, kinds)
         except BadInput as error:
-            looked.problems.append(str(error))
+            looked.note("scans", error)
             continue
         finally:
             looked.scan_seconds += time.monotonic() - begun
@@ -135,7 +154,7 @@ def _look_at(
             try:
                 pictures.note(looked.images, image.path, thumbnail(root, image))
             except BadInput as error:
-                looked.problems.append(str(error))
+                looked.note("images", error)
         looked.image_seconds += time.monotonic() - begun
     pictures.warn(kinds.images)
     check_times(partition.scans, kinds.times)
@@ -149,7 +168,7 @@ def _look_at(
             f"partition {partition.name}",
         )
     except BadInput as error:
-        looked.problems.append(str(error))
+        looked.note("cameras", error)
     entries = [
         *kinds.points.entries(len(numbers), "lidar files looked at"),
         *kinds.times.entries(every, "scans"),

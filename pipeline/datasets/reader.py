@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cache_schemas.errors import BadInput
+from pipeline.datasets.fence import ReaderMistake, name_of_class
 from pipeline.datasets.listing import is_reachable
 from pipeline.datasets.records import PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import STRICT, MaskRule
@@ -103,9 +104,10 @@ class Reader(ABC):
     def cue(self, root: Path, version: str) -> list[Path]:
         """The tables (files) and folders of recordings whose change means that the index is to be made anew.
 
-        Here: all folders below the root.
+        Here: all folders below the root, and the links that lead nowhere.
         """
-        return sorted(path for path in (root, *root.rglob("*")) if path.is_dir())
+        paths = (root, *root.rglob("*"))
+        return sorted(path for path in paths if path.is_dir() or (path.is_symlink() and not path.exists()))
 
     @abstractmethod
     def partitions(self, root: Path, version: str) -> Iterator[PartitionRecord | AbsentPartition]:
@@ -143,8 +145,12 @@ class Reader(ABC):
 
         Raises:
             BadInput: naming the file, for a raw class that is not in the dataset's table.
+            ReaderMistake: if a class names label files and has no such method.
         """
-        raise BadInput(f"scan {scan.name}: {self.traits.reader} has no labels")
+        raise ReaderMistake(
+            f"{name_of_class(type(self))} has no read_labels, but its scans name label files. Mend the reader: no file is at "
+            f"fault."
+        )
 
     def write_results(
         self, folder: Path, version: str, split: str, predictions: Iterable[tuple[str, np.ndarray]]

@@ -67,9 +67,10 @@ def entries_of_split(
     chosen = chosen_entries(dataset_name, dataset, index)
     entries = [entry for entry in chosen if entry.split == split]
     if not entries:
+        version = f" ({dataset.version})" if dataset.version else ""
         splits = {s: sum(e.split == s for e in chosen) for s in ("train", "val", "test")}
         raise BadInput(
-            f"{where}: dataset {dataset_name} ({dataset.version}) has no partition in "
+            f"{where}: dataset {dataset_name}{version} has no partition in "
             f"split {split}; it has {splits['train']} in train, {splits['val']} in val and {splits['test']} in "
             f"test" + (f"; left out: {why_absent(index.absent)}" if index.absent else "")
         )

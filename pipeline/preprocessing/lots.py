@@ -17,7 +17,7 @@ from cache_schemas.sources import digest_of_sources
 from pipeline.common.log import log
 from pipeline.common.progress import duration
 from pipeline.datasets.data_warnings import line, shown
-from pipeline.datasets.fence import ReaderMistake
+from pipeline.datasets.fence import ReaderMistake, Stumbled
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.lot_status import KIND, is_done
 from pipeline.plan.parts import Lot
@@ -160,7 +160,7 @@ def _cannot_be_computed(experiment: Experiment, lot: Lot, problems: Mapping[str,
         advice.append(f"Mend the reader {block.reader} and run again: no file is at fault.")
     if with_files:
         advice.append(
-            f"Mend their files and run again, or write datasets.{dataset}.leave_out: [{', '.join(with_files)}]"
+            f"Mend {_what_to_mend(problems)} and run again, or write datasets.{dataset}.leave_out: [{', '.join(with_files)}]"
             + (
                 ""
                 if block.on_error == "skip"
@@ -172,6 +172,15 @@ def _cannot_be_computed(experiment: Experiment, lot: Lot, problems: Mapping[str,
         + "".join(f"  {name}: {problem}\n" for name, problem in problems.items())
         + "\n".join(advice)
     )
+
+
+def _what_to_mend(problems: Mapping[str, BadInput]) -> str:
+    """The files alone, unless a reader's code tripped over them: then it may be that code, at these lines."""
+    lines = sorted(
+        {problem.line for problem in problems.values() if isinstance(problem, Stumbled) and problem.line}
+    )
+    more = " ..." if len(lines) > 3 else ""
+    return f"the files or the reader ({'; '.join(lines[:3])}{more})" if lines else "their files"
 
 
 def _try_to_write(folder: Path, name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cache_schemas.errors import BadInput
 from cache_schemas.reading import PartitionReader
+from pipeline.datasets.fence import like
 
 
 class Unreadable:
@@ -14,10 +15,12 @@ class Unreadable:
 
     def __init__(self) -> None:
         self._reasons: dict[int, tuple[str, str]] = {}  # by row: path, and why it cannot be read
+        self._errors: dict[int, BadInput] = {}
 
     def note(self, row: int, path: str, error: BadInput) -> None:
         """Record that the file of a row cannot be read, and why. `path` is relative to the dataset's root."""
         self._reasons[row] = path, str(error)
+        self._errors[row] = error
 
     def __contains__(self, row: int) -> bool:
         return row in self._reasons
@@ -46,9 +49,10 @@ class Unreadable:
             BadInput: with the first reason.
         """
         if count and len(self._reasons) == count:
-            raise BadInput(
-                f"none of its {count} {what} can be read, and `on_error: skip` leaves out single files alone. The first: "
-                f"{self._reasons[self.rows[0]][1]}"
+            first = self._errors[self.rows[0]]
+            raise like(
+                first,
+                f"none of its {count} {what} can be read, and `on_error: skip` leaves out single files alone. The first: {first}",
             )
 
 

@@ -116,6 +116,83 @@ def test_a_mistake_of_the_readers_own_is_never_skipped(
     assert (f"(poss.py, line {line})" in said) == raised
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize(
+    ("call_of", "code", "words"),
+    [
+        ("read_points", "xyz = np.zeros((9, 3)); intensity = np.zeros(9, np.float32)", "float64, not"),
+        ("read_labels", "labels = numpy.zeros(9)", "NameError"),
+    ],
+)
+def test_a_look_at_some_scans_names_the_readers_mistake(
+    call: Call, workspace: Any, on_error: str, call_of: str, code: str, words: str
+) -> None:
+    workspace.edit(lambda config: config["datasets"]["poss"].update(on_error=on_error))
+    path = workspace.folder / "poss.py"
+    head, _, body = path.read_text().partition(f"def {call_of}(")
+    signature, _, rest = body.partition(":\n")
+    give = "return xyz, intensity" if call_of == "read_points" else "return labels"
+    path.write_text(f"{head}def {call_of}({signature}:\n        {code}; {give}\n{rest}")
+    status, said = call("index", "--look", "1")
+    assert status == 2
+    assert "poss: 2 scans cannot be used:" in said
+    assert words in said
+    assert "Mend the reader poss.py:Reader: no file is at fault." in said
+    assert re.search(r"poss: looked at 2 scans \([\d.]+ s each\) in ", said), "it has no images"
+
+
+def test_a_look_goes_past_files_that_are_at_fault(call: Call, workspace: Any) -> None:
+    workspace.edit(lambda config: config["datasets"]["poss"].update(on_error="skip"))
+    mistake(workspace, "raise KeyError(scan.name)")
+    code, said = call("index", "--look", "1")
+    assert (code, "poss: 2 scans cannot be used:" in said, "Mend the reader" in said) == (0, True, False)
+
+
+def test_a_reader_without_read_labels_is_the_readers_mistake(call: Call, workspace: Any) -> None:
+    path = workspace.folder / "poss.py"
+    path.write_text(path.read_text().replace("def read_labels(", "def read_the_labels("))
+    call("index")
+    call("scans")
+    code, said = call("scans", "--labels")
+    assert code == 2
+    said = lot_of_poss(said)
+    assert (
+        "00: poss.py:Reader has no read_labels, but its scans name label files. Mend the reader: no file is at fault."
+        in said
+    )
+    assert "Mend their files" not in said
+
+
+def test_a_syntax_error_has_a_single_place(call: Call, workspace: Any) -> None:
+    (workspace.folder / "my").mkdir()
+    path = workspace.folder / "my" / "poss.py"
+    path.write_text((workspace.folder / "poss.py").read_text() + "\nclass Reader(\n")
+    line = path.read_text().count("\n")
+    workspace.edit(lambda config: config["datasets"]["poss"].update(reader="my/poss.py:Reader"))
+    code, said = call("index")
+    assert code == 2
+    assert re.search(
+        rf"cannot be loaded: SyntaxError: [^()]*'\(' was never closed \(my/poss\.py, line {line}\)$",
+        said,
+        re.M,
+    )
+    assert "importlib" not in said
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_error_of_the_readers_code_may_be_mended_there(call: Call, workspace: Any, on_error: str) -> None:
+    workspace.edit(lambda config: config["datasets"]["poss"].update(on_error=on_error))
+    line = mistake(workspace, 'points = {}["velodyne"]')
+    call("index")
+    code, said = call("scans")
+    assert code == 2
+    said = lot_of_poss(said)
+    assert (
+        f"Mend the files or the reader (poss.py, line {line}) and run again, or write datasets.poss.leave_out: [00]"
+        in said
+    )
+
+
 def test_an_error_deep_in_a_library_names_the_users_line(call: Call, workspace: Any) -> None:
     line = mistake(workspace, "points = np.loadtxt(root / scan.path)")
     call("index")

@@ -115,6 +115,14 @@ def test_a_sweep_of_numbers_keeps_the_names_of_its_students(read: Read) -> None:
             "splits: [1]",
             r"datasets\.roads\.splits: Input should be a mapping; or: Input should be a valid string",
         ),
+        (
+            "leave_out: [2024-01-01]",
+            r"leave_out\.0: .*\(got the date 2024-01-01\); put it in quotes: '2024-01-01'",
+        ),
+        (
+            "partitions: [2024-01-01 07:30:00]",
+            r"partitions\.0: .*\(got the date 2024-01-01 07:30:00\); put it in quotes: '2024-01-01 07:30:00'",
+        ),
         ("version: 1.0", r"datasets\.roads\.version: .*put it in quotes: '1.0'"),
     ],
 )

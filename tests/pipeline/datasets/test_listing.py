@@ -106,5 +106,5 @@ def test_an_empty_folder_beside_full_ones_is_named(tmp_path: Path) -> None:
     full, empty = fill(tmp_path / "00", "a.png"), fill(tmp_path / "01", "._a.png")
     griddle.check_none_empty([empty, tmp_path / "none"], "*.png")
     griddle.check_none_empty([full, tmp_path / "none"], "*.png")
-    with pytest.raises(BadInput, match=rf"{empty} has no such files, but {full} has 1: extract"):
+    with pytest.raises(BadInput, match=rf"{empty} is empty, but {full} has 1 file: extract"):
         griddle.check_none_empty([full, empty, tmp_path / "none"], "*.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Dataset
 from pipeline.datasets.copies import about_copies
-from pipeline.datasets.index import Index, make_index, why_absent
+from pipeline.datasets.index import Index, _stamp, make_index, why_absent
+from pipeline.datasets.pandaset.reader import PANDAR64
+from pipeline.datasets.reader import Reader
 
 Tree = Callable[[Path], None]
 
@@ -84,6 +87,83 @@ def test_a_link_to_nothing_is_a_problem_of_its_sequence(
     assert not problems(index_of(reader, tmp_path, force=True)), "mounted again"
 
 
+FOLDERS = [case for case in KITTI + PANDASET if "." not in case[1] and case[1]] + [("pandaset64", "camera")]
+
+
+@pytest.mark.parametrize(("reader", "place"), FOLDERS)
+def test_the_index_follows_what_is_wrong_with_a_folder(
+    reader: str, place: str, tree: Path, tmp_path: Path
+) -> None:
+    path, apart = tree / SEQUENCES[reader] / place, tmp_path / "apart"
+    path.rename(apart)
+
+    def missing() -> None:
+        path.unlink(missing_ok=True)
+
+    def link() -> None:
+        path.symlink_to("/not/mounted")
+
+    def another_link() -> None:
+        path.unlink()
+        path.symlink_to(tmp_path / "disk")
+
+    def empty() -> None:
+        path.unlink()
+        path.mkdir()
+
+    def no_folder() -> None:
+        path.rmdir()
+        path.touch()
+
+    def mounted() -> None:
+        path.unlink()
+        path.symlink_to(tmp_path / "disk")
+        index_of(reader, tmp_path)
+        apart.rename(tmp_path / "disk")  # nothing in the dataset itself is touched
+
+    for change in (missing, link, missing, link, another_link, empty, no_folder, mounted):
+        change()
+        assert problems(index_of(reader, tmp_path)) == problems(index_of(reader, tmp_path, force=True)), (
+            change.__name__
+        )
+    assert not problems(index_of(reader, tmp_path))
+
+
+def refuse(path: Path) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_stamps_tell_apart_why_a_folder_has_no_files(tmp_path: Path) -> None:
+    watched = tmp_path / "002" / "camera" / "left_camera"
+    camera = watched.parent
+    camera.parent.mkdir()
+    stamps = [_stamp(watched)]
+    camera.symlink_to("/not/mounted")
+    stamps.append(_stamp(watched))
+    camera.unlink()
+    camera.symlink_to("/not/mounted/either")
+    stamps.append(_stamp(watched))
+    camera.unlink()
+    camera.mkdir()
+    stamps.append(_stamp(watched))
+    with pytest.MonkeyPatch.context() as patch:  # root may look into every folder
+        patch.setattr(Path, "stat", refuse)
+        stamps.append(_stamp(watched))
+    watched.mkdir()
+    stamps.append(_stamp(watched))
+    assert len(set(map(str, stamps))) == 6, stamps
+
+
+def test_the_default_cue_has_links_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "root" / "00").mkdir(parents=True)
+    link = tmp_path / "root" / "00" / "000000.bin"
+    link.symlink_to(tmp_path / "disk")
+    watched = Reader.cue(PANDAR64, tmp_path / "root", "")
+    assert watched == [tmp_path / "root", link.parent, link]
+    (tmp_path / "disk").touch()
+    assert Reader.cue(PANDAR64, tmp_path / "root", "") == [tmp_path / "root", link.parent]
+
+
 @pytest.mark.parametrize(
     ("reader", "place"),
     [
@@ -99,7 +179,7 @@ def test_an_empty_folder_beside_full_ones_is_a_problem(
         file.unlink()
     (path / "._000000").touch()
     (found,) = problems(index_of(reader, tmp_path)).values()
-    assert f"{path} has no such files, but " in found
+    assert f"{path} is empty, but " in found
     shutil.rmtree(path)
     assert not problems(index_of(reader, tmp_path)), "a folder that is not there is an absence"
 
@@ -126,9 +206,26 @@ def test_a_copy_of_a_sequence_is_named(reader: str, tree: Path, tmp_path: Path) 
         assert index_of(reader, tmp_path, force=True).copies == {"01-0000": "00-0000"}
     else:
         assert index.copies == {backup: "002"}
-        assert f"{backup} of 002. To use each recording once, write leave_out: [{backup}]" in about_copies(
-            index.copies
+        splits = {entry.name: entry.split for entry in index.partitions}
+        assert about_copies(index.copies, splits) == (
+            f"{backup} (train) is a copy of 002 (train); both are used. To use each recording once, write leave_out: [{backup}]"
         )
+
+
+def test_of_a_recording_in_train_and_val_the_one_of_train_is_left_out() -> None:
+    copies = {"02-0000": "01-0000", "08-0000": "00-0000", "09_b": "09", "x_copy": "x"}
+    splits = {"00-0000": "train", "01-0000": "train", "02-0000": "train", "08-0000": "val"}
+    splits |= {"09": "val", "09_b": "test", "x-train": "train", "x-val": "val", "x_copy": "val"}
+    assert about_copies(copies, splits) == (
+        "08-0000 (val) is a copy of 00-0000 (train); both are used: the recording is in train and val; "
+        "09_b (test) is a copy of 09 (val); both are used: the recording is in val and test; "
+        "x_copy (val) is a copy of x (train, val); both are used: the recording is in train and val; "
+        "02-0000 (train) is a copy of 01-0000 (train); both are used. "
+        "To use each recording once, write leave_out: [02-0000, 00-0000, 09, x_copy]"
+    )
+    once = {"02-0000", "00-0000", "09", "x_copy"}
+    assert about_copies(copies, splits, lambda name: name not in once) is None
+    assert about_copies({}, splits) is None
 
 
 @pytest.mark.parametrize("place", ["samples", "samples/CAM_BACK", "lidarseg", "lidarseg/v1.0-trainval"])
@@ -151,5 +248,5 @@ def test_nuscenes_files_that_cannot_be_reached_or_are_gone(toy: Path, tmp_path: 
     assert all("is a link to /not/mounted, which is not there" in problem for problem in broken.values())
     for file in labels.iterdir():
         file.unlink()
-    with pytest.raises(BadInput, match=rf"{labels} has no such files, but .*LIDAR_TOP has \d+"):
+    with pytest.raises(BadInput, match=rf"{labels} is empty, but .*LIDAR_TOP has \d+ files: extract"):
         make_index(tmp_path / "work", "d", dataset, force=True)

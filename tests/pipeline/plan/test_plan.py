@@ -12,11 +12,13 @@ from made_up_index import DATASET, entry, write_index
 
 from cache_schemas.errors import BadInput
 from pipeline.config.model import Config, Dataset, Points, Teacher
+from pipeline.datasets.index import Index
 from pipeline.datasets.nuscenes.reader import TRAITS
 from pipeline.datasets.records import ImageRecord, PartitionRecord, ScanRecord
 from pipeline.geometry.calibration import RigidStep
 from pipeline.plan import identity
 from pipeline.plan.plan import Plan, plan_experiment
+from pipeline.plan.selection import entries_of_split
 
 CONFIG: dict[str, Any] = {
     "lot_partitions": 4,
@@ -125,6 +127,14 @@ def test_an_index_of_another_version_is_not_taken(tmp_path: Path) -> None:
     other = {**DATASET, "version": "v1.0-mini"}
     with pytest.raises(BadInput, match=r"is of v1\.0-trainval in .*, the config names v1\.0-mini"):
         plan_of(tmp_path, [entry("scene-0001")], {**CONFIG, "datasets": {"nuscenes": other}})
+
+
+@pytest.mark.parametrize(("version", "words"), [("v1.0-mini", r"d \(v1\.0-mini\) has"), ("", "d has")])
+def test_a_dataset_is_named_with_the_version_that_it_has(version: str, words: str, tmp_path: Path) -> None:
+    dataset = Dataset(reader="nuscenes", root=".", version=version)
+    index = Index(tmp_path, {"partitions": [], "absent": []})
+    with pytest.raises(BadInput, match=f"students.s.splits: dataset {words} no partition in split val"):
+        entries_of_split("students.s.splits", "d", dataset, index, "val")
 
 
 def test_a_finished_run_waits_for_nothing(tmp_path: Path) -> None:
