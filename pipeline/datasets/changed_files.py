@@ -161,7 +161,7 @@ class Comparison:
         if time.monotonic() - self._spoken > SPEAK_EVERY:
             self._spoken = time.monotonic()
             log(
-                f"  {self._dataset}: comparing the content of files whose time is another: {self._read:,} so far, "
+                f"  {self._dataset}: comparing the content of files that may have changed: {self._read:,} so far, "
                 f"{self._bytes / 1e6:,.0f} MB"
             )
 

@@ -6,6 +6,8 @@ replaced before it was filled again, nobody knows any more that they changed: bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from cache_schemas.canonical import digest
@@ -17,10 +19,20 @@ from pipeline.plan.parts import Run
 from pipeline.plan.plan import Plan
 from pipeline.plan.run_record import read_facts
 
+Contents = dict[tuple[str, str, str], str | None]
+"""By store folder, partition and member digest, what a lot manifest says of the files that a partition was made of."""
 
-def contents_digest(experiment: Experiment, run: Run | LabelledRun) -> str | None:
+
+def contents_digest(
+    experiment: Experiment,
+    run: Run | LabelledRun,
+    contents_of: Callable[[Path], Contents] | None = None,
+) -> str | None:
     """A digest of the contents of all files that the partitions were made of which a training reads, as its lot manifests say;
     None where some of that was not recorded, or its lots are not there.
+
+    Args:
+        contents_of: reads a lot manifest; given where many runs read the same ones.
 
     Raises:
         NoAccess: if the system refuses to read a lot manifest.
@@ -29,13 +41,21 @@ def contents_digest(experiment: Experiment, run: Run | LabelledRun) -> str | Non
     wanted = {
         (folder, reading.partition, member) for reading in readings for _, (folder, member) in reading.members
     }
-    contents: dict[tuple[str, str, str], str | None] = {}
+    contents: Contents = {}
     for lot in run.lots:
-        body = read_lot(experiment.lot_path(lot))
-        for part in body["partitions"] if body is not None else ():
-            contents[body["store"], part["name"], part["member_digest"]] = part.get("sources")  # type: ignore[index]
+        contents |= (contents_of or _contents_of)(experiment.lot_path(lot))
     rows = [[*member, contents.get(member)] for member in sorted(wanted)]
     return digest(rows) if rows and all(row[-1] is not None for row in rows) else None
+
+
+def _contents_of(lot: Path) -> Contents:
+    body = read_lot(lot)
+    if body is None:
+        return {}
+    return {
+        (body["store"], part["name"], part["member_digest"]): part.get("sources")
+        for part in body["partitions"]
+    }
 
 
 def of_other_content(plan: Plan) -> list[Path]:
@@ -44,7 +64,7 @@ def of_other_content(plan: Plan) -> list[Path]:
     Raises:
         NoAccess: if the system refuses to read a file.
     """
-    experiment = plan.experiment
+    experiment, contents_of = plan.experiment, cache(_contents_of)  # a sweep's students share their lots
     folders = []
     runs: list[Run | LabelledRun] = [
         *plan.runs.values(),
@@ -59,6 +79,6 @@ def of_other_content(plan: Plan) -> list[Path]:
             recorded = read_facts(folder, PROVENANCE).get(MADE_OF)
         except (OSError, ValueError):
             continue  # `griddle cache verify` says so
-        if recorded is not None and contents_digest(experiment, run) not in (None, recorded):
+        if recorded is not None and contents_digest(experiment, run, contents_of) not in (None, recorded):
             folders.append(folder)
     return folders

@@ -14,9 +14,13 @@ import pytest
 from manifests import without
 from PIL import Image
 
+from cache_schemas.canonical import sealed
+from cache_schemas.errors import GriddleError
 from cache_schemas.manifest import read_manifest
+from cache_schemas.publish import write_json
 from cache_schemas.sources import content_of, sources_of
 from pipeline.datasets.index import read_index
+from pipeline.preprocessing.source_files import SourceFiles
 
 Run = Callable[..., tuple[int, str]]
 SCENE = "scene-0061"
@@ -290,6 +294,48 @@ def test_a_file_that_is_changed_after_the_index_is_refused(full: Any, run: Run, 
     path.write_bytes(bytes(len(path.read_bytes())))
     code, said = run("scans", "--labels")
     assert (code, "was changed after the dataset was indexed" in said) == (1, True), said
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scan.bin"
+    path.write_bytes(b"before")
+    time = path.stat().st_mtime_ns
+
+    def read_slowly() -> bytes:
+        data = path.read_bytes()
+        path.write_bytes(b"behind")
+        os.utime(path, ns=(time, time))
+        return data
+
+    with pytest.raises(GriddleError, match="was changed while it was read"):
+        SourceFiles(1).read(0, path, None, read_slowly)
+    with pytest.raises(GriddleError, match="was changed while it was read"):
+        SourceFiles(1).read(0, path, None, path.unlink)
+
+
+def test_verify_sources_of_a_store_reads_the_files_of_that_store_alone(
+    full: Any, run: Run, root: Path
+) -> None:
+    replace(file_of(full, root, "labels"))
+    for stage, status in (("features", 0), ("scans", 1)):
+        manifests = (full.work / "cache" / stage).rglob(f"{SCENE}.*.json")
+        folder = min((path.parent for path in manifests), key=lambda folder: len(folder.parts))
+        code, said = run("cache", "verify", "--sources", str(folder))
+        assert (code, "changed: " in said) == (status, bool(status)), said
+
+
+def test_partitions_that_came_or_went_are_said(full: Any, run: Run, root: Path) -> None:
+    path = full.work / "index" / "nuscenes" / "index.json"
+    body = json.loads(path.read_text())
+    body.pop("digest")
+    full.edit(lambda config: config["datasets"]["nuscenes"].update(partitions=[SCENE]))
+    first, *others = body["partitions"]
+    gone = {**first, "name": "scene-9999"}
+    write_json(path, sealed({**body, "partitions": [*others[:-1], first, gone]}))
+    code, said = run("cache", "verify", "--sources")
+    assert code == 1
+    assert f"nuscenes {others[-1]['name']}: the index does not have it" in said
+    assert "nuscenes scene-9999: the dataset has it no more" in said
 
 
 def test_manifests_record_what_was_read(full: Any) -> None:
