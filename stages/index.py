@@ -99,7 +99,6 @@ def _print(name: str, dataset: Dataset, dataset_index: Index, facts: dict[str, A
     from pipeline.common.log import log
     from pipeline.datasets.copies import about_copies
     from pipeline.datasets.index import why_absent
-    from pipeline.plan.selection import is_chosen
 
     log(
         f"  {name}: {facts['partitions']} partition(s), {facts['scans']:,} scans, {facts['images']:,} images, "
@@ -111,7 +110,7 @@ def _print(name: str, dataset: Dataset, dataset_index: Index, facts: dict[str, A
         shown = ", ".join(facts["left_out"][:5]) + (" ..." if len(facts["left_out"]) > 5 else "")
         log(f"  {name}: left out: {len(facts['left_out'])} scan(s) that `splits` does not name: {shown}")
     splits = {entry.name: entry.split for entry in dataset_index.partitions if not entry.problem}
-    copies = about_copies(dataset_index.copies, splits, lambda partition: is_chosen(dataset, partition))
+    copies = about_copies(dataset_index.copies, splits, lambda partition: dataset.uses(partition))
     if copies:
         log(f"  {name}: {copies}")
 
@@ -123,14 +122,13 @@ def _print_broken(config: Config, indices: dict[str, Index], refusal: str) -> No
         refusal: the error that comes next, or nothing.
     """
     from pipeline.common.log import log
-    from pipeline.plan.selection import is_chosen
 
     for name, dataset_index in indices.items():
         named = refusal.startswith(f"dataset {name}: ")
         broken = [
             entry
             for entry in dataset_index.partitions
-            if entry.problem and not (named and is_chosen(config.datasets[name], entry.name))
+            if entry.problem and not (named and config.datasets[name].uses(entry.name))
         ]
         for entry in broken[:SHOWN]:
             log(f"  {name}: cannot be used: {entry.name}: {entry.problem}")

@@ -79,3 +79,7 @@ class Dataset(Block):
             "(PandaSet: the world's, in which its files are). strict: the scan's own, for all datasets."
         ),
     )
+
+    def uses(self, partition: str) -> bool:
+        """Whether a partition is selected, by its name."""
+        return partition not in self.leave_out and (self.partitions is None or partition in self.partitions)

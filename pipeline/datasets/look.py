@@ -95,13 +95,7 @@ def look(name: str, dataset: Dataset, index: Index, count: int, threads: int | N
     """
     started = time.monotonic()
     reader, root = reader_named(dataset.reader), Path(dataset.root)
-    usable = [
-        entry
-        for entry in index.partitions
-        if entry.problem is None
-        and entry.name not in dataset.leave_out
-        and (dataset.partitions is None or entry.name in dataset.partitions)
-    ]
+    usable = [entry for entry in index.partitions if entry.problem is None and dataset.uses(entry.name)]
     parts = for_each(
         lambda entry: _look_at(reader, root, dataset, index.load_partition(entry), count), usable, threads
     )

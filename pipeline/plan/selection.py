@@ -77,13 +77,6 @@ def entries_of_split(
     return entries
 
 
-def is_chosen(dataset: Dataset, partition: str) -> bool:
-    """Whether the config selects a partition."""
-    return partition not in dataset.leave_out and (
-        dataset.partitions is None or partition in dataset.partitions
-    )
-
-
 def chosen_entries(dataset_name: str, dataset: Dataset, index: Index) -> list[PartitionEntry]:
     """The partitions of a dataset that the config selects, in index order.
 
@@ -92,7 +85,7 @@ def chosen_entries(dataset_name: str, dataset: Dataset, index: Index) -> list[Pa
     """
     by_name = {entry.name: entry for entry in index.partitions}
     _check_names(dataset_name, dataset, by_name, index.absent)
-    chosen = [entry for entry in by_name.values() if is_chosen(dataset, entry.name)]
+    chosen = [entry for entry in by_name.values() if dataset.uses(entry.name)]
     broken = [entry for entry in chosen if entry.problem]
     if broken:
         raise BadInput(

@@ -10,7 +10,6 @@ from pipeline.datasets.index import PartitionEntry
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledReading, LabelledRun
 from pipeline.plan.parts import Reading, Run
-from pipeline.plan.selection import is_chosen
 from pipeline.plan.split_share import PARTITION, counted_in_words, some_of
 
 OTHER_DATA = "trained on other data than today's"
@@ -83,7 +82,7 @@ def _today(
     return {
         entry.name: entry
         for entry in _entries(experiment, dataset, split)
-        if is_chosen(config, entry.name)
+        if config.uses(entry.name)
         and not entry.problem
         and (entry.members["labels"] or not labels)
         and (entry.images or not images)
@@ -97,7 +96,7 @@ def _entries(experiment: Experiment, dataset: str, split: str) -> list[Partition
 
 def _why_not(config: Dataset, name: str, entry: PartitionEntry | None) -> str:
     """Why a partition that was read would not be read today."""
-    if not is_chosen(config, name):
+    if not config.uses(name):
         return "left out by this config"
     if entry is None:
         return "no longer there"

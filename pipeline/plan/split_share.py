@@ -18,7 +18,6 @@ from pipeline.datasets.readers import reader_named
 from pipeline.datasets.splits import split_of_absent
 from pipeline.plan.experiment import Experiment
 from pipeline.plan.labelled import LabelledReading
-from pipeline.plan.selection import is_chosen
 
 SHOWN = 3
 UNREADABLE = "that could not be read"
@@ -101,7 +100,7 @@ def split_share(
     entries = [entry for entry in index.partitions if entry.split == split]
     used = {entry.name: entry.scans for entry in entries if entry.name in read} | dict(cached or {})
     lacking = [
-        Lacking(entry.name, entry.scans, why if is_chosen(config, entry.name) else LEFT_OUT, entry.scans)
+        Lacking(entry.name, entry.scans, why if config.uses(entry.name) else LEFT_OUT, entry.scans)
         for entry in entries
         if entry.name not in used
     ]
